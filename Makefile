@@ -1,0 +1,47 @@
+# Every target installs what it needs, once: a second run starts at once.
+PYTHON ?= python3
+BIN := .venv/bin
+PORT ?= 8000
+
+.PHONY: serve test check format lock bench clean
+
+serve: .venv/base.stamp
+	$(BIN)/python -m app serve --port $(PORT)
+
+test: .venv/dev.stamp
+	$(BIN)/python -m pytest --cov --cov-fail-under=90
+
+check: .venv/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/dev.stamp
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+$(BIN)/python:
+	$(PYTHON) -m venv .venv
+
+.venv/base.stamp: requirements/base.lock | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	touch $@
+
+# No hashes here: torch's wheel differs by platform and accelerator.
+.venv/dev.stamp: requirements/dev.lock | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@ .venv/base.stamp
+
+lock:
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/pip install --quiet uv
+	.venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --custom-compile-command "make lock" pyproject.toml -o requirements/base.lock
+	.venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --extra dev \
+		--no-emit-index-url --no-emit-package mobilenet-serve --constraint requirements/base.lock \
+		--custom-compile-command "make lock" pyproject.toml -o requirements/dev.lock
+	rm -rf .venv-lock
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .coverage .import_linter_cache

@@ -1,0 +1,1 @@
+"""MobileNet V1: its configuration, weights, pictures and engines. Knows tensors, never HTTP."""

@@ -1,0 +1,145 @@
+"""The hyper-parameters of a MobileNet V1, and the layers they describe.
+
+Howard et al., "MobileNets: Efficient Convolutional Neural Networks for Mobile Vision Applications",
+https://arxiv.org/abs/1704.04861. Names, defaults and rounding are those of `transformers`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from model.errors import InvalidCheckpointError
+
+MIN_IMAGE_SIDE = 32
+"""Smallest input side in pixels: below it the last feature map would vanish."""
+
+_BLOCKS = (  # (out_channels at depth_multiplier 1, stride of the depthwise convolution)
+    (64, 1),
+    (128, 2),
+    (128, 1),
+    (256, 2),
+    (256, 1),
+    (512, 2),
+    *[(512, 1)] * 5,
+    (1024, 2),
+    (1024, 1),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ConvLayer:
+    """One convolution with its BatchNorm and activation.
+
+    Attributes:
+        end_point: TF-Slim's name, such as `Conv2d_3_depthwise`.
+        key: the prefix of its weights in a checkpoint, such as `mobilenet_v1.layer.4`.
+        groups: 1, or the number of channels for a depthwise convolution.
+    """
+
+    end_point: str
+    key: str
+    in_channels: int
+    out_channels: int
+    kernel_size: int
+    stride: int
+    groups: int = 1
+
+    @property
+    def weight_shape(self) -> tuple[int, int, int, int]:
+        """Shape of the kernel: (out_channels, in_channels / groups, height, width)."""
+        side = self.kernel_size
+        return self.out_channels, self.in_channels // self.groups, side, side
+
+
+class MobileNetV1Config(BaseModel):
+    """What `config.json` says about the network; unknown keys of it are kept out."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    model_type: Literal["mobilenet_v1"] = "mobilenet_v1"
+    num_channels: int = Field(3, ge=1, le=16)
+    image_size: int | tuple[int, int] = 224
+    depth_multiplier: float = Field(1.0, gt=0, le=8)
+    min_depth: int = Field(8, ge=1, le=4096)
+    hidden_act: str = "relu6"
+    tf_padding: bool = True
+    classifier_dropout_prob: float = Field(0.999, ge=0, le=1)
+    initializer_range: float = Field(0.02, ge=0)
+    layer_norm_eps: float = Field(0.001, gt=0, le=1)
+    id2label: dict[int, str] = Field(default_factory=lambda: {0: "LABEL_0", 1: "LABEL_1"})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_num_labels(cls, values: Any) -> Any:
+        """Name the classes LABEL_0 .. when only their number is given, as `transformers` does."""
+        if isinstance(values, dict) and "num_labels" in values and values.get("id2label") is None:
+            values = dict(values)
+            count = int(values.pop("num_labels"))
+            values["id2label"] = {index: f"LABEL_{index}" for index in range(count)}
+        return values
+
+    @model_validator(mode="after")
+    def _check_class_ids(self) -> Self:
+        if sorted(self.id2label) != list(range(len(self.id2label))):
+            raise ValueError("id2label must name the classes 0, 1, 2, ... without a gap")
+        return self
+
+    @property
+    def num_labels(self) -> int:
+        """Number of classes; 0 means that there is no classification layer."""
+        return len(self.id2label)
+
+    @property
+    def layers(self) -> tuple[ConvLayer, ...]:
+        """The stem, then a depthwise and a pointwise convolution for each of the 13 blocks."""
+        channels = self._depth(32)
+        stem = ConvLayer("Conv2d_0", "mobilenet_v1.conv_stem", self.num_channels, channels, 3, 2)
+        layers = [stem]
+        for block, (depth, stride) in enumerate(_BLOCKS):
+            name = f"Conv2d_{block + 1}"
+            keys = [f"mobilenet_v1.layer.{2 * block + step}" for step in (0, 1)]
+            out_channels = self._depth(depth)
+            layers += [
+                ConvLayer(
+                    f"{name}_depthwise", keys[0], channels, channels, 3, stride, groups=channels
+                ),
+                ConvLayer(f"{name}_pointwise", keys[1], channels, out_channels, 1, 1),
+            ]
+            channels = out_channels
+        return tuple(layers)
+
+    @property
+    def num_features(self) -> int:
+        """Channels of the last layer, the length of a pooled embedding."""
+        return self.layers[-1].out_channels
+
+    def _depth(self, channels: int) -> int:
+        return max(int(channels * self.depth_multiplier), self.min_depth)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a `config.json`.
+
+        Raises:
+            InvalidCheckpointError: it cannot be read, or describes something else.
+        """
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise InvalidCheckpointError(f"{path}: {error.strerror}") from error
+        except ValidationError as error:
+            raise InvalidCheckpointError.of_document(path, error) from error
+
+    def save(self, path: Path) -> None:
+        """Write a `config.json` that `transformers` reads too."""
+        architecture = "ForImageClassification" if self.num_labels else "Model"
+        document = self.model_dump() | {
+            "architectures": [f"MobileNetV1{architecture}"],
+            "label2id": {label: class_id for class_id, label in self.id2label.items()},
+        }
+        path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

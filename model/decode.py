@@ -1,0 +1,172 @@
+"""Untrusted bytes -> an RGB image.
+
+The order is: what the bytes begin like, what the cheap screen says, what the header says, and only
+then pixels. An image with transparency is laid on white. Colour profiles are ignored.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from model.errors import (
+    ImageError,
+    ImageTooComplexError,
+    ImageTooLargeError,
+    ImageTruncatedError,
+    InvalidImageError,
+    UnsupportedImageFormatError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_SIGNATURES = (
+    (b"\xff\xd8", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"BM", "BMP"),
+)
+_ORIENTATION = 0x0112
+_TRANSPOSE = {  # EXIF orientation -> what makes it upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_BACKGROUND = (255, 255, 255, 255)
+_MAX_SCANS = 100
+_MAX_SCANNED_PIXELS = 500_000_000
+"""Scans times pixels: every scan of a progressive JPEG visits every pixel, at about 1 ns each."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeLimits:
+    """What a picture may be, and how many pixels may be in decoding at once."""
+
+    max_pixels: int = 25_000_000
+    max_side: int = 16_384
+    max_pixels_at_once: int = 50_000_000
+
+
+class Decoder:
+    """Decodes pictures in any number of threads, within one budget of pixels for all of them."""
+
+    def __init__(self, limits: DecodeLimits) -> None:
+        self.limits = limits
+        self._budget = _PixelBudget(max(limits.max_pixels_at_once, limits.max_pixels))
+
+    def decode(self, data: bytes) -> Image.Image:
+        """Decode the first frame of a JPEG, PNG, WebP, GIF or BMP, upright, as RGB.
+
+        Raises:
+            UnsupportedImageFormatError: the bytes begin like none of them.
+            ImageTooLargeError: more pixels or a longer side than the limits allow.
+            ImageTooComplexError: too many scans for its size.
+            ImageTruncatedError: it ends before its last row.
+            InvalidImageError: anything else that is wrong with it.
+        """
+        image_format = sniff(data)
+        if image_format is None:
+            raise UnsupportedImageFormatError("no allowed format")
+        try:
+            return self._decode(data, image_format)
+        except (ImageError, MemoryError):
+            raise
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise ImageTooLargeError("more pixels than Pillow allows") from error
+        except Exception as error:  # what Pillow raises on hostile bytes has no common base
+            # Pillow has no exception of its own for this, only its sentence.
+            if isinstance(error, OSError) and "truncated" in str(error).lower():
+                raise ImageTruncatedError("the data end too early") from error
+            raise InvalidImageError(type(error).__name__) from error
+
+    def _decode(self, data: bytes, image_format: str) -> Image.Image:
+        if image_format == "WEBP":
+            _check_webp_length(data)
+        with Image.open(BytesIO(data), formats=(image_format,)) as image:
+            self._check_size(image)
+            if image_format == "JPEG":
+                _check_scans(data, image)
+            with self._budget.reserve(image.width * image.height):
+                image.load()
+                upright = _orient(image)
+                return _to_rgb(upright)
+
+    def _check_size(self, image: Image.Image) -> None:
+        width, height = image.size
+        if width * height > self.limits.max_pixels or max(width, height) > self.limits.max_side:
+            raise ImageTooLargeError(f"{width}x{height}")
+
+
+def sniff(data: bytes) -> str | None:
+    """Name the allowed format that the bytes begin like: JPEG, PNG, GIF, BMP, WEBP, or None."""
+    for signature, name in _SIGNATURES:
+        if data.startswith(signature):
+            return name
+    if data.startswith(b"RIFF") and data[8:12] in (b"WEBP", b""):
+        return "WEBP"
+    return None
+
+
+class _PixelBudget:
+    """Lets pictures be decoded at once as long as their pixels stay within a sum."""
+
+    def __init__(self, pixels: int) -> None:
+        self._free = pixels
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def reserve(self, pixels: int) -> Iterator[None]:
+        """Wait until so many pixels are free, and hold them."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= pixels)
+            self._free -= pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += pixels
+                self._changed.notify_all()
+
+
+def _check_scans(data: bytes, image: Image.Image) -> None:
+    scans = data.count(b"\xff\xda")
+    if scans > _MAX_SCANS or scans * image.width * image.height > _MAX_SCANNED_PIXELS:
+        raise ImageTooComplexError(f"{scans} scans")
+
+
+def _check_webp_length(data: bytes) -> None:
+    """Compare with the length that the RIFF header declares: libwebp does not say why it failed."""
+    if len(data) < int.from_bytes(data[4:8], "little") + 8 and len(data) > len(b"RIFF....WEBP"):
+        raise ImageTruncatedError("shorter than its header says")
+
+
+def _orient(image: Image.Image) -> Image.Image:
+    """Turn a picture upright; EXIF that cannot be read never fails a good picture."""
+    try:
+        orientation = image.getexif().get(_ORIENTATION)
+    except Exception:  # noqa: BLE001  # hostile EXIF raises whatever it likes
+        return image
+    method = _TRANSPOSE.get(orientation) if isinstance(orientation, int) else None
+    return image if method is None else image.transpose(method)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):  # convert() would clip 16 bits to white
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        with_alpha = image.convert("RGBA")
+        background = Image.new("RGBA", image.size, _BACKGROUND)
+        return Image.alpha_composite(background, with_alpha).convert("RGB")
+    return image.convert("RGB")

@@ -1,0 +1,51 @@
+"""ONNX Runtime: the default engine on a CPU."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnxruntime
+
+from model.engines.base import POOLED, EngineOutput
+from model.engines.onnx_graph import LOGITS, PIXELS, create_graph
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from model.checkpoint import Checkpoint
+
+_WARNING = 3
+
+
+class OnnxEngine:
+    """Two sessions over one graph: all threads for a batch that is alone, else one thread each.
+
+    Raises:
+        UnsupportedModelError: the checkpoint's `hidden_act` has no nodes.
+    """
+
+    name = "onnx"
+    device = "cpu"
+
+    def __init__(self, checkpoint: Checkpoint, threads: int) -> None:
+        self.checkpoint = checkpoint
+        model = create_graph(checkpoint).SerializeToString()
+        self._single = _create_session(model, 1)
+        self._whole = self._single if threads == 1 else _create_session(model, threads)
+
+    def run(self, pixels: NDArray[np.uint8], *, alone: bool = True) -> EngineOutput:
+        """Compute one batch; see `Engine.run`."""
+        session = self._whole if alone else self._single
+        logits, pooled = session.run([LOGITS, POOLED], {PIXELS: pixels})
+        return EngineOutput(logits, {POOLED: pooled})
+
+
+def _create_session(model: bytes, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _WARNING
+    # Threads that spin at a barrier take the core that decoding the next image needs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

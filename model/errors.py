@@ -1,0 +1,69 @@
+"""What can go wrong below HTTP.
+
+ModelError
++-- InvalidCheckpointError     a file is missing, damaged, or not what it should be
++-- UnsupportedModelError      a sound checkpoint that this engine cannot run
++-- EngineUnavailableError     the engine's package or device is not there
++-- ImageError                 bytes that are not a picture we accept
+    +-- UnsupportedImageFormatError
+    +-- InvalidImageError
+    +-- ImageTruncatedError
+    +-- ImageTooLargeError
+    +-- ImageTooComplexError
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pydantic import ValidationError
+
+
+class ModelError(Exception):
+    """Anything that `model` raises on purpose; its text is for the operator, not for a client."""
+
+
+class InvalidCheckpointError(ModelError):
+    """A checkpoint file is missing, damaged, or not what it should be."""
+
+    @classmethod
+    def of_document(cls, path: Path, error: ValidationError) -> Self:
+        """Name the first thing that is wrong with a JSON document, in one line."""
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the document"
+        return cls(f"{path}: {place}: {first['msg']}")
+
+
+class UnsupportedModelError(ModelError):
+    """The checkpoint is sound, but the engine has no such operation."""
+
+
+class EngineUnavailableError(ModelError):
+    """The engine's package is not installed, or its device is not there."""
+
+
+class ImageError(ModelError):
+    """The bytes are not a picture that this service accepts."""
+
+
+class UnsupportedImageFormatError(ImageError):
+    """The bytes do not begin like any allowed format."""
+
+
+class InvalidImageError(ImageError):
+    """The bytes begin like an allowed format, but are not a sound picture."""
+
+
+class ImageTruncatedError(ImageError):
+    """The picture ends before its last row."""
+
+
+class ImageTooLargeError(ImageError):
+    """The picture has too many pixels, or too long a side."""
+
+
+class ImageTooComplexError(ImageError):
+    """The picture is small, but made so that decoding it takes too long."""

@@ -1,0 +1,29 @@
+"""Other people's files -> a checkpoint directory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from model.errors import InvalidCheckpointError
+from model.importers.frozen_graph import import_frozen_graph
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["import_checkpoint"]
+
+
+def import_checkpoint(source: Path, directory: Path) -> None:
+    """Convert a released checkpoint to a directory that `load_checkpoint` reads.
+
+    Args:
+        source: a frozen TensorFlow graph (`.pb`).
+        directory: where to write; made if it is not there.
+
+    Raises:
+        InvalidCheckpointError: the file is not a MobileNet V1.
+        EngineUnavailableError: the `convert` extra is not installed.
+    """
+    if not source.is_file():
+        raise InvalidCheckpointError(f"{source}: is not a file")
+    import_frozen_graph(source, directory)

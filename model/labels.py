@@ -1,0 +1,49 @@
+"""The names of the classes: class id -> WordNet id and label."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from model.errors import InvalidCheckpointError
+
+IMAGENET_PATH = Path(__file__).parent / "weights" / "imagenet_labels.tsv"
+IMAGENET_CLASSES = 1001
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """One class; `wnid` is its WordNet id (`n02123045`), or None where it has none."""
+
+    class_id: int
+    wnid: str | None
+    label: str
+
+
+@cache
+def load_imagenet_labels(path: Path = IMAGENET_PATH) -> tuple[Label, ...]:
+    """Read the 1001 classes of Google's checkpoints; class 0 is `background`.
+
+    Raises:
+        InvalidCheckpointError: the table is missing or has other than 1001 rows in order.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    except OSError as error:
+        raise InvalidCheckpointError(f"{path}: {error.strerror}") from error
+    if [row.get("class_id") for row in rows] != [str(n) for n in range(IMAGENET_CLASSES)]:
+        raise InvalidCheckpointError(f"{path}: is not the table of classes 0 to 1000")
+    return tuple(Label(int(row["class_id"]), row["wnid"] or None, row["label"]) for row in rows)
+
+
+def create_labels(id2label: dict[int, str]) -> tuple[Label, ...]:
+    """Label a checkpoint's classes; those of ImageNet, told by their names, get WordNet ids too."""
+    names = [id2label[class_id] for class_id in range(len(id2label))]
+    if len(names) == IMAGENET_CLASSES:
+        imagenet = load_imagenet_labels()
+        if names == [known.label for known in imagenet]:
+            return imagenet
+    return tuple(Label(class_id, None, name) for class_id, name in enumerate(names))

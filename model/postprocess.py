@@ -1,0 +1,39 @@
+"""Logits -> scores and the best classes; features -> embedding."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probabilities over the last axis; shape and dtype stay."""
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    total: NDArray[np.float32] = shifted.sum(axis=-1, keepdims=True)
+    scores: NDArray[np.float32] = shifted / total
+    return scores
+
+
+def top_k(scores: NDArray[np.float32], k: int, min_score: float = 0.0) -> list[tuple[int, float]]:
+    """The best classes of one image, as (class_id, score), best first, ties by class id.
+
+    Args:
+        scores: (classes,).
+        k: how many at most.
+        min_score: leave out what scores less.
+    """
+    order = np.argsort(-scores, kind="stable")[:k]
+    best = zip(order.tolist(), scores[order].tolist(), strict=True)
+    return [(class_id, score) for class_id, score in best if score >= min_score]
+
+
+def normalize(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale to unit length along the last axis; a zero vector stays zero."""
+    length = np.linalg.norm(features, axis=-1, keepdims=True)
+    unit: NDArray[np.float32] = np.zeros_like(features)
+    np.divide(features, length, out=unit, where=length > 0)
+    return unit
