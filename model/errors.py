@@ -4,6 +4,7 @@ ModelError
 +-- InvalidCheckpointError     a file is missing, damaged, or not what it should be
 +-- UnsupportedModelError      a sound checkpoint that this engine cannot run
 +-- EngineUnavailableError     the engine's package or device is not there
++-- SelfTestError              the engine does not give valid answers
 +-- ImageError                 bytes that are not a picture we accept
     +-- UnsupportedImageFormatError
     +-- InvalidImageError
@@ -43,6 +44,10 @@ class UnsupportedModelError(ModelError):
 
 class EngineUnavailableError(ModelError):
     """The engine's package is not installed, or its device is not there."""
+
+
+class SelfTestError(ModelError):
+    """The engine runs, but its answers are not valid."""
 
 
 class ImageError(ModelError):

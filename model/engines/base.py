@@ -44,6 +44,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def streams(self) -> int:
+        """How many batches it can usefully run at once."""
+        ...
+
+    @property
     def checkpoint(self) -> Checkpoint:
         """The weights that it runs."""
         ...

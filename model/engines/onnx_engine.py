@@ -30,6 +30,7 @@ class OnnxEngine:
 
     def __init__(self, checkpoint: Checkpoint, threads: int) -> None:
         self.checkpoint = checkpoint
+        self.streams = threads
         model = create_graph(checkpoint).SerializeToString()
         self._single = _create_session(model, 1)
         self._whole = self._single if threads == 1 else _create_session(model, threads)

@@ -33,6 +33,7 @@ class TorchEngine:
         torch.set_num_threads(threads)
         self.checkpoint = checkpoint
         self.device = device
+        self.streams = 1
         weights = {name: torch.from_numpy(value) for name, value in checkpoint.weights.items()}
         self._network = create_network(checkpoint.config, weights).to(device)
         scale, offset = checkpoint.preprocessing.scale_and_offset()
@@ -46,6 +47,12 @@ class TorchEngine:
         alone: bool = True,  # noqa: ARG002  # PyTorch's thread pool is one for the process
     ) -> EngineOutput:
         """Compute one batch; see `Engine.run`."""
+        try:
+            return self._run(pixels)
+        except torch.OutOfMemoryError as error:
+            raise MemoryError("the device is out of memory") from error
+
+    def _run(self, pixels: NDArray[np.uint8]) -> EngineOutput:
         with torch.inference_mode():
             images = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
             scaled = images / self._scale - self._offset

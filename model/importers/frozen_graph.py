@@ -112,7 +112,7 @@ def _parse(source: Path) -> Any:
         from tensorboard.compat.proto.graph_pb2 import GraphDef
     except ImportError as error:
         raise ModelError(
-            "Reading a frozen graph needs the `convert` extra: pip install 'mobilenet-serve[convert]'"
+            "a frozen graph needs the `convert` extra: pip install 'mobilenet-serve[convert]'"
         ) from error
     try:
         return GraphDef.FromString(source.read_bytes())

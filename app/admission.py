@@ -1,0 +1,72 @@
+"""How much work is let in: places, counted in predicted work and not in entries."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from app.errors import AppError, OverloadedError
+
+
+class Admission:
+    """A bound on the work that is inside, from a request's admission to its answer.
+
+    The unit of work is one image of the model's default size. Belongs to the event loop's thread.
+
+    Args:
+        capacity: work that may be inside.
+        images_per_s: work that is done in a second.
+    """
+
+    def __init__(self, capacity: float, images_per_s: float) -> None:
+        self._capacity = capacity
+        self._images_per_s = images_per_s
+        self._places = 0
+        self._work = 0.0
+        self._closed: type[AppError] | None = None
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    @property
+    def work(self) -> float:
+        """The work that is inside now."""
+        return self._work
+
+    def check(self, cost: float = 1.0) -> None:
+        """Raise what `reserve` would raise now."""
+        if self._closed:
+            raise self._closed
+        if self._places and self._work + cost > self._capacity:
+            wait_s = max(1, math.ceil(self._work / self._images_per_s))
+            raise OverloadedError(headers={"Retry-After": str(wait_s)})
+
+    @contextmanager
+    def reserve(self, cost: float = 1.0) -> Iterator[None]:
+        """Hold a place from before the work begins until its answer is there.
+
+        Raises:
+            OverloadedError: there is no room; never when nothing else is inside.
+            AppError: admission is closed.
+        """
+        self.check(cost)
+        self._places += 1
+        self._work += cost
+        self._empty.clear()
+        try:
+            yield
+        finally:
+            self._places -= 1
+            # Sums of fractions leave a rest; an empty house holds no work.
+            self._work = self._work - cost if self._places else 0.0
+            if not self._places:
+                self._empty.set()
+
+    def close(self, reason: type[AppError]) -> None:
+        """Let nobody in any more; who is inside stays. The first reason given is kept."""
+        self._closed = self._closed or reason
+
+    async def wait_empty(self) -> None:
+        """Wait until the last place is given back."""
+        await self._empty.wait()

@@ -1,0 +1,124 @@
+"""One batch: entries in, an outcome for each out; strangers to one another."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import AppError, ModelOutputInvalidError, OutOfMemoryError
+from model.engines.base import Engine, EngineOutput
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRow:
+    """One entry's row of its batch, and what the batch cost.
+
+    Attributes:
+        logits: (classes,).
+        features: by name; `pooled` is (channels,).
+        queue_s: from submission until the batch started, in seconds.
+        inference_s: how long the whole batch ran, in seconds.
+    """
+
+    logits: NDArray[np.float32]
+    features: Mapping[str, NDArray[np.float32]]
+    queue_s: float
+    inference_s: float
+    batch_size: int
+
+
+@dataclass(eq=False, slots=True)
+class Entry:
+    """One image that waits for a batch.
+
+    Attributes:
+        pixels: (height, width, channels).
+        deadline: when its answer is no longer wanted, in seconds on the batcher's clock.
+        submitted: when it came, on the same clock.
+        answer: what its caller awaits.
+    """
+
+    engine: Engine
+    pixels: NDArray[np.uint8]
+    deadline: float
+    submitted: float
+    answer: asyncio.Future[BatchRow]
+
+    def can_join(self, other: Entry) -> bool:
+        """Whether the two may be in one batch."""
+        return self.engine is other.engine and self.pixels.shape == other.pixels.shape
+
+    def settle(self, outcome: Outcome) -> None:
+        """Give its caller the outcome, if the caller still waits. Only on the event loop."""
+        if self.answer.done():
+            return
+        if isinstance(outcome, BatchRow):
+            self.answer.set_result(outcome)
+        else:
+            self.answer.set_exception(outcome)
+
+
+Outcome = BatchRow | AppError
+
+
+def run_batch(
+    entries: Sequence[Entry], *, alone: bool, now: Callable[[], float]
+) -> list[tuple[Entry, Outcome]]:
+    """Compute entries that can join each other; halve what fails until only the guilty fail.
+
+    Args:
+        entries: at least one, all of one engine and shape.
+        alone: see `Engine.run`.
+        now: clock in seconds.
+    """
+    started = now()
+    try:
+        output = entries[0].engine.run(np.stack([entry.pixels for entry in entries]), alone=alone)
+    except Exception as error:  # noqa: BLE001  # whatever it was, it may be one entry's fault
+        failure: Exception | None = error
+    else:
+        failure = None if _has_rows(output, len(entries)) else ModelOutputInvalidError()
+    if failure is None:
+        return _rows(entries, output, started, now() - started)
+    if len(entries) == 1:
+        return [(entries[0], _translate(failure))]
+    middle = len(entries) // 2
+    halves = entries[:middle], entries[middle:]
+    return [outcome for half in halves for outcome in run_batch(half, alone=alone, now=now)]
+
+
+def _has_rows(output: EngineOutput, count: int) -> bool:
+    return {len(output.logits), *map(len, output.features.values())} == {count}
+
+
+def _rows(
+    entries: Sequence[Entry], output: EngineOutput, started: float, inference_s: float
+) -> list[tuple[Entry, Outcome]]:
+    outcomes: list[tuple[Entry, Outcome]] = []
+    for index, entry in enumerate(entries):
+        row = BatchRow(
+            output.logits[index],
+            {name: rows[index] for name, rows in output.features.items()},
+            queue_s=started - entry.submitted,
+            inference_s=inference_s,
+            batch_size=len(entries),
+        )
+        finite = all(np.isfinite(values).all() for values in (row.logits, *row.features.values()))
+        outcomes.append((entry, row if finite else ModelOutputInvalidError()))
+    return outcomes
+
+
+def _translate(failure: Exception) -> AppError:
+    if isinstance(failure, AppError):
+        return failure
+    if isinstance(failure, MemoryError):
+        return OutOfMemoryError()
+    _log.error("The engine failed on an image.", exc_info=failure)
+    return AppError()

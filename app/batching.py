@@ -1,0 +1,190 @@
+"""The queue: entries in, batches out.
+
+Callers wait on the event loop; streams, which are threads, take what waits and run it. There is no
+timer and no polling: a free stream takes its share of what waits now, and one wake-up of the loop a
+batch brings all its answers home.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.admission import Admission
+from app.batch import BatchRow, Entry, Outcome, run_batch
+from app.errors import DeadlineExceededError, NotReadyError, ShuttingDownError
+from app.metrics import Metrics
+from model.engines.base import Engine
+
+_log = logging.getLogger(__name__)
+
+
+class DynamicBatcher:
+    """Use as an async context manager: entering starts the streams, leaving drains and ends them.
+
+    Args:
+        streams: batches that run at once, each in a thread of its own.
+        max_batch_size: entries a batch at most.
+        admission: bounds what is inside; who submits holds a place of it.
+        now: monotonic clock in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        streams: int,
+        max_batch_size: int,
+        admission: Admission,
+        metrics: Metrics,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.streams = streams
+        self.max_batch_size = max_batch_size
+        self.admission = admission
+        self._metrics = metrics
+        self._now = now
+        self._waiting: list[Entry] = []
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._busy = 0
+        self._threads: list[threading.Thread] = []
+        self._dead = 0
+        self._loop: asyncio.AbstractEventLoop
+
+    async def __aenter__(self) -> Self:
+        """Start the streams."""
+        self._loop = asyncio.get_running_loop()
+        self._metrics.queue_depth.set_function(lambda: len(self._waiting))
+        for number in range(self.streams):
+            thread = threading.Thread(target=self._stream, name=f"stream-{number}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Drain, then end the streams."""
+        try:
+            await self.drain()
+        finally:
+            with self._changed:
+                self._stopping = True
+                self._changed.notify_all()
+                hung = self._busy
+        if not hung:
+            for thread in self._threads:
+                thread.join()
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every stream lives."""
+        return not self._dead
+
+    @property
+    def waiting(self) -> int:
+        """How many entries wait for a batch."""
+        return len(self._waiting)
+
+    async def submit(
+        self, engine: Engine, pixels: NDArray[np.uint8], *, deadline: float = math.inf
+    ) -> BatchRow:
+        """Wait for one image's row; the caller holds a place.
+
+        Args:
+            engine: what computes it.
+            pixels: (height, width, channels).
+            deadline: when the answer is no longer wanted, on the batcher's clock.
+
+        Raises:
+            DeadlineExceededError: the deadline came before the batch.
+            ModelOutputInvalidError: the engine's row for it is no answer.
+            OutOfMemoryError: it does not fit into memory, even alone.
+            NotReadyError: the stream that held it died.
+            AppError: the engine failed on it.
+        """
+        if self._dead == self.streams:
+            raise NotReadyError
+        entry = Entry(engine, pixels, deadline, self._now(), self._loop.create_future())
+        with self._changed:
+            self._waiting.append(entry)
+            self._changed.notify()
+        try:
+            return await entry.answer
+        finally:
+            self._discard(entry)
+
+    async def drain(self) -> None:
+        """Let nobody in any more, and wait until the last place is given back."""
+        self.admission.close(ShuttingDownError)
+        await self.admission.wait_empty()
+
+    def _discard(self, entry: Entry) -> None:
+        """Forget an entry whose caller is gone; it need not be waiting any more."""
+        with self._changed:
+            if entry in self._waiting:
+                self._waiting.remove(entry)
+
+    def _stream(self) -> None:
+        """One thread: take a batch, run it, deliver; until told to stop."""
+        batch: list[Entry] = []
+        try:
+            while taken := self._take():
+                batch, alone = taken
+                outcomes = run_batch(batch, alone=alone, now=self._now)
+                with self._changed:
+                    self._busy -= 1
+                self._metrics.batch_size.observe(len(batch))
+                self._deliver(outcomes)
+        except BaseException:  # noqa: BLE001  # whatever it was, nobody may wait for this thread any longer
+            _log.critical("A stream died; the service is no longer ready.", exc_info=True)
+            self._loop.call_soon_threadsafe(self._bury, batch)
+
+    def _take(self) -> tuple[list[Entry], bool] | None:
+        """Wait for a batch; also say whether it is alone. None means stop."""
+        with self._changed:
+            while True:
+                self._changed.wait_for(lambda: self._waiting or self._stopping)
+                self._drop_expired()
+                if self._waiting:
+                    break
+                if self._stopping:
+                    return None
+            share = min(self.max_batch_size, math.ceil(len(self._waiting) / self.streams))
+            first = self._waiting[0]
+            batch = [entry for entry in self._waiting if entry.can_join(first)][:share]
+            self._waiting = [entry for entry in self._waiting if entry not in batch]
+            alone = not self._busy and not self._waiting
+            self._busy += 1
+        return batch, alone
+
+    def _drop_expired(self) -> None:
+        now = self._now()
+        expired = [entry for entry in self._waiting if entry.deadline <= now]
+        if expired:
+            self._waiting = [entry for entry in self._waiting if entry not in expired]
+            self._deliver([(entry, DeadlineExceededError()) for entry in expired])
+
+    def _deliver(self, outcomes: list[tuple[Entry, Outcome]]) -> None:
+        self._loop.call_soon_threadsafe(_settle, outcomes)
+
+    def _bury(self, batch: list[Entry]) -> None:
+        """Fail those who waited for a dead stream, and everybody if it was the last one."""
+        self._dead += 1
+        entries = list(batch)
+        if self._dead == self.streams:
+            self.admission.close(NotReadyError)
+            with self._changed:
+                entries += self._waiting
+        _settle([(entry, NotReadyError()) for entry in entries])
+
+
+def _settle(outcomes: list[tuple[Entry, Outcome]]) -> None:
+    for entry, outcome in outcomes:
+        entry.settle(outcome)

@@ -1,0 +1,98 @@
+"""The commands: serve, convert."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from app import __version__
+from app.settings import ENV_PREFIX, InvalidSettingError, Settings, load_settings
+from model.errors import ModelError
+
+_USAGE = 2
+
+app = typer.Typer(
+    help="Image labels and image embeddings from MobileNet V1.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="mobilenet-serve")
+
+
+def _show_version(shown: bool) -> None:  # noqa: FBT001  # typer calls it so
+    if shown:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[  # its callback answers
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")
+    ] = False,
+) -> None:
+    pass
+
+
+def serve(**given: str | None) -> None:
+    """Serve over HTTP until a signal comes."""
+    from app.server import run
+
+    try:
+        settings = load_settings(**given)
+    except InvalidSettingError as error:
+        _fail(str(error), _USAGE)
+    sys.exit(run(settings))
+
+
+def _settings_options() -> Iterator[inspect.Parameter]:
+    """One flag a setting; each is read and checked by `Settings`, wherever it comes from."""
+    for name, field in Settings.model_fields.items():
+        default = field.default
+        shown = ",".join(default) if isinstance(default, tuple) else default
+        option = typer.Option(
+            f"--{name.replace('_', '-')}",
+            help=f"{field.description} [env: {ENV_PREFIX}{name.upper()}; default: {shown}]",
+            show_default=False,
+        )
+        yield inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[str | None, option],
+        )
+
+
+# typer reads a command's flags from its signature.
+serve.__signature__ = inspect.Signature(list(_settings_options()))  # type: ignore[attr-defined]  # functions take it
+app.command()(serve)
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="a frozen TensorFlow graph (.pb)")],
+    directory: Annotated[Path, typer.Argument(help="where to write the checkpoint")],
+) -> None:
+    """Turn a released checkpoint into a directory that serve and transformers read."""
+    from model.importers import import_checkpoint
+
+    try:
+        import_checkpoint(source, directory)
+    except ModelError as error:
+        _fail(str(error), 1)
+    typer.echo(f"Wrote {directory}")
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    typer.echo(f"Error: {message}", err=True)
+    sys.exit(code)

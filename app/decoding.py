@@ -1,0 +1,91 @@
+"""Decode threads: image bytes -> pixels, never on the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app import errors
+from model.decode import DecodeLimits, Decoder
+from model.errors import (
+    ImageError,
+    ImageTooComplexError,
+    ImageTooLargeError,
+    ImageTruncatedError,
+    UnsupportedImageFormatError,
+)
+from model.preprocess import Preprocessing, preprocess
+
+_TRANSLATION: Mapping[type[ImageError], type[errors.AppError]] = {
+    UnsupportedImageFormatError: errors.UnsupportedImageFormatError,
+    ImageTooLargeError: errors.ImageTooLargeError,
+    ImageTooComplexError: errors.ImageTooComplexError,
+    ImageTruncatedError: errors.ImageTruncatedError,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """One image's pixels, (side, side, 3); its seconds of waiting for a thread, and in it."""
+
+    pixels: NDArray[np.uint8]
+    wait_s: float
+    decode_s: float
+
+
+class DecodeThreads:
+    """Use as a context manager: leaving it ends the threads.
+
+    Args:
+        threads: pictures that are decoded at once.
+        limits: what a picture may be.
+    """
+
+    def __init__(self, threads: int, limits: DecodeLimits) -> None:
+        self._decoder = Decoder(limits)
+        self._threads = threads
+
+    def __enter__(self) -> Self:
+        """Start the threads."""
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the threads; what still waits is cancelled."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def decode(
+        self, image: bytes, preprocessing: Preprocessing, side: int | None = None
+    ) -> Decoded:
+        """Turn one image into pixels; see `model.preprocess.preprocess`.
+
+        Raises:
+            EmptyFileError: there are no bytes.
+            AppError: they are no picture that we accept; see `app.errors`.
+        """
+        if not image:
+            raise errors.EmptyFileError
+        submitted = time.monotonic()
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._pool, self._decode, image, preprocessing, side, submitted
+        )
+
+    def _decode(
+        self, image: bytes, preprocessing: Preprocessing, side: int | None, submitted: float
+    ) -> Decoded:
+        started = time.monotonic()
+        try:
+            pixels = preprocess(self._decoder.decode(image), preprocessing, side)
+        except ImageError as error:
+            raise _TRANSLATION.get(type(error), errors.InvalidImageError) from error
+        except MemoryError as error:
+            raise errors.OutOfMemoryError from error
+        return Decoded(pixels, started - submitted, time.monotonic() - started)

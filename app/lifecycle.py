@@ -1,0 +1,143 @@
+"""From loading to draining: builds the parts, opens the doors and closes them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import AsyncExitStack
+from typing import Self
+
+from app.admission import Admission
+from app.batching import DynamicBatcher
+from app.decoding import DecodeThreads
+from app.errors import NotReadyError, ShuttingDownError
+from app.metrics import Metrics
+from app.service import Service
+from app.settings import Settings
+from model.checkpoint import load_checkpoint
+from model.decode import DecodeLimits
+from model.engines import load_engine
+from model.engines.base import Engine
+from model.engines.cores import count_cores
+from model.engines.warm_up import Speed, check_engine, measure_speed
+
+_log = logging.getLogger(__name__)
+
+_MEGA = 1_000_000
+
+
+class Lifecycle:
+    """Use as an async context manager: leaving it answers what was accepted, then ends."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self.settings = settings
+        self.metrics = metrics
+        self.threads = count_cores() if settings.threads == "auto" else settings.threads
+        self.speed = Speed(max_batch_size=1, images_per_s=1.0)
+        self.ready = asyncio.Event()
+        self._service: Service | None = None
+        self.draining = False
+        self._stack = AsyncExitStack()
+        metrics.ready.set_function(lambda: all(self.checks().values()))
+
+    async def __aenter__(self) -> Self:
+        """Nothing to start: `load` does."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Answer what was accepted, then end the streams and the decode threads."""
+        self.begin_drain()
+        await self._stack.aclose()
+
+    @property
+    def service(self) -> Service:
+        """The service, once it is loaded.
+
+        Raises:
+            NotReadyError: it is not yet.
+        """
+        if self._service is None:
+            raise NotReadyError
+        return self._service
+
+    @property
+    def queue_capacity(self) -> float:
+        """Work that may be inside, in default images."""
+        return max(1.0, self.settings.queue_ms / 1000 * self.speed.images_per_s)
+
+    async def load(self) -> None:
+        """Read the checkpoints, build and test the engines, open the queue.
+
+        Raises:
+            ModelError: a checkpoint or an engine cannot be used.
+        """
+        started = time.monotonic()
+        engines = await asyncio.to_thread(self._load_engines)
+        first = engines[0]
+        batcher = DynamicBatcher(
+            streams=first.streams,
+            max_batch_size=self.speed.max_batch_size,
+            admission=Admission(self.queue_capacity, self.speed.images_per_s),
+            metrics=self.metrics,
+        )
+        decode_threads = DecodeThreads(self.threads, self._decode_limits())
+        self._stack.enter_context(decode_threads)
+        await self._stack.enter_async_context(batcher)
+        self._service = Service(
+            {engine.checkpoint.name: engine for engine in engines},
+            batcher,
+            decode_threads,
+            self.metrics,
+        )
+        self.ready.set()
+        _log.info(
+            "Ready after %.2f s: %s, engine %s on %s, %d threads, %d streams, batches up to %d, "
+            "%.0f images/s, room for %.0f.",
+            time.monotonic() - started,
+            ", ".join(self._service.engines),
+            first.name,
+            first.device,
+            self.threads,
+            batcher.streams,
+            self.speed.max_batch_size,
+            self.speed.images_per_s,
+            self.queue_capacity,
+        )
+
+    def begin_drain(self) -> None:
+        """Turn readiness red, and answer on."""
+        self.draining = True
+
+    def checks(self) -> dict[str, bool]:
+        """What readiness rests on."""
+        return {
+            "loaded": self._service is not None,
+            "streams_alive": self._service is not None and self._service.batcher.healthy,
+            "accepting": not self.draining,
+        }
+
+    def check_admission(self) -> None:
+        """Raise what a request would be refused with now, before its body is read."""
+        if self._service is None and self.draining:
+            raise ShuttingDownError
+        self.service.batcher.admission.check()
+
+    def _load_engines(self) -> list[Engine]:
+        engines = []
+        for name, directory in self.settings.model_directories():
+            engine = load_engine(
+                load_checkpoint(directory, name),
+                name=self.settings.engine,
+                device=self.settings.device,
+                threads=self.threads,
+            )
+            check_engine(engine)
+            engines.append(engine)
+        wanted = self.settings.max_batch_size
+        self.speed = measure_speed(engines[0], None if wanted == "auto" else wanted)
+        return engines
+
+    def _decode_limits(self) -> DecodeLimits:
+        max_pixels = int(self.settings.max_pixels_mp * _MEGA)
+        return DecodeLimits(max_pixels, self.settings.max_side, 2 * max_pixels)

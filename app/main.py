@@ -1,0 +1,121 @@
+"""create_app: builds the parts, wires them, owns start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from app import __version__
+from app.errors import (
+    AppError,
+    InvalidParameterError,
+    MalformedRequestError,
+    MethodNotAllowedError,
+    NotFoundError,
+)
+from app.lifecycle import Lifecycle
+from app.metrics import Metrics
+from app.middleware import Door, RequestContext
+from app.problems import create_problem_response
+from app.routes import health, information, native
+from app.settings import Settings
+
+_MEBI = 1024 * 1024
+_FRAMEWORK_ERRORS = {404: NotFoundError, 405: MethodNotAllowedError}
+
+OnFailure = Callable[[BaseException], None]
+
+
+def create_app(settings: Settings, on_failure: OnFailure | None = None) -> FastAPI:
+    """Build the service.
+
+    Args:
+        settings: all options.
+        on_failure: told when loading fails; readiness stays red.
+    """
+    metrics = Metrics()
+    lifecycle = Lifecycle(settings, metrics)
+    app: FastAPI = FastAPIOffline(
+        title="mobilenet-serve",
+        description=(
+            "Image labels and image embeddings from MobileNet V1. "
+            "Send an image, get its classes or its features; concurrent requests share batches."
+        ),
+        version=__version__,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=_create_lifespan(lifecycle, on_failure),
+    )
+    app.state.lifecycle = lifecycle
+    app.include_router(native.router)
+    app.include_router(information.router)
+    app.include_router(health.router)
+    for error in (AppError, HTTPException, RequestValidationError):
+        app.add_exception_handler(error, _answer_error)
+    one, many = (int(mib * _MEBI) for mib in (settings.max_body_mib, settings.max_batch_body_mib))
+    app.add_middleware(
+        Door,
+        check_admission=lifecycle.check_admission,
+        max_body_bytes={
+            "/classify": one,
+            "/embed": one,
+            "/classify/batch": many,
+            "/embed/batch": many,
+        },
+        body_timeout_s=settings.body_timeout_s,
+        metrics=metrics,
+    )
+    app.add_middleware(RequestContext, metrics=metrics)  # added last, so outermost
+    return app
+
+
+def _create_lifespan(
+    lifecycle: Lifecycle, on_failure: OnFailure | None
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    def report(loading: asyncio.Task[None]) -> None:
+        if not loading.cancelled() and (error := loading.exception()) and on_failure:
+            on_failure(error)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with lifecycle:
+            # Liveness answers while the weights are read.
+            loading = asyncio.create_task(lifecycle.load())
+            loading.add_done_callback(report)
+            yield
+            loading.cancel()
+
+    return lifespan
+
+
+async def _answer_error(request: Request, error: Exception) -> Response:
+    """Turn anything that a handler raises on purpose into a problem document."""
+    return create_problem_response(_translate(error), request.state.request_id)
+
+
+def _translate(error: Exception) -> AppError:
+    match error:
+        case AppError():
+            return error
+        case HTTPException(status_code=status) if status in _FRAMEWORK_ERRORS:
+            return _FRAMEWORK_ERRORS[status](headers=dict(error.headers or {}))
+        case HTTPException():
+            return MalformedRequestError("The request cannot be understood.")
+        case RequestValidationError():
+            return InvalidParameterError(_explain(error))
+    return AppError()
+
+
+def _explain(error: RequestValidationError) -> str:
+    """Say which parameter is wrong and why, without a word that the client sent."""
+    first = error.errors()[0]
+    if first["type"] == "extra_forbidden":
+        return "There is an unknown query parameter; /docs lists those of this route."
+    return f"{first['loc'][-1]}: {first['msg']}."

@@ -1,0 +1,197 @@
+"""What every request passes: plain ASGI classes, outermost first.
+
+`RequestContext` gives an id, the clock, the last-resort answer, the log line and the metrics;
+`Door` turns a request away, bounds its body, and ends the work of a client that left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+import uuid
+from collections.abc import Callable, Mapping
+
+import structlog
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import AppError, BodyTooLargeError, RequestTimeoutError
+from app.metrics import Metrics
+from app.problems import create_problem_response
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_CLIENT_CLOSED = 499
+"""nginx's status for a client that left first; only ever in logs and metrics."""
+_UNMATCHED = "unmatched"
+
+_log = logging.getLogger(__name__)
+_access = structlog.get_logger("access")
+
+
+class RequestContext:
+    """Makes sure that every request ends in one answer, one log line and one count."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one HTTP request; anything else passes through."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        request_id = _request_id(scope)
+        scope.setdefault("state", {}).update(request_id=request_id, started=started)
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (b"x-request-id", request_id.encode()),
+                ]
+            await send(message)
+
+        with self._metrics.in_flight.track_inprogress():
+            try:
+                await self._app(scope, receive, send_with_id)
+            except ClientDisconnect:
+                status = _CLIENT_CLOSED
+            except Exception:  # noqa: BLE001  # the last place before the client
+                _log.exception("A request failed.", extra={"request_id": request_id})
+                if not status:
+                    response = create_problem_response(AppError(), request_id)
+                    await response(scope, receive, send_with_id)
+            finally:
+                self._record(scope, status or _CLIENT_CLOSED, time.perf_counter() - started)
+
+    def _record(self, scope: Scope, status: int, duration_s: float) -> None:
+        route = getattr(scope.get("route"), "path", _UNMATCHED)
+        label = "client_closed" if status == _CLIENT_CLOSED else str(status)
+        self._metrics.requests.labels(route, label).inc()
+        self._metrics.request_duration.labels(route).observe(duration_s)
+        _access.info(
+            "request",
+            request_id=scope["state"]["request_id"],
+            method=scope["method"],
+            path=scope["path"],
+            status=status,
+            duration_ms=round(duration_s * 1000, 2),
+            **scope["state"].get("log", {}),
+        )
+
+
+class Door:
+    """Guards the routes that take images.
+
+    Args:
+        check_admission: raises what a request is refused with now, its body unread.
+        max_body_bytes: by path; other paths pass.
+        body_timeout_s: how long a client may take to send its body.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        check_admission: Callable[[], None],
+        max_body_bytes: Mapping[str, int],
+        body_timeout_s: float,
+        metrics: Metrics,
+    ) -> None:
+        self._app = app
+        self._check_admission = check_admission
+        self._max_body_bytes = max_body_bytes
+        self._body_timeout_s = body_timeout_s
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request to a guarded path; anything else passes through."""
+        limit = self._max_body_bytes.get(scope.get("path", ""))
+        if limit is None or scope["type"] != "http" or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        try:
+            _check_declared_length(scope, limit)
+            self._check_admission()
+        except AppError as error:
+            self._metrics.refusals.labels(error.code).inc()
+            response = create_problem_response(error, scope["state"]["request_id"])
+            await response(scope, receive, send)
+            return
+        body = _Body(receive, send, limit, self._body_timeout_s)
+        await body.run(self._app, scope)
+
+
+class _Body:
+    """One request's body: bounded in bytes and time; after it, watches for the client's leaving."""
+
+    def __init__(self, receive: Receive, send: Send, limit: int, timeout_s: float) -> None:
+        self._receive = receive
+        self._send = send
+        self._left = limit
+        self._deadline = asyncio.get_running_loop().time() + timeout_s
+        self._watcher: asyncio.Task[None] | None = None
+        self._answered = False
+        self._client_left = False
+
+    async def run(self, app: ASGIApp, scope: Scope) -> None:
+        self._handler = asyncio.current_task()
+        try:
+            await app(scope, self.receive, self.send)
+        except asyncio.CancelledError:
+            if not self._client_left:
+                raise
+            if self._handler:
+                self._handler.uncancel()
+            raise ClientDisconnect from None
+        finally:
+            if self._watcher:
+                self._watcher.cancel()
+
+    async def receive(self) -> Message:
+        if self._watcher:
+            return await self._receive()
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                message = await self._receive()
+        except TimeoutError:
+            raise RequestTimeoutError from None
+        if message["type"] == "http.request":
+            self._left -= len(message.get("body", b""))
+            if self._left < 0:
+                raise BodyTooLargeError
+            if not message.get("more_body", False):
+                self._watcher = asyncio.create_task(self._watch())
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            self._answered = True
+        await self._send(message)
+
+    async def _watch(self) -> None:
+        """The body is here: the next thing that the client can do is leave."""
+        await self._receive()
+        if not self._answered and self._handler:
+            self._client_left = True
+            self._handler.cancel()
+
+
+def _request_id(scope: Scope) -> str:
+    """The client's own id if it is harmless, else a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return str(value, "ascii")
+    return uuid.uuid4().hex
+
+
+def _check_declared_length(scope: Scope, limit: int) -> None:
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit() and int(value) > limit:
+            raise BodyTooLargeError

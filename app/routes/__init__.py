@@ -1,0 +1,1 @@
+"""One file a protocol: a route translates, and decides nothing."""

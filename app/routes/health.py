@@ -1,0 +1,44 @@
+"""GET /livez, /readyz, /healthz, /health and /metrics: for orchestrators, not for people."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from app.routes.dependencies import LifecycleDep
+from app.schemas import ReadyResponse
+
+router = APIRouter()
+
+
+@router.get("/livez")
+@router.get("/healthz", include_in_schema=False)
+async def livez() -> dict[str, str]:
+    """200 while the event loop runs; asks neither the queue nor the model."""
+    return {"status": "alive"}
+
+
+@router.get(
+    "/readyz",
+    response_model_exclude_none=True,
+    responses={503: {"model": ReadyResponse, "description": "Loading, draining, or broken"}},
+)
+@router.get("/health", include_in_schema=False, response_model_exclude_none=True)
+async def readyz(request: Request, response: Response, lifecycle: LifecycleDep) -> ReadyResponse:
+    """200 after weights, warm-up and self-test, until draining; `?verbose` lists the checks."""
+    checks = lifecycle.checks()
+    ready = all(checks.values())
+    if not ready:
+        response.status_code = 503
+        response.headers["Retry-After"] = "1"
+    verbose = "verbose" in request.query_params
+    return ReadyResponse(
+        status="ready" if ready else "not ready", checks=checks if verbose else None
+    )
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics(lifecycle: LifecycleDep) -> Response:
+    """Prometheus' text format."""
+    exposition = generate_latest(lifecycle.metrics.registry)
+    return Response(exposition, headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -1,0 +1,67 @@
+"""GET /labels and /info: what is served."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from app import __version__, schemas
+from app.routes.dependencies import LifecycleDep, ServiceDep
+from app.routes.native import MAX_FILES
+from app.schemas import LabelsOptions
+
+router = APIRouter()
+
+
+@router.get("/labels", response_model=schemas.LabelsResponse, responses={304: {}})
+async def labels(
+    request: Request, service: ServiceDep, options: Annotated[LabelsOptions, Query()]
+) -> Response:
+    """All classes of a model."""
+    checkpoint = service.engine(options.model).checkpoint
+    rows = [
+        schemas.LabelBody(class_id=label.class_id, wnid=label.wnid, label=label.label)
+        for label in checkpoint.labels
+    ]
+    content = schemas.LabelsResponse(model=checkpoint.name, labels=rows).model_dump_json()
+    etag = f'"{hashlib.sha256(content.encode()).hexdigest()[:32]}"'
+    headers = {"ETag": etag, "Cache-Control": "no-cache"}
+    if etag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type="application/json", headers=headers)
+
+
+@router.get("/info")
+async def info(lifecycle: LifecycleDep, service: ServiceDep) -> schemas.InfoResponse:
+    """What is served, and within which limits."""
+    settings = lifecycle.settings
+    models = [
+        schemas.ModelInfo(
+            name=name,
+            digest=engine.checkpoint.digest,
+            engine=engine.name,
+            device=engine.device,
+            input_size=engine.checkpoint.preprocessing.crop_side,
+            num_labels=engine.checkpoint.config.num_labels,
+            num_features=engine.checkpoint.config.num_features,
+        )
+        for name, engine in service.engines.items()
+    ]
+    limits = ("max_body_mib", "max_batch_body_mib", "max_pixels_mp", "max_side")
+    timeouts = ("request_timeout_s", "body_timeout_s", "queue_ms")
+    return schemas.InfoResponse(
+        name="mobilenet-serve",
+        version=__version__,
+        models=models,
+        limits={
+            "max_files": MAX_FILES,
+            **{name: getattr(settings, name) for name in limits + timeouts},
+        },
+        threads=lifecycle.threads,
+        streams=service.batcher.streams,
+        max_batch_size=service.batcher.max_batch_size,
+        queue_capacity=lifecycle.queue_capacity,
+        images_per_s=lifecycle.speed.images_per_s,
+    )

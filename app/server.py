@@ -1,0 +1,98 @@
+"""How the process runs: uvicorn's configuration, signals, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from app.lifecycle import Lifecycle
+from app.logs import configure_logs
+from app.main import create_app
+from app.settings import Settings, unknown_variables
+from model.errors import ModelError
+
+_log = logging.getLogger(__name__)
+
+_MIN_ANSWER_S = 0.5
+"""Kept back from the shutdown time for closing down after the last answer, in seconds."""
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, but a signal drains first, and the exit code says how it ended."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.exit_code = 0
+        self._app: FastAPI = create_app(settings, on_failure=self._fail)
+        super().__init__(
+            uvicorn.Config(
+                self._app,
+                host=settings.host,
+                port=settings.port,
+                http="httptools",
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=max(
+                    1, round(settings.shutdown_timeout_s - settings.drain_s - _MIN_ANSWER_S)
+                ),
+            )
+        )
+
+    @property
+    def lifecycle(self) -> Lifecycle:
+        """The parts of the app that this server runs."""
+        lifecycle: Lifecycle = self._app.state.lifecycle
+        return lifecycle
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Turn readiness red; stop at once, or after DRAIN_S. A second Ctrl-C forces the end.
+
+        uvicorn would raise the signal anew after shutting down, so that the exit code is the
+        signal's; a service that answered all it had accepted ends with 0.
+        """
+        del frame
+        if self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True
+        if self.lifecycle.draining:
+            self.should_exit = True
+            return
+        self.lifecycle.begin_drain()
+        if self._settings.drain_s and self.started:
+            loop = asyncio.get_running_loop()
+            loop.call_soon_threadsafe(loop.call_later, self._settings.drain_s, self._stop)
+        else:
+            self.should_exit = True
+
+    def _stop(self) -> None:
+        self.should_exit = True
+
+    def _fail(self, error: BaseException) -> None:
+        if isinstance(error, ModelError):
+            _log.critical("Cannot start: %s", error)
+        else:
+            _log.critical("Cannot start.", exc_info=error)
+        self.exit_code = 1
+        self.should_exit = True
+
+
+def run(settings: Settings) -> int:
+    """Serve until a signal; returns the process's exit code."""
+    configure_logs(settings.log_format, settings.log_level)
+    for name in unknown_variables():
+        _log.warning("%s is set, but there is no such setting.", name)
+    server = Server(settings)
+    try:
+        server.run()
+    except SystemExit as error:  # uvicorn's own: the address is taken
+        return error.code if isinstance(error.code, int) else 1
+    sys.stdout.flush()
+    return server.exit_code

@@ -1,0 +1,112 @@
+"""Every option of the service: an environment variable, and a flag of `serve`, each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from model.checkpoint import DEFAULT_DIRECTORY
+
+ENV_PREFIX = "MOBILENET_"
+
+_Auto = Literal["auto"]
+
+
+class InvalidSettingError(Exception):
+    """A setting that cannot be used; its text is one line that names it."""
+
+
+class Settings(BaseSettings):
+    """Read from keyword arguments first, then from `MOBILENET_*` variables."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, frozen=True, extra="forbid", allow_inf_nan=False
+    )
+
+    host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one")
+    models: Annotated[tuple[str, ...], NoDecode] = Field(
+        (f"{DEFAULT_DIRECTORY.name}={DEFAULT_DIRECTORY}",),
+        min_length=1,
+        max_length=1,
+        description="checkpoint directory; name=path gives it a name",
+    )
+    engine: Literal["auto", "onnx", "torch"] = Field("auto", description="what runs the batches")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where they run")
+    threads: _Auto | Annotated[int, Field(ge=1, le=1024)] = Field(
+        "auto", description="cores to use; auto: those that affinity and cgroup quota leave"
+    )
+    max_batch_size: _Auto | Annotated[int, Field(ge=1, le=256)] = Field(
+        "auto", description="images a batch at most; auto: measured at start"
+    )
+    queue_ms: float = Field(
+        500, gt=0, le=60_000, description="predicted work that may wait, in milliseconds"
+    )
+    request_timeout_s: float = Field(
+        10, gt=0, le=300, description="deadline of a request once its body is here, in seconds"
+    )
+    max_body_mib: float = Field(10, gt=0, le=1024, description="largest body of one image, in MiB")
+    max_batch_body_mib: float = Field(
+        64, gt=0, le=4096, description="largest body of many images, in MiB"
+    )
+    max_pixels_mp: float = Field(
+        25, gt=0, le=80, description="largest picture, in megapixels; twice that is decoded at once"
+    )
+    max_side: int = Field(16384, ge=32, le=65535, description="longest side, in pixels")
+    body_timeout_s: float = Field(
+        15, gt=0, le=600, description="time a client has to send its body, in seconds"
+    )
+    drain_s: float = Field(
+        0, ge=0, le=300, description="how long to answer after SIGTERM before draining, in seconds"
+    )
+    shutdown_timeout_s: float = Field(
+        8, gt=0, le=600, description="how long shutting down may take in all, in seconds"
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="auto: console on a terminal, else json"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="lowest level that is logged"
+    )
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    def model_directories(self) -> Iterator[tuple[str, Path]]:
+        """Name and directory of each model, in the order given."""
+        for entry in self.models:
+            name, separator, path = entry.rpartition("=")
+            directory = Path(path)
+            yield (name if separator else directory.resolve().name), directory
+
+
+def load_settings(**given: Any) -> Settings:
+    """Read the settings; what is given wins over the environment.
+
+    Raises:
+        InvalidSettingError: one of them is out of its range.
+    """
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0])
+        raise InvalidSettingError(
+            f"{ENV_PREFIX}{name.upper()} (--{name.replace('_', '-')}): "
+            f"{first['msg']}, got {str(first['input'])!r}"
+        ) from error
+
+
+def unknown_variables() -> list[str]:
+    """The `MOBILENET_*` variables in the environment that no setting reads."""
+    known = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields}
+    return sorted(name for name in os.environ if name.startswith(ENV_PREFIX) and name not in known)

@@ -1,0 +1,55 @@
+"""How many cores this process may use: not the host's count, but what the container leaves."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+_CGROUP_ROOT = Path("/sys/fs/cgroup")
+_MEMBERSHIP = Path("/proc/self/cgroup")
+
+
+def count_cores(root: Path = _CGROUP_ROOT, membership: Path = _MEMBERSHIP) -> int:
+    """The affinity mask's cores, or the cgroup's CPU quota where that is less; at least 1.
+
+    A quota of 1.5 cores counts as 2 threads: rounding down would leave half a core idle.
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    quotas = [quota for folder in _cgroup_folders(root, membership) if (quota := _quota(folder))]
+    return max(1, min([allowed or 1, *(math.ceil(quota) for quota in quotas)]))
+
+
+def _cgroup_folders(root: Path, membership: Path) -> list[Path]:
+    """This process's cgroup and all above it, of cgroup v2 and of v1's `cpu` controller."""
+    folders = {root, root / "cpu"}
+    try:
+        lines = membership.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            base = root
+        elif "cpu" in controllers.split(","):
+            base = root / "cpu"
+        else:
+            continue
+        folder = base / path.lstrip("/")
+        folders.update(part for part in (folder, *folder.parents) if part.is_relative_to(base))
+    return sorted(folders)
+
+
+def _quota(folder: Path) -> float | None:
+    """CPU quota of one cgroup in cores, or None where there is none."""
+    try:
+        if (folder / "cpu.max").exists():
+            quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
+        else:
+            quota = (folder / "cpu.cfs_quota_us").read_text(encoding="ascii").strip()
+            period = (folder / "cpu.cfs_period_us").read_text(encoding="ascii").strip()
+        if quota in {"max", "-1"}:
+            return None
+        return int(quota) / int(period)
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,395 @@
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections.abc import Awaitable, Callable
+
+import anyio.lowlevel
+import numpy as np
+import pytest
+
+from app.admission import Admission
+from app.batch import BatchRow
+from app.batching import DynamicBatcher
+from app.errors import (
+    AppError,
+    DeadlineExceededError,
+    ModelOutputInvalidError,
+    NotReadyError,
+    OutOfMemoryError,
+    OverloadedError,
+    ShuttingDownError,
+)
+from app.metrics import Metrics
+from model.engines.base import EngineOutput
+from tests.fakes import FakeClock, FakeEngine, pixels
+
+pytestmark = pytest.mark.anyio
+
+
+def create_batcher(
+    streams: int = 1,
+    max_batch_size: int = 8,
+    capacity: float = math.inf,
+    now: Callable[[], float] | None = None,
+) -> DynamicBatcher:
+    return DynamicBatcher(
+        streams=streams,
+        max_batch_size=max_batch_size,
+        admission=Admission(capacity, images_per_s=100),
+        metrics=Metrics(),
+        now=now or FakeClock(),
+    )
+
+
+async def ask(batcher: DynamicBatcher, engine: FakeEngine, value: int, side: int = 1) -> BatchRow:
+    with batcher.admission.reserve():
+        return await batcher.submit(engine, pixels(value, side))
+
+
+async def occupy(batcher: DynamicBatcher, engine: FakeEngine) -> asyncio.Task[BatchRow]:
+    """Hold a stream in the engine, so that what is submitted next has to wait."""
+    engine.hold()
+    task = asyncio.create_task(ask(batcher, engine, 255))
+    await asyncio.to_thread(engine.entered.acquire)
+    return task
+
+
+async def start(batcher: DynamicBatcher, *calls: Awaitable[BatchRow]) -> list[asyncio.Task[BatchRow]]:
+    """Let the calls run until they wait for a batch."""
+    before = batcher.waiting
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    while batcher.waiting < before + len(tasks):
+        await anyio.lowlevel.checkpoint()
+    return [task for task in tasks if isinstance(task, asyncio.Task)]
+
+
+async def outcomes(tasks: list[asyncio.Task[BatchRow]]) -> list[int | type[BaseException]]:
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    return [
+        type(result) if isinstance(result, BaseException) else int(result.logits[0])
+        for result in results
+    ]
+
+
+async def test_a_caller_gets_the_row_of_its_own_image() -> None:
+    engine = FakeEngine()
+    async with create_batcher() as batcher:
+        row = await ask(batcher, engine, 7)
+    assert row.logits.tolist() == [7, 7, 7]
+    assert row.features["pooled"].tolist() == [7, 7, 7, 7]
+    assert row.batch_size == 1
+
+
+async def test_what_waits_is_run_as_one_batch() -> None:
+    engine = FakeEngine()
+    async with create_batcher() as batcher:
+        blocker = await occupy(batcher, engine)
+        tasks = await start(batcher, *(ask(batcher, engine, value) for value in (1, 2, 3)))
+        engine.gate.set()
+        assert await outcomes([blocker, *tasks]) == [255, 1, 2, 3]
+        assert [task.result().batch_size for task in tasks] == [3, 3, 3]
+    assert engine.batches == [[255], [1, 2, 3]]
+
+
+async def test_a_batch_is_never_larger_than_allowed() -> None:
+    engine = FakeEngine()
+    async with create_batcher(max_batch_size=4) as batcher:
+        blocker = await occupy(batcher, engine)
+        tasks = await start(batcher, *(ask(batcher, engine, value) for value in range(10)))
+        engine.gate.set()
+        await outcomes([blocker, *tasks])
+    assert [len(batch) for batch in engine.batches] == [1, 4, 4, 2]
+
+
+async def test_a_free_stream_leaves_the_other_its_share() -> None:
+    engine = FakeEngine()
+    async with create_batcher(streams=2) as batcher:
+        first, second = await occupy(batcher, engine), await occupy(batcher, engine)
+        tasks = await start(batcher, *(ask(batcher, engine, value) for value in range(6)))
+        engine.gate.set()
+        await outcomes([first, second, *tasks])
+    assert len(engine.batches[2]) == 3
+
+
+async def test_only_a_batch_without_company_may_use_all_threads() -> None:
+    engine = FakeEngine()
+    async with create_batcher(streams=2) as batcher:
+        first = await occupy(batcher, engine)
+        second = await occupy(batcher, engine)
+        engine.gate.set()
+        await outcomes([first, second])
+        await ask(batcher, engine, 1)
+    assert engine.alone == [True, False, True]
+
+
+async def test_images_of_other_shapes_never_share_a_batch() -> None:
+    engine = FakeEngine()
+    async with create_batcher() as batcher:
+        blocker = await occupy(batcher, engine)
+        calls = [ask(batcher, engine, value, side=1 + value % 2) for value in range(6)]
+        tasks = await start(batcher, *calls)
+        engine.gate.set()
+        assert await outcomes([blocker, *tasks]) == [255, 0, 1, 2, 3, 4, 5]
+    assert engine.batches == [[255], [0, 2, 4], [1, 3, 5]]
+
+
+async def test_images_for_other_engines_never_share_a_batch() -> None:
+    one, other = FakeEngine(), FakeEngine()
+    async with create_batcher() as batcher:
+        blocker = await occupy(batcher, one)
+        tasks = await start(
+            batcher, ask(batcher, one, 1), ask(batcher, other, 2), ask(batcher, one, 3)
+        )
+        one.gate.set()
+        assert await outcomes([blocker, *tasks]) == [255, 1, 2, 3]
+    assert (one.batches, other.batches) == ([[255], [1, 3]], [[2]])
+
+
+async def test_a_caller_that_leaves_while_queued_is_not_computed() -> None:
+    engine = FakeEngine()
+    async with create_batcher() as batcher:
+        blocker = await occupy(batcher, engine)
+        tasks = await start(batcher, *(ask(batcher, engine, value) for value in (1, 2, 3)))
+        tasks[1].cancel()
+        while batcher.waiting > 2:
+            await anyio.lowlevel.checkpoint()
+        engine.gate.set()
+        assert await outcomes([blocker, *tasks]) == [255, 1, asyncio.CancelledError, 3]
+    assert engine.batches == [[255], [1, 3]]
+
+
+async def test_a_caller_that_leaves_while_computed_does_not_disturb_its_batch() -> None:
+    engine, halfway = FakeEngine(), threading.Event()
+
+    def pause(values: list[int]) -> None:
+        if 1 in values:
+            halfway.wait()
+
+    engine.fail = pause
+    async with create_batcher() as batcher:
+        blocker = await occupy(batcher, engine)
+        tasks = await start(batcher, *(ask(batcher, engine, value) for value in (1, 2, 3)))
+        engine.gate.set()
+        await blocker
+        await asyncio.to_thread(engine.entered.acquire)
+        tasks[0].cancel()
+        await anyio.lowlevel.checkpoint()
+        halfway.set()
+        assert await outcomes(tasks) == [asyncio.CancelledError, 2, 3]
+        assert await outcomes([asyncio.create_task(ask(batcher, engine, 4))]) == [4]
+
+
+async def test_an_expired_entry_is_not_computed() -> None:
+    engine, clock = FakeEngine(), FakeClock()
+    async with create_batcher(now=clock) as batcher:
+        blocker = await occupy(batcher, engine)
+        late = batcher.submit(engine, pixels(1), deadline=clock.time + 5)
+        patient = batcher.submit(engine, pixels(2), deadline=clock.time + 60)
+        tasks = await start(batcher, late, patient)
+        clock.time += 5
+        engine.gate.set()
+        assert await outcomes([blocker, *tasks]) == [255, DeadlineExceededError, 2]
+    assert engine.computed == [255, 2]
+
+
+async def test_a_queue_of_nothing_but_expired_entries_is_answered_too() -> None:
+    engine, clock = FakeEngine(), FakeClock()
+    async with create_batcher(now=clock) as batcher:
+        blocker = await occupy(batcher, engine)
+        tasks = await start(batcher, batcher.submit(engine, pixels(1), deadline=clock.time + 5))
+        clock.time += 6
+        engine.gate.set()
+        assert await outcomes([blocker, *tasks]) == [255, DeadlineExceededError]
+        assert (await ask(batcher, engine, 9)).logits[0] == 9
+
+
+async def test_a_failing_batch_fails_only_the_guilty_entries() -> None:
+    engine = FakeEngine()
+
+    def fail(values: list[int]) -> None:
+        if guilty.intersection(values):
+            raise RuntimeError("poison")
+
+    async with create_batcher() as batcher:
+        for pattern in range(1, 256):
+            guilty: set[int] = set()
+            engine.fail = fail
+            blocker = await occupy(batcher, engine)
+            tasks = await start(batcher, *(ask(batcher, engine, value) for value in range(8)))
+            guilty = {value for value in range(8) if pattern >> value & 1}
+            engine.gate.set()
+            await blocker
+            expected = [AppError if value in guilty else value for value in range(8)]
+            assert await outcomes(tasks) == expected, f"pattern {pattern:08b}"
+            while engine.entered.acquire(blocking=False):
+                pass
+
+
+async def test_an_engine_that_fails_on_every_batch_still_answers_single_images() -> None:
+    engine = FakeEngine()
+
+    def fail(values: list[int]) -> None:
+        if len(values) > 1:
+            raise RuntimeError("no batches today")
+
+    engine.fail = fail
+    async with create_batcher() as batcher:
+        blocker = await occupy(batcher, engine)
+        tasks = await start(batcher, *(ask(batcher, engine, value) for value in range(5)))
+        engine.gate.set()
+        assert await outcomes([blocker, *tasks]) == [255, 0, 1, 2, 3, 4]
+
+
+async def test_what_does_not_fit_into_memory_is_split_and_only_the_guilty_fails() -> None:
+    engine = FakeEngine()
+
+    def fail(values: list[int]) -> None:
+        if 2 in values or len(values) > 2:
+            raise MemoryError
+
+    engine.fail = fail
+    async with create_batcher() as batcher:
+        blocker = await occupy(batcher, engine)
+        tasks = await start(batcher, *(ask(batcher, engine, value) for value in range(4)))
+        engine.gate.set()
+        assert await outcomes([blocker, *tasks]) == [255, 0, 1, OutOfMemoryError, 3]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+async def test_a_row_that_is_not_finite_is_an_error_and_never_an_answer(value: float) -> None:
+    engine = FakeEngine()
+
+    def spoil(output: EngineOutput) -> EngineOutput:
+        output.logits[output.logits[:, 0] == 1, 2] = value
+        output.features["pooled"][output.logits[:, 0] == 3, 0] = value
+        return output
+
+    engine.shape = spoil
+    async with create_batcher() as batcher:
+        blocker = await occupy(batcher, engine)
+        tasks = await start(batcher, *(ask(batcher, engine, number) for number in range(5)))
+        engine.gate.set()
+        invalid = ModelOutputInvalidError
+        assert await outcomes([blocker, *tasks]) == [255, 0, invalid, 2, invalid, 4]
+
+
+@pytest.mark.parametrize("extra", [-1, 1], ids=["a row too few", "a row too many"])
+async def test_a_wrong_number_of_rows_is_an_error_and_never_an_answer(extra: int) -> None:
+    engine = FakeEngine()
+
+    def miscount(output: EngineOutput) -> EngineOutput:
+        rows = np.resize(output.logits, (len(output.logits) + extra, 3))
+        return EngineOutput(rows, output.features)
+
+    async with create_batcher() as batcher:
+        blocker = await occupy(batcher, engine)
+        engine.shape = miscount
+        tasks = await start(batcher, *(ask(batcher, engine, value) for value in range(4)))
+        engine.gate.set()
+        assert await outcomes([blocker, *tasks]) == [ModelOutputInvalidError] * 5
+
+
+async def test_the_last_stream_that_dies_fails_everybody_and_lets_nobody_in() -> None:
+    engine = FakeEngine()
+
+    def die(_: list[int]) -> None:
+        raise SystemExit
+
+    engine.fail = die
+    async with create_batcher() as batcher:
+        assert batcher.healthy
+        blocker = await occupy(batcher, engine)
+        tasks = await start(batcher, *(ask(batcher, engine, value) for value in range(3)))
+        engine.gate.set()
+        assert await outcomes([blocker, *tasks]) == [NotReadyError] * 4
+        assert not batcher.healthy
+        with pytest.raises(NotReadyError):
+            await ask(batcher, engine, 1)
+        with pytest.raises(NotReadyError):
+            await batcher.submit(engine, pixels(1))
+
+
+async def test_a_stream_that_dies_leaves_the_others_at_work() -> None:
+    engine = FakeEngine()
+
+    def die(values: list[int]) -> None:
+        if values == [13]:
+            raise SystemExit
+
+    engine.fail = die
+    async with create_batcher(streams=2) as batcher:
+        with pytest.raises(NotReadyError):
+            await ask(batcher, engine, 13)
+        assert not batcher.healthy
+        assert (await ask(batcher, engine, 1)).logits[0] == 1
+
+
+@pytest.mark.parametrize("overflow", range(1, 21))
+async def test_exactly_the_overflow_is_refused(overflow: int) -> None:
+    engine, room = FakeEngine(), 8
+    async with create_batcher(capacity=room) as batcher:
+        engine.hold()
+        calls = [ask(batcher, engine, value) for value in range(room + overflow)]
+        tasks = [asyncio.create_task(call) for call in calls]
+        await asyncio.to_thread(engine.entered.acquire)
+        engine.gate.set()
+        results = await outcomes(tasks)
+        assert results == [*range(room), *[OverloadedError] * overflow]
+        assert (await ask(batcher, engine, 77)).logits[0] == 77
+
+
+async def test_answers_are_never_swapped() -> None:
+    engine, total, at_once = FakeEngine(), 20_000, 64
+    async with create_batcher(streams=2) as batcher:
+        values = iter(range(total))
+
+        async def caller() -> int:
+            answered = 0
+            for value in values:
+                row = await ask(batcher, engine, value)
+                assert row.logits[0] == row.features["pooled"][0] == value % 256
+                answered += 1
+            return answered
+
+        counts = await asyncio.gather(*(caller() for _ in range(at_once)))
+    assert sum(counts) == len(engine.computed) == total
+    assert max(map(len, engine.batches)) > 1
+
+
+async def test_drain_answers_all_that_was_accepted_and_lets_nobody_in() -> None:
+    engine = FakeEngine()
+    async with create_batcher() as batcher:
+        blocker = await occupy(batcher, engine)
+        tasks = await start(batcher, *(ask(batcher, engine, value) for value in range(20)))
+        drained = asyncio.create_task(batcher.drain())
+        await anyio.lowlevel.checkpoint()
+        with pytest.raises(ShuttingDownError):
+            await ask(batcher, engine, 1)
+        assert not drained.done()
+        engine.gate.set()
+        assert await outcomes([blocker, *tasks]) == [255, *range(20)]
+        await drained
+
+
+async def test_who_holds_a_place_may_still_submit_while_draining() -> None:
+    engine = FakeEngine()
+    async with create_batcher() as batcher:
+        with batcher.admission.reserve():
+            drained = asyncio.create_task(batcher.drain())
+            await anyio.lowlevel.checkpoint()
+            assert (await batcher.submit(engine, pixels(5))).logits[0] == 5
+        await drained
+
+
+async def test_times_are_the_clocks() -> None:
+    engine, clock = FakeEngine(), FakeClock()
+    async with create_batcher(now=clock) as batcher:
+        blocker = await occupy(batcher, engine)
+        tasks = await start(batcher, ask(batcher, engine, 1))
+        clock.time += 3
+        engine.gate.set()
+        await outcomes([blocker, *tasks])
+        assert (blocker.result().queue_s, blocker.result().inference_s) == (0, 3)
+        assert (tasks[0].result().queue_s, tasks[0].result().inference_s) == (3, 0)

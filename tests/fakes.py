@@ -1,0 +1,76 @@
+"""Stand-ins for what is slow or random."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.checkpoint import Checkpoint
+from model.engines.base import POOLED, EngineOutput
+
+
+def pixels(value: int, side: int = 1) -> NDArray[np.uint8]:
+    """An image whose every value is `value`, so that its answer tells whose it is."""
+    return np.full((side, side, 3), value % 256, np.uint8)
+
+
+class FakeEngine:
+    """Answers each image with its own first value; can be held, and can fail on purpose.
+
+    Attributes:
+        batches: the first values of each batch that ran, in order.
+        alone: what the batcher said of each.
+        entered: released once for each batch that begins.
+        gate: batches wait for it; open unless `hold` was called.
+    """
+
+    name = "fake"
+    device = "cpu"
+    streams = 2
+
+    def __init__(self, checkpoint: Checkpoint | None = None, classes: int = 3) -> None:
+        self._checkpoint = checkpoint
+        self._classes = classes
+        self.batches: list[list[int]] = []
+        self.alone: list[bool] = []
+        self.entered = threading.Semaphore(0)
+        self.gate = threading.Event()
+        self.gate.set()
+        self.fail: Callable[[list[int]], None] = lambda _: None
+        self.shape: Callable[[EngineOutput], EngineOutput] = lambda output: output
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        assert self._checkpoint is not None
+        return self._checkpoint
+
+    def hold(self) -> None:
+        self.gate.clear()
+
+    def run(self, pixels: NDArray[np.uint8], *, alone: bool = True) -> EngineOutput:
+        values = [int(image.flat[0]) for image in pixels]
+        self.batches.append(values)
+        self.alone.append(alone)
+        self.entered.release()
+        self.gate.wait()
+        self.fail(values)
+        rows = np.asarray(values, np.float32)[:, None]
+        logits = np.repeat(rows, self._classes, axis=1)
+        return self.shape(EngineOutput(logits, {POOLED: np.repeat(rows, 4, axis=1)}))
+
+    @property
+    def computed(self) -> list[int]:
+        return [value for batch in self.batches for value in batch]
+
+
+class FakeClock:
+    """Time that passes when told to."""
+
+    def __init__(self) -> None:
+        self.time = 1000.0
+
+    def __call__(self) -> float:
+        return self.time

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from PIL import Image
+
+from model.checkpoint import DEFAULT_DIRECTORY, Checkpoint, load_checkpoint, save_checkpoint
+from model.decode import DecodeLimits, Decoder
+from model.engines import load_engine
+from tests.model.twins import create_weights, tiny_config
+
+if TYPE_CHECKING:
+    from model.engines.base import Engine
+
+_IMAGES = Path(__file__).parents[1] / "images"
+
+
+@pytest.fixture(scope="session")
+def photos() -> list[Image.Image]:
+    return [Image.open(path).convert("RGB") for path in sorted(_IMAGES.glob("*.jpg"))]
+
+
+@pytest.fixture(scope="session")
+def default_checkpoint() -> Checkpoint:
+    return load_checkpoint(DEFAULT_DIRECTORY)
+
+
+@pytest.fixture(scope="session", params=["onnx", "torch"])
+def default_engine(request: pytest.FixtureRequest, default_checkpoint: Checkpoint) -> Engine:
+    return load_engine(default_checkpoint, name=request.param, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def reference() -> Any:
+    """The default checkpoint as `transformers` loads it."""
+    from transformers import AutoModelForImageClassification
+
+    return AutoModelForImageClassification.from_pretrained(DEFAULT_DIRECTORY).eval()
+
+
+@pytest.fixture(scope="session")
+def reference_processor() -> Any:
+    """The default checkpoint's preprocessing as `transformers` loads it."""
+    from transformers import AutoImageProcessor
+
+    return AutoImageProcessor.from_pretrained(DEFAULT_DIRECTORY, backend="pil")
+
+
+@pytest.fixture
+def tiny_directory(tmp_path: Path) -> Path:
+    """A sound checkpoint of a few kilobytes."""
+    from model.preprocess import Preprocessing
+
+    directory = tmp_path / "tiny"
+    config = tiny_config()
+    save_checkpoint(directory, config, Preprocessing(), create_weights(config))
+    return directory
+
+
+@pytest.fixture
+def decoder() -> Decoder:
+    return Decoder(DecodeLimits())

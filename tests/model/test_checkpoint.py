@@ -1,0 +1,293 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from model.checkpoint import (
+    DEFAULT_DIRECTORY,
+    Checkpoint,
+    expected_shapes,
+    load_checkpoint,
+    save_checkpoint,
+)
+from model.config import MobileNetV1Config
+from model.errors import InvalidCheckpointError
+from model.preprocess import Preprocessing
+from tests.model.twins import create_weights, relative_error, tiny_config, to_network
+
+FILES = ("config.json", "model.safetensors", "preprocessor_config.json")
+STEM = "mobilenet_v1.conv_stem"
+
+
+def read_tensors(directory: Path) -> dict[str, NDArray[Any]]:
+    return safetensors.numpy.load_file(directory / "model.safetensors")
+
+
+def refusal(directory: Path, file: str) -> str:
+    """See the directory refused, and return what the refusal says of the file."""
+    with pytest.raises(InvalidCheckpointError) as caught:
+        load_checkpoint(directory)
+    text = str(caught.value)
+    assert len(text.splitlines()) == 1
+    assert text.startswith(f"{directory / file}: ")
+    return text.removeprefix(f"{directory / file}: ")
+
+
+@pytest.fixture
+def unsigned(tiny_directory: Path) -> Path:
+    """A sound checkpoint without SHA256SUMS."""
+    (tiny_directory / "SHA256SUMS").unlink()
+    return tiny_directory
+
+
+def test_a_saved_checkpoint_is_loaded_as_it_was(tmp_path: Path) -> None:
+    config = tiny_config(hidden_act="silu", id2label={0: "cat", 1: "dog"})
+    preprocessing = Preprocessing(resample=3)
+    weights = create_weights(config)
+    save_checkpoint(tmp_path / "made" / "here", config, preprocessing, weights)
+    loaded = load_checkpoint(tmp_path / "made" / "here")
+    assert (loaded.config, loaded.preprocessing, loaded.name) == (config, preprocessing, "here")
+    assert [label.label for label in loaded.labels] == ["cat", "dog"]
+    assert loaded.weights.keys() == weights.keys()
+    for name, value in weights.items():
+        assert loaded.weights[name].dtype == np.float32
+        assert np.array_equal(loaded.weights[name], value)
+
+
+def test_weights_that_are_views_are_saved_as_they_look(tmp_path: Path) -> None:
+    config = tiny_config()
+    weights = create_weights(config)
+    name = "classifier.weight"
+    turned = np.asfortranarray(weights[name])
+    save_checkpoint(tmp_path, config, Preprocessing(), weights | {name: turned})
+    assert np.array_equal(load_checkpoint(tmp_path).weights[name], weights[name])
+
+
+def test_a_checkpoint_can_be_given_a_name(tiny_directory: Path) -> None:
+    assert load_checkpoint(tiny_directory, "pets").name == "pets"
+
+
+def test_the_digest_is_the_sha256_of_the_weights_file(tiny_directory: Path) -> None:
+    data = (tiny_directory / "model.safetensors").read_bytes()
+    assert load_checkpoint(tiny_directory).digest == hashlib.sha256(data).hexdigest()
+
+
+def test_the_default_checkpoint_is_the_full_network(default_checkpoint: Checkpoint) -> None:
+    assert default_checkpoint.name == "mobilenet_v1_1.0_224"
+    assert (DEFAULT_DIRECTORY / "SHA256SUMS").is_file()
+    sizes = [np.prod(shape) for shape in expected_shapes(default_checkpoint.config).values()]
+    assert sum(weight.size for weight in default_checkpoint.weights.values()) == sum(sizes)
+    assert default_checkpoint.weights["classifier.weight"].shape == (1001, 1024)
+
+
+def test_transformers_finds_every_tensor_of_the_default_checkpoint() -> None:
+    from transformers import AutoModelForImageClassification
+
+    _, info = AutoModelForImageClassification.from_pretrained(
+        DEFAULT_DIRECTORY, output_loading_info=True
+    )
+    assert set(info) >= {"missing_keys", "unexpected_keys", "mismatched_keys"}
+    assert not any(info.values())
+
+
+def test_transformers_finds_every_tensor_of_a_checkpoint_that_we_saved(
+    tiny_directory: Path,
+) -> None:
+    from transformers import AutoModelForImageClassification
+
+    theirs, info = AutoModelForImageClassification.from_pretrained(
+        tiny_directory, output_loading_info=True
+    )
+    assert not any(info.values())
+    state = theirs.state_dict()
+    for name, value in load_checkpoint(tiny_directory).weights.items():
+        assert np.array_equal(state[name].numpy(), value)
+
+
+def test_a_checkpoint_that_transformers_saved_is_loaded(tmp_path: Path) -> None:
+    import torch
+    import transformers
+
+    theirs = transformers.MobileNetV1ForImageClassification(
+        transformers.MobileNetV1Config(depth_multiplier=0.25, num_labels=5, tf_padding=False)
+    ).eval()
+    theirs.save_pretrained(tmp_path)
+    transformers.MobileNetV1ImageProcessorPil().save_pretrained(tmp_path)
+    checkpoint = load_checkpoint(tmp_path)
+    images = torch.rand((1, 3, 64, 64))
+    with torch.inference_mode():
+        ours = to_network(checkpoint)(images).numpy()
+        assert relative_error(ours, theirs(images).logits.numpy()) <= 1e-5
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_one_flipped_bit_is_refused(tiny_directory: Path, file: str) -> None:
+    data = bytearray((tiny_directory / file).read_bytes())
+    data[len(data) // 2] ^= 1
+    (tiny_directory / file).write_bytes(data)
+    assert "SHA256SUMS" in refusal(tiny_directory, file)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_missing_file_is_refused(tiny_directory: Path, file: str) -> None:
+    (tiny_directory / file).unlink()
+    assert refusal(tiny_directory, file) == "No such file or directory"
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_missing_file_is_refused_without_sums(unsigned: Path, file: str) -> None:
+    (unsigned / file).unlink()
+    assert refusal(unsigned, file) == "No such file or directory"
+
+
+@pytest.mark.parametrize(
+    "sums",
+    [b"what is this\n", b"00  ../config.json\n", b"00  \n", b"\xff\n", b"\n"],
+    ids=["text", "outside", "no-name", "binary", "blank"],
+)
+def test_sums_that_are_none_are_refused(tiny_directory: Path, sums: bytes) -> None:
+    (tiny_directory / "SHA256SUMS").write_bytes(sums)
+    assert refusal(tiny_directory, "SHA256SUMS")
+
+
+def test_a_missing_directory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidCheckpointError, match=r"nowhere: is not a directory"):
+        load_checkpoint(tmp_path / "nowhere")
+
+
+def test_a_file_in_place_of_the_directory_is_refused(tiny_directory: Path) -> None:
+    with pytest.raises(InvalidCheckpointError, match=r"config\.json: is not a directory"):
+        load_checkpoint(tiny_directory / "config.json")
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_directory_in_place_of_a_file_is_refused(unsigned: Path, file: str) -> None:
+    (unsigned / file).unlink()
+    (unsigned / file).mkdir()
+    assert refusal(unsigned, file) == "Is a directory"
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_an_empty_file_is_refused(unsigned: Path, file: str) -> None:
+    (unsigned / file).write_bytes(b"")
+    assert refusal(unsigned, file)
+
+
+@pytest.mark.parametrize("share", [0.001, 0.5, 0.999])
+def test_truncated_weights_are_refused(unsigned: Path, share: float) -> None:
+    path = unsigned / "model.safetensors"
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    assert "is cut" in refusal(unsigned, path.name)
+
+
+def test_random_bytes_are_refused(unsigned: Path) -> None:
+    (unsigned / "model.safetensors").write_bytes(np.random.default_rng(0).bytes(5000))
+    assert "is not a safetensors file" in refusal(unsigned, "model.safetensors")
+
+
+def test_a_pickle_in_place_of_the_weights_is_refused_and_never_executed(unsigned: Path) -> None:
+    trace = unsigned / "executed"
+    payload = f"cos\nmkdir\n(V{trace}\ntR.".encode()  # os.mkdir(trace)
+    (unsigned / "model.safetensors").write_bytes(payload)
+    assert "is not a safetensors file" in refusal(unsigned, "model.safetensors")
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        pytest.param("classifier.bias", np.zeros(4), "has shape (4,)", id="classes"),
+        pytest.param(
+            f"{STEM}.convolution.weight", np.zeros((8, 3, 3)), "has shape", id="dimensions"
+        ),
+        pytest.param("classifier.bias", np.array([0, np.nan, 0]), "not finite", id="nan"),
+        pytest.param("classifier.bias", np.array([0, np.inf, 0]), "not finite", id="infinity"),
+        pytest.param(
+            f"{STEM}.normalization.running_var",
+            np.array([1, 1, 1, 1, 1, 1, 1, -1e-6]),
+            "negative values",
+            id="variance",
+        ),
+        pytest.param("head\n.weight", np.zeros(3), "unknown tensor 'head\\n.weight'", id="unknown"),
+    ],
+)
+def test_a_tensor_that_cannot_be_is_refused_by_name(
+    unsigned: Path, name: str, value: NDArray[Any], complaint: str
+) -> None:
+    tensors = read_tensors(unsigned) | {name: value.astype(np.float32)}
+    safetensors.numpy.save_file(tensors, unsigned / "model.safetensors")
+    text = refusal(unsigned, "model.safetensors")
+    assert complaint in text
+    assert repr(name)[1:-1] in text
+
+
+@pytest.mark.parametrize("name", expected_shapes(tiny_config()))
+def test_a_missing_tensor_is_refused_by_name(unsigned: Path, name: str) -> None:
+    tensors = read_tensors(unsigned)
+    del tensors[name]
+    safetensors.numpy.save_file(tensors, unsigned / "model.safetensors")
+    assert refusal(unsigned, "model.safetensors") == f"has no tensor {name}"
+
+
+def test_weights_without_training_counters_are_loaded(unsigned: Path) -> None:
+    weights = {
+        name: value
+        for name, value in read_tensors(unsigned).items()
+        if not name.endswith("num_batches_tracked")
+    }
+    safetensors.numpy.save_file(weights, unsigned / "model.safetensors")
+    assert load_checkpoint(unsigned).weights.keys() == weights.keys()
+
+
+def test_half_precision_weights_are_loaded_as_float32(unsigned: Path) -> None:
+    halves = {name: value.astype(np.float16) for name, value in read_tensors(unsigned).items()}
+    safetensors.numpy.save_file(halves, unsigned / "model.safetensors")
+    assert {weight.dtype for weight in load_checkpoint(unsigned).weights.values()} == {
+        np.dtype(np.float32)
+    }
+
+
+@pytest.mark.parametrize(
+    ("document", "complaint"),
+    [
+        pytest.param('{"model_type": "resnet"}', "model_type", id="another-model"),
+        pytest.param("not json", "JSON", id="not-json"),
+        pytest.param('{"id2label": {"0": "a", "2": "c"}}', "without a gap", id="gap"),
+    ],
+)
+def test_a_configuration_of_something_else_is_refused(
+    unsigned: Path, document: str, complaint: str
+) -> None:
+    (unsigned / "config.json").write_text(document)
+    assert complaint in refusal(unsigned, "config.json")
+
+
+def test_a_configuration_that_the_weights_do_not_fit_is_refused(unsigned: Path) -> None:
+    config = json.loads((unsigned / "config.json").read_text())
+    (unsigned / "config.json").write_text(json.dumps(config | {"min_depth": 9}))
+    assert "the configuration wants (9, 3, 3, 3)" in refusal(unsigned, "model.safetensors")
+
+
+def test_weights_that_do_not_fit_are_not_saved(tmp_path: Path) -> None:
+    config = tiny_config()
+    weights = create_weights(config)
+    del weights["classifier.bias"]
+    with pytest.raises(InvalidCheckpointError, match=r"has no tensor classifier\.bias"):
+        save_checkpoint(tmp_path / "new", config, Preprocessing(), weights)
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_default_configuration_calls_for_what_the_default_weights_are() -> None:
+    shapes = expected_shapes(MobileNetV1Config.load(DEFAULT_DIRECTORY / "config.json"))
+    tensors = read_tensors(DEFAULT_DIRECTORY)
+    counters = {name for name in tensors if name.endswith("num_batches_tracked")}
+    assert {name: tensors[name].shape for name in tensors.keys() - counters} == shapes
+    assert len(counters) == 27

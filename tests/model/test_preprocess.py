@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from model.errors import InvalidCheckpointError
+from model.preprocess import MAX_RESIZED_PIXELS, Preprocessing, preprocess
+from tests.model.twins import size_id
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+DEFAULT = Preprocessing()
+OTHER_CHECKPOINTS = ((160, 128), (192, 160), (224, 192), (256, 224), (160, 160), (300, 32))
+"""Preprocessing as (shortest edge, side of the crop)."""
+
+EXTREMES = ((1, 16384), (16384, 1), (1, 5000), (5000, 1), (3, 9000), (9000, 3), (7, 16383))
+"""Pictures as (width, height)."""
+
+
+def create_preprocessing(shortest_edge: int, crop: int, **keys: Any) -> Preprocessing:
+    return Preprocessing.model_validate(
+        {
+            "size": {"shortest_edge": shortest_edge},
+            "crop_size": {"height": crop, "width": crop},
+            **keys,
+        }
+    )
+
+
+@cache
+def noise(size: tuple[int, int]) -> Image.Image:
+    shape = (size[1], size[0], 3)
+    return Image.fromarray(np.random.default_rng(3).integers(0, 256, shape, dtype=np.uint8))
+
+
+def reference_pixels(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """What transformers makes of a picture, before it scales the values."""
+    from transformers import MobileNetV1ImageProcessorPil
+
+    processor = MobileNetV1ImageProcessorPil(
+        size=preprocessing.size.model_dump(),
+        crop_size=preprocessing.crop_size.model_dump(),
+        resample=preprocessing.resample,
+        do_rescale=False,
+        do_normalize=False,
+    )
+    pixels: NDArray[np.uint8] = processor(image, return_tensors="np")["pixel_values"][0]
+    return pixels.transpose(1, 2, 0)
+
+
+def assert_same_pixels(image: Image.Image, preprocessing: Preprocessing = DEFAULT) -> None:
+    pixels = preprocess(image, preprocessing)
+    expected = reference_pixels(image, preprocessing)
+    assert pixels.dtype == expected.dtype == np.uint8
+    assert np.array_equal(pixels, expected)
+
+
+@pytest.fixture
+def resized(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of pixels of every picture that is made by resizing."""
+    pixels: list[int] = []
+    resize = Image.Image.resize
+
+    def record(image: Image.Image, size: tuple[int, int], *args: Any, **kwargs: Any) -> Image.Image:
+        pixels.append(size[0] * size[1])
+        return resize(image, size, *args, **kwargs)
+
+    monkeypatch.setattr(Image.Image, "resize", record)
+    return pixels
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        *[(1, 1), (2, 3), (31, 17), (223, 225), (224, 224), (255, 257)],
+        *[(256, 256), (256, 300), (300, 256), (257, 1000), (1000, 257)],
+        *[(640, 480), (480, 640), (641, 481), (1023, 767), (1200, 1200)],
+        *[(20, 300), (300, 20), (90, 1350), (1351, 91)],
+    ],
+    ids=size_id,
+)
+def test_pixels_are_those_of_transformers(size: tuple[int, int]) -> None:
+    assert_same_pixels(noise(size))
+
+
+@given(short=st.integers(1, 400), aspect=st.floats(1, 15), portrait=st.booleans())
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_pixels_of_any_ordinary_picture_are_those_of_transformers(
+    *, short: int, aspect: float, portrait: bool
+) -> None:
+    long = min(round(short * aspect), 1500)
+    assert_same_pixels(noise((short, max(short, long)) if portrait else (max(short, long), short)))
+
+
+@pytest.mark.parametrize("sizes", OTHER_CHECKPOINTS, ids=lambda sizes: f"{sizes[0]}-{sizes[1]}")
+@pytest.mark.parametrize("size", [(97, 131), (640, 427), (100, 1200)], ids=size_id)
+def test_pixels_for_other_checkpoints_are_those_of_transformers(
+    size: tuple[int, int], sizes: tuple[int, int]
+) -> None:
+    assert_same_pixels(noise(size), create_preprocessing(*sizes))
+
+
+@pytest.mark.parametrize("name", ["NEAREST", "LANCZOS", "BILINEAR", "BICUBIC", "BOX", "HAMMING"])
+def test_pixels_of_every_filter_are_those_of_transformers(name: str) -> None:
+    assert_same_pixels(noise((640, 427)), Preprocessing(resample=int(Image.Resampling[name])))
+
+
+def test_photos_are_the_pixels_of_the_committed_processor(
+    photos: list[Image.Image], reference_processor: Any
+) -> None:
+    expected = reference_processor(
+        photos, do_rescale=False, do_normalize=False, return_tensors="np"
+    )["pixel_values"]
+    for photo, pixels in zip(photos, expected, strict=True):
+        assert np.array_equal(preprocess(photo, DEFAULT), pixels.transpose(1, 2, 0))
+
+
+@pytest.mark.parametrize("side", [32, 33, 128, 160, 192, 223, 225, 448, 511, 512])
+def test_another_side_keeps_the_proportion_of_the_short_side(
+    side: int, resized: list[int]
+) -> None:
+    short = round(side * 256 / 224)
+    square = noise((300, 300))
+    pixels = preprocess(square, DEFAULT, side)
+    assert pixels.shape == (side, side, 3)
+    assert resized == [short * short]
+    assert np.array_equal(pixels, reference_pixels(square, create_preprocessing(short, side)))
+
+
+def test_the_checkpoint_s_own_side_changes_nothing() -> None:
+    image = noise((640, 427))
+    assert np.array_equal(preprocess(image, DEFAULT, 224), preprocess(image, DEFAULT))
+
+
+@pytest.mark.parametrize("side", [None, 32, 512])
+@pytest.mark.parametrize("size", EXTREMES, ids=size_id)
+def test_an_extreme_picture_is_never_resized_beyond_the_bound(
+    size: tuple[int, int], side: int | None, resized: list[int]
+) -> None:
+    pixels = preprocess(Image.new("RGB", size, (200, 100, 50)), DEFAULT, side)
+    assert pixels.shape == (side or 224, side or 224, 3)
+    assert (pixels == (200, 100, 50)).all()
+    assert len(resized) == 1
+    assert resized[0] <= MAX_RESIZED_PIXELS == 4_000_000
+
+
+@pytest.mark.parametrize("shortest_edge", [1999, 2000, 2001, 4096])
+def test_no_checkpoint_can_ask_for_more_than_the_bound(
+    shortest_edge: int, resized: list[int]
+) -> None:
+    try:
+        preprocessing = create_preprocessing(shortest_edge, 32)
+    except ValueError:
+        return
+    preprocess(Image.new("RGB", (1000, 1000)), preprocessing)
+    assert resized == [shortest_edge**2]
+    assert resized[0] <= MAX_RESIZED_PIXELS
+
+
+@pytest.mark.parametrize("side", [None, 512])
+@pytest.mark.parametrize("size", [(16384, 1), (5000, 1), (9000, 3), (16382, 7)], ids=size_id)
+def test_an_extreme_picture_keeps_its_centre(size: tuple[int, int], side: int | None) -> None:
+    width, height = size
+    image = Image.new("RGB", size, "red")
+    image.paste("blue", (width // 2, 0, width, height))
+    turned = image.transpose(Image.Transpose.TRANSPOSE)
+    wide, tall = preprocess(image, DEFAULT, side), preprocess(turned, DEFAULT, side)
+    assert np.array_equal(wide, tall.transpose(1, 0, 2))
+    middle = len(wide) // 2
+    assert (wide[:, : middle - 4, 0] >= wide[:, : middle - 4, 2]).all()
+    assert (wide[:, middle + 4 :, 0] <= wide[:, middle + 4 :, 2]).all()
+    assert wide[:, 0, 0].min() > wide[:, 0, 2].max()
+    assert wide[:, -1, 2].min() > wide[:, -1, 0].max()
+
+
+@pytest.mark.parametrize("size", [(10, 620), (620, 10), (20, 1300), (1300, 20)], ids=size_id)
+def test_a_picture_cut_for_its_length_shows_what_transformers_shows(size: tuple[int, int]) -> None:
+    difference = preprocess(noise(size), DEFAULT).astype(int) - reference_pixels(
+        noise(size), DEFAULT
+    )
+    assert np.abs(difference).max() <= 1
+
+
+def test_a_saved_configuration_is_loaded_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "preprocessor_config.json"
+    preprocessing = create_preprocessing(
+        200,
+        160,
+        resample=3,
+        rescale_factor=1 / 127.5,
+        image_mean=(0.485, 0.456, 0.406),
+        image_std=(0.229, 0.224, 0.225),
+    )
+    preprocessing.save(path)
+    assert Preprocessing.load(path) == preprocessing
+
+
+def test_transformers_reads_a_saved_configuration(tmp_path: Path) -> None:
+    from transformers import AutoImageProcessor
+
+    preprocessing = create_preprocessing(200, 160, resample=3, image_mean=(0.4, 0.5, 0.6))
+    preprocessing.save(tmp_path / "preprocessor_config.json")
+    processor = AutoImageProcessor.from_pretrained(tmp_path, backend="pil")
+    assert type(processor).__name__ == "MobileNetV1ImageProcessorPil"
+    theirs = json.loads(processor.to_json_string())
+    expected = preprocessing.model_dump(mode="json")
+    assert {key: theirs[key] for key in expected} == expected
+
+
+def test_a_configuration_that_transformers_saved_is_read(tmp_path: Path) -> None:
+    from transformers import MobileNetV1ImageProcessorPil
+
+    MobileNetV1ImageProcessorPil().save_pretrained(tmp_path)
+    assert Preprocessing.load(tmp_path / "preprocessor_config.json") == DEFAULT
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"do_resize": False},
+        {"do_center_crop": False},
+        {"do_rescale": False},
+        {"do_normalize": False},
+        {"crop_size": {"height": 224, "width": 192}},
+        {"crop_size": {"height": 300, "width": 300}},
+        {"crop_size": {"height": 16, "width": 16}},
+        {"crop_size": 224},
+        {"size": {"height": 256, "width": 256}},
+        {"size": {"shortest_edge": 100_000}},
+        {"size": 256},
+        {"resample": 9},
+        {"resample": -1},
+        {"rescale_factor": 0},
+        {"image_mean": [0.5]},
+        {"image_std": [0.5, 0, 0.5]},
+        {"image_std": [0.5, -1, 0.5]},
+    ],
+    ids=json.dumps,
+)
+def test_what_cannot_be_honoured_is_refused_by_its_key(
+    tmp_path: Path, document: dict[str, Any]
+) -> None:
+    path = tmp_path / "preprocessor_config.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(InvalidCheckpointError) as caught:
+        Preprocessing.load(path)
+    text = str(caught.value)
+    assert len(text.splitlines()) == 1
+    assert text.startswith(f"{path}: ")
+    assert next(iter(document)) in text.removeprefix(str(path))
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"], ids=repr)
+def test_what_is_not_a_json_object_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "preprocessor_config.json"
+    path.write_bytes(content)
+    with pytest.raises(InvalidCheckpointError, match=r"preprocessor_config\.json: "):
+        Preprocessing.load(path)
