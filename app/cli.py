@@ -58,12 +58,11 @@ def serve(**given: str | None) -> None:
 def _settings_options() -> Iterator[inspect.Parameter]:
     """One flag a setting; each is read and checked by `Settings`, wherever it comes from."""
     for name, field in Settings.model_fields.items():
-        default = field.default
-        shown = ",".join(default) if isinstance(default, tuple) else default
+        default = ",".join(field.default) if name == "models" else field.default
         option = typer.Option(
             f"--{name.replace('_', '-')}",
-            help=f"{field.description} [env: {ENV_PREFIX}{name.upper()}; default: {shown}]",
-            show_default=False,
+            help=f"{field.description} ({ENV_PREFIX}{name.upper()}, default {default})",
+            metavar="VALUE",
         )
         yield inspect.Parameter(
             name,

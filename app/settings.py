@@ -31,10 +31,10 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one")
     models: Annotated[tuple[str, ...], NoDecode] = Field(
-        (f"{DEFAULT_DIRECTORY.name}={DEFAULT_DIRECTORY}",),
+        (DEFAULT_DIRECTORY.name,),
         min_length=1,
         max_length=1,
-        description="checkpoint directory; name=path gives it a name",
+        description="checkpoint directory, or a packaged one; name=path gives it a name",
     )
     engine: Literal["auto", "onnx", "torch"] = Field("auto", description="what runs the batches")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where they run")
@@ -85,7 +85,8 @@ class Settings(BaseSettings):
         """Name and directory of each model, in the order given."""
         for entry in self.models:
             name, separator, path = entry.rpartition("=")
-            directory = Path(path)
+            packaged = DEFAULT_DIRECTORY.parent / path
+            directory = packaged if packaged.is_dir() and not Path(path).exists() else Path(path)
             yield (name if separator else directory.resolve().name), directory
 
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
 
+from app.batching import DynamicBatcher
 from app.server import Server
 from app.settings import Settings
 from model.checkpoint import DEFAULT_DIRECTORY, Checkpoint, load_checkpoint
+from tests.fakes import FakeEngine
 
 IMAGES = Path(__file__).parent / "images"
 
@@ -40,23 +44,44 @@ def coffee() -> bytes:
 class LiveServer:
     """A real uvicorn on a free port, in a thread of this process."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, wait_until_loaded: bool = True) -> None:
         self.server = Server(settings)
+        self._wait_until_loaded = wait_until_loaded
         self._up = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
 
     async def _serve(self) -> None:
-        serving = asyncio.create_task(self.server.serve())
-        loaded = asyncio.create_task(self.server.lifecycle.ready.wait())
-        await asyncio.wait({serving, loaded}, return_when=asyncio.FIRST_COMPLETED)
-        loaded.cancel()
         self.loop = asyncio.get_running_loop()
+        serving = asyncio.create_task(self.server.serve())
+        while not (self.server.started or serving.done()):
+            await asyncio.sleep(0)
+        if self._wait_until_loaded:
+            loaded = asyncio.create_task(self.server.lifecycle.ready.wait())
+            await asyncio.wait({serving, loaded}, return_when=asyncio.FIRST_COMPLETED)
+            loaded.cancel()
         self._up.set()
         await serving
 
     def start(self) -> None:
         self._thread.start()
         self._up.wait()
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        """Block until a condition holds, asked once a turn of the server's event loop."""
+
+        async def turn() -> None:
+            while not condition():
+                await asyncio.sleep(0)
+
+        asyncio.run_coroutine_threadsafe(turn(), self.loop).result(timeout=30)
+
+    @property
+    def batcher(self) -> DynamicBatcher:
+        return self.server.lifecycle.service.batcher
+
+    def metric(self, name: str, **labels: str) -> float:
+        value = self.server.lifecycle.metrics.registry.get_sample_value(name, labels)
+        return value or 0.0
 
     def stop(self) -> None:
         self.server.should_exit = True
@@ -68,12 +93,29 @@ class LiveServer:
         return f"http://{host}:{port}"
 
 
+@contextmanager
+def serve(*, wait_until_loaded: bool = True, **settings: Any) -> Iterator[LiveServer]:
+    options = Settings(port=0, log_level="error", **settings)
+    server = LiveServer(options, wait_until_loaded=wait_until_loaded)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
 @pytest.fixture(scope="session")
 def live_server() -> Iterator[LiveServer]:
-    server = LiveServer(Settings(port=0, log_level="error"))
-    server.start()
-    yield server
-    server.stop()
+    with serve() as server:
+        yield server
+
+
+@pytest.fixture
+def fake_engine(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
+    """What the next server runs instead of a real engine."""
+    engine = FakeEngine(checkpoint)
+    monkeypatch.setattr("app.lifecycle.load_engine", lambda *_, **__: engine)
+    return engine
 
 
 @pytest.fixture(scope="session")

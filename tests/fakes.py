@@ -29,11 +29,12 @@ class FakeEngine:
 
     name = "fake"
     device = "cpu"
-    streams = 2
 
-    def __init__(self, checkpoint: Checkpoint | None = None, classes: int = 3) -> None:
+    def __init__(self, checkpoint: Checkpoint | None = None) -> None:
         self._checkpoint = checkpoint
-        self._classes = classes
+        self._classes = checkpoint.config.num_labels if checkpoint else 3
+        self._channels = checkpoint.config.num_features if checkpoint else 4
+        self.streams = 2
         self.batches: list[list[int]] = []
         self.alone: list[bool] = []
         self.entered = threading.Semaphore(0)
@@ -59,7 +60,7 @@ class FakeEngine:
         self.fail(values)
         rows = np.asarray(values, np.float32)[:, None]
         logits = np.repeat(rows, self._classes, axis=1)
-        return self.shape(EngineOutput(logits, {POOLED: np.repeat(rows, 4, axis=1)}))
+        return self.shape(EngineOutput(logits, {POOLED: np.repeat(rows, self._channels, axis=1)}))
 
     @property
     def computed(self) -> list[int]:

@@ -54,7 +54,7 @@ class TorchEngine:
 
     def _run(self, pixels: NDArray[np.uint8]) -> EngineOutput:
         with torch.inference_mode():
-            images = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
+            images = torch.from_numpy(np.require(pixels, requirements=["C", "W"])).to(self.device)
             scaled = images / self._scale - self._offset
             *_, last = self._network.forward_features(scaled.permute(0, 3, 1, 2)).values()
             pooled, logits = self._network.forward_head(last)

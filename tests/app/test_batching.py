@@ -3,7 +3,8 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import anyio.lowlevel
 import numpy as np
@@ -56,13 +57,15 @@ async def occupy(batcher: DynamicBatcher, engine: FakeEngine) -> asyncio.Task[Ba
     return task
 
 
-async def start(batcher: DynamicBatcher, *calls: Awaitable[BatchRow]) -> list[asyncio.Task[BatchRow]]:
+async def start(
+    batcher: DynamicBatcher, *calls: Coroutine[Any, Any, BatchRow]
+) -> list[asyncio.Task[BatchRow]]:
     """Let the calls run until they wait for a batch."""
     before = batcher.waiting
-    tasks = [asyncio.ensure_future(call) for call in calls]
+    tasks = [asyncio.create_task(call) for call in calls]
     while batcher.waiting < before + len(tasks):
         await anyio.lowlevel.checkpoint()
-    return [task for task in tasks if isinstance(task, asyncio.Task)]
+    return tasks
 
 
 async def outcomes(tasks: list[asyncio.Task[BatchRow]]) -> list[int | type[BaseException]]:
@@ -77,6 +80,7 @@ async def test_a_caller_gets_the_row_of_its_own_image() -> None:
     engine = FakeEngine()
     async with create_batcher() as batcher:
         row = await ask(batcher, engine, 7)
+        assert batcher.healthy
     assert row.logits.tolist() == [7, 7, 7]
     assert row.features["pooled"].tolist() == [7, 7, 7, 7]
     assert row.batch_size == 1
@@ -299,7 +303,6 @@ async def test_the_last_stream_that_dies_fails_everybody_and_lets_nobody_in() ->
 
     engine.fail = die
     async with create_batcher() as batcher:
-        assert batcher.healthy
         blocker = await occupy(batcher, engine)
         tasks = await start(batcher, *(ask(batcher, engine, value) for value in range(3)))
         engine.gate.set()

@@ -45,7 +45,8 @@ def reference_processor() -> Any:
     """The default checkpoint's preprocessing as `transformers` loads it."""
     from transformers import AutoImageProcessor
 
-    return AutoImageProcessor.from_pretrained(DEFAULT_DIRECTORY, backend="pil")
+    loader: Any = AutoImageProcessor
+    return loader.from_pretrained(DEFAULT_DIRECTORY, backend="pil")
 
 
 @pytest.fixture

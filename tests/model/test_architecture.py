@@ -78,11 +78,12 @@ def test_a_setting_means_what_it_means_to_transformers(settings: dict[str, Any])
 def test_without_classes_the_logits_are_the_pooled_features_as_in_transformers() -> None:
     import transformers
 
-    theirs = transformers.MobileNetV1ForImageClassification(
-        transformers.MobileNetV1Config(num_labels=0, depth_multiplier=0.25)
-    ).eval()
-    ours = MobileNetV1(MobileNetV1Config(depth_multiplier=0.25, id2label={})).eval()
-    ours.load_state_dict(theirs.state_dict())
+    settings: dict[str, Any] = {"depth_multiplier": 0.25, "num_labels": 0}
+    theirs: Any = transformers.MobileNetV1ForImageClassification(
+        transformers.MobileNetV1Config(**settings)
+    )
+    ours = MobileNetV1(MobileNetV1Config.model_validate(settings)).eval()
+    ours.load_state_dict(theirs.eval().state_dict())
     with torch.inference_mode():
         images = create_images()
         assert torch.equal(ours(images), theirs(images).logits)

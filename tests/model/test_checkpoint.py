@@ -115,10 +115,11 @@ def test_a_checkpoint_that_transformers_saved_is_loaded(tmp_path: Path) -> None:
     import torch
     import transformers
 
-    theirs = transformers.MobileNetV1ForImageClassification(
-        transformers.MobileNetV1Config(depth_multiplier=0.25, num_labels=5, tf_padding=False)
-    ).eval()
-    theirs.save_pretrained(tmp_path)
+    settings: dict[str, Any] = {"depth_multiplier": 0.25, "num_labels": 5, "tf_padding": False}
+    theirs: Any = transformers.MobileNetV1ForImageClassification(
+        transformers.MobileNetV1Config(**settings)
+    )
+    theirs.eval().save_pretrained(tmp_path)
     transformers.MobileNetV1ImageProcessorPil().save_pretrained(tmp_path)
     checkpoint = load_checkpoint(tmp_path)
     images = torch.rand((1, 3, 64, 64))

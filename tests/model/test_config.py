@@ -71,7 +71,7 @@ def test_transformers_reads_a_saved_configuration(path: Path) -> None:
 def test_a_configuration_that_transformers_saved_is_read(path: Path) -> None:
     import transformers
 
-    theirs = transformers.MobileNetV1Config(**CHANGED, num_labels=5)
+    theirs = transformers.MobileNetV1Config(**CHANGED | {"num_labels": 5})
     theirs.save_pretrained(path.parent)
     ours = MobileNetV1Config.load(path)
     assert {name: getattr(ours, name) for name in CHANGED} == CHANGED
@@ -81,8 +81,9 @@ def test_a_configuration_that_transformers_saved_is_read(path: Path) -> None:
 def test_the_number_of_classes_alone_names_them_as_transformers_does() -> None:
     import transformers
 
-    ours = MobileNetV1Config.model_validate({"num_labels": 4})
-    assert ours.id2label == transformers.MobileNetV1Config(num_labels=4).id2label
+    number: dict[str, Any] = {"num_labels": 4}
+    ours = MobileNetV1Config.model_validate(number)
+    assert ours.id2label == transformers.MobileNetV1Config(**number).id2label
 
 
 def test_keys_that_are_not_about_the_network_are_left_out(path: Path) -> None:
@@ -129,9 +130,7 @@ def test_what_is_not_a_json_object_is_refused(path: Path, document: bytes) -> No
     ],
     ids=json.dumps,
 )
-def test_an_impossible_value_is_refused_by_its_key(
-    path: Path, setting: dict[str, Any]
-) -> None:
+def test_an_impossible_value_is_refused_by_its_key(path: Path, setting: dict[str, Any]) -> None:
     (key,) = setting
     assert key in refusal(path, json.dumps(setting))
 

@@ -39,7 +39,7 @@ STORED: dict[int, Callable[[Values], Values]] = {  # how a camera stores what is
     3: lambda seen: seen[::-1, ::-1],
     4: lambda seen: seen[::-1],
     5: lambda seen: seen.swapaxes(0, 1),
-    6: lambda seen: np.rot90(seen),
+    6: lambda seen: np.rot90(seen, 1),
     7: lambda seen: seen[::-1, ::-1].swapaxes(0, 1),
     8: lambda seen: np.rot90(seen, -1),
 }
@@ -180,6 +180,8 @@ def test_a_turned_picture_keeps_its_transparency(decoder: Decoder, orientation: 
         pytest.param(b"Exif\0\0II*\0\x08\0\0\0" + b"\xff\xff" * 20, id="endless"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning")  # Pillow's, and it reads on
+@pytest.mark.filterwarnings("ignore:Truncated File Read:UserWarning")  # the same of a value
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP"])
 def test_an_orientation_that_says_nothing_leaves_the_picture_upright(
     decoder: Decoder, image_format: str, exif: bytes

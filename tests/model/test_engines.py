@@ -122,6 +122,16 @@ def assert_same_answer(actual: NDArray[np.float32], expected: NDArray[np.float32
     np.testing.assert_allclose(softmax(actual), softmax(expected), rtol=0, atol=1e-5)
 
 
+def test_pixels_are_run_as_preprocessing_leaves_them(
+    default_engine: Engine, photos: list[Image.Image]
+) -> None:
+    pixels = preprocess(photos[0], default_engine.checkpoint.preprocessing)[None]
+    assert not pixels.flags.writeable
+    copied = default_engine.run(pixels.copy())
+    assert np.array_equal(default_engine.run(pixels).logits, copied.logits)
+    assert np.array_equal(default_engine.run(np.asfortranarray(pixels)).logits, copied.logits)
+
+
 @pytest.mark.parametrize("size", SIZES, ids=size_id)
 def test_both_engines_take_any_size_from_32_pixels(
     checkpoint: Checkpoint, size: tuple[int, int]

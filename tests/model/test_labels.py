@@ -93,7 +93,9 @@ def test_a_table_with_a_short_row_is_refused(table: Path) -> None:
     refuse(table)
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff\xe0", b"a\0b"], ids=["empty", "jpeg", "nul"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xd8\xff\xe0", b"a\0b"], ids=["empty", "jpeg", "nul"]
+)
 def test_a_table_that_is_no_text_is_refused(table: Path, content: bytes) -> None:
     table.write_bytes(content)
     refuse(table)

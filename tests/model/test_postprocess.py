@@ -69,4 +69,5 @@ def test_an_embedding_has_unit_length_and_keeps_its_direction() -> None:
 
 def test_a_zero_embedding_stays_zero_among_others() -> None:
     features = np.array([[0, 0], [3, 4]], np.float32)
-    np.testing.assert_allclose(normalize(features), [[0, 0], [0.6, 0.8]], rtol=1e-6)
+    expected = np.array([[0, 0], [0.6, 0.8]], np.float32)
+    np.testing.assert_allclose(normalize(features), expected, rtol=1e-6)

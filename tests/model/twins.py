@@ -60,7 +60,7 @@ def create_twins(**settings: Any) -> tuple[Checkpoint, Any]:
 
     settings = {"num_labels": 11} | settings
     checkpoint = create_checkpoint(MobileNetV1Config.model_validate(settings))
-    theirs = transformers.MobileNetV1ForImageClassification(
+    theirs: Any = transformers.MobileNetV1ForImageClassification(
         transformers.MobileNetV1Config(**settings)
     )
     missing, unexpected = theirs.load_state_dict(to_tensors(checkpoint), strict=False)

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from app import __version__
+from app.cli import app
+from app.settings import Settings
+from model.checkpoint import DEFAULT_DIRECTORY
+
+runner = CliRunner()
+
+
+def test_version_is_shown() -> None:
+    assert runner.invoke(app, ["--version"]).output.strip() == __version__
+
+
+def test_help_names_the_flag_and_the_variable_of_every_setting() -> None:
+    output = runner.invoke(app, ["serve", "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"}).output
+    for name in Settings.model_fields:
+        assert re.search(rf"--{name.replace('_', '-')}\s", output)
+        assert f"MOBILENET_{name.upper()}" in output
+
+
+def test_a_bad_flag_is_one_line_and_code_two() -> None:
+    result = runner.invoke(app, ["serve", "--port", "http"])
+    assert result.exit_code == 2
+    assert "MOBILENET_PORT (--port)" in result.output
+
+
+def test_convert_refuses_what_is_no_checkpoint(tmp_path: Path) -> None:
+    source = tmp_path / "model.pb"
+    source.write_bytes(b"not a graph")
+    result = runner.invoke(app, ["convert", str(source), str(tmp_path / "out")])
+    assert result.exit_code == 1
+    assert "model.pb" in result.output
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(
+    "RELEASED_CHECKPOINTS" not in os.environ,
+    reason="RELEASED_CHECKPOINTS names no directory of released checkpoints",
+)
+def test_convert_writes_the_packaged_checkpoint(tmp_path: Path) -> None:
+    source = Path(os.environ["RELEASED_CHECKPOINTS"]) / "mobilenet_v1_1.0_224_frozen.pb"
+    result = runner.invoke(app, ["convert", str(source), str(tmp_path)])
+    assert result.exit_code == 0
+    sums = "SHA256SUMS"
+    assert (tmp_path / sums).read_text() == (DEFAULT_DIRECTORY / sums).read_text()

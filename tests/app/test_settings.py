@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from app.settings import InvalidSettingError, Settings, load_settings, unknown_variables
+
+
+def test_the_defaults_serve_the_packaged_checkpoint_on_this_machine_alone() -> None:
+    settings = load_settings()
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+    ((name, directory),) = settings.model_directories()
+    assert name == "mobilenet_v1_1.0_224"
+    assert (directory / "model.safetensors").is_file()
+
+
+def test_a_variable_sets_and_what_is_given_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOBILENET_PORT", "9000")
+    monkeypatch.setenv("MOBILENET_QUEUE_MS", "250")
+    settings = load_settings(port="9001", queue_ms=None)
+    assert (settings.port, settings.queue_ms) == (9001, 250)
+
+
+def test_a_model_can_have_a_name() -> None:
+    given = load_settings(models="pets=/weights/pets_v2")
+    assert list(given.model_directories()) == [("pets", Path("/weights/pets_v2"))]
+    plain = load_settings(models="/weights/pets_v2/")
+    assert list(plain.model_directories()) == [("pets_v2", Path("/weights/pets_v2/"))]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("port", "-1"),
+        ("port", "65536"),
+        ("port", "http"),
+        ("host", ""),
+        ("models", ""),
+        ("engine", "tensorflow"),
+        ("device", "tpu"),
+        ("threads", "0"),
+        ("threads", "many"),
+        ("max_batch_size", "0"),
+        ("queue_ms", "0"),
+        ("request_timeout_s", "301"),
+        ("request_timeout_s", "nan"),
+        ("max_body_mib", "-1"),
+        ("max_pixels_mp", "1e9"),
+        ("max_side", "0"),
+        ("body_timeout_s", "inf"),
+        ("drain_s", "-1"),
+        ("log_level", "verbose"),
+    ],
+)
+def test_a_bad_setting_is_refused_in_one_line_that_names_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"MOBILENET_{name.upper()}", value)
+    with pytest.raises(InvalidSettingError) as refused:
+        load_settings()
+    text = str(refused.value)
+    assert f"MOBILENET_{name.upper()}" in text
+    assert "\n" not in text
+
+
+def test_unknown_variables_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert unknown_variables() == []
+    monkeypatch.setenv("MOBILENET_THREDS", "2")
+    assert unknown_variables() == ["MOBILENET_THREDS"]
+
+
+def test_every_setting_is_described_and_cannot_be_changed() -> None:
+    assert all(field.description for field in Settings.model_fields.values())
+    with pytest.raises(ValueError, match="frozen"):
+        Settings().port = 1  # type: ignore[misc]  # that it is refused is the point

@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+from PIL import Image, ImageFile
+
+from model.decode import DecodeLimits, Decoder
+from model.errors import ImageTooComplexError, ImageTooLargeError, ImageTruncatedError
+from tests.model.pictures import (
+    RGB,
+    add_scans,
+    chunk,
+    create_bmp,
+    create_gif,
+    create_grey_png,
+    create_png,
+    encode,
+    noise,
+    patch_jpeg_size,
+    png_header,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+WAIT_S = 30
+"""How long a thread that ought to come may take: a bound for a failing test, not a measurement."""
+
+
+def picture(width: int, height: int) -> bytes:
+    return encode(Image.new("RGB", (width, height), "teal"), "PNG")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(create_png(png_header(20_000, 20_000), []), id="png-20000x20000"),
+        pytest.param(create_png(png_header(12_000, 12_000), []), id="png-12000x12000"),
+        pytest.param(create_png(png_header(0xFFFFFFFF, 1), []), id="png-endless-width"),
+        pytest.param(create_png(png_header(1, 0xFFFFFFFF), []), id="png-endless-height"),
+        pytest.param(create_png(png_header(5_001, 5_000, colour=RGB), []), id="png-25-megapixels"),
+        pytest.param(patch_jpeg_size(encode(noise(), "JPEG"), 9_000, 9_000), id="jpeg-9000x9000"),
+        pytest.param(
+            patch_jpeg_size(encode(noise(), "JPEG"), 65_500, 65_500), id="jpeg-65500x65500"
+        ),
+        pytest.param(create_gif((65_535, 65_535)), id="gif-65535x65535"),
+        pytest.param(create_gif((13_000, 13_000)), id="gif-13000x13000"),
+        pytest.param(create_gif((4, 4), frame=(0, 0, 9_000, 9_000)), id="gif-frame-9000x9000"),
+        pytest.param(create_bmp(30_000, 30_000), id="bmp-30000x30000"),
+        pytest.param(create_bmp(30_000, -30_000), id="bmp-30000x30000-top-down"),
+        pytest.param(create_bmp(0x7FFFFFFF, 1), id="bmp-endless-width"),
+    ],
+)
+@pytest.mark.parametrize("action", ["error", "ignore"], ids="warning-is-{}".format)
+def test_a_picture_that_says_it_is_huge_is_too_large(
+    decoder: Decoder, data: bytes, action: Literal["error", "ignore"]
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter(action, Image.DecompressionBombWarning)
+        with pytest.raises(ImageTooLargeError):
+            decoder.decode(data)
+
+
+@pytest.mark.parametrize("size", [(16_385, 1), (1, 16_385)], ids=str)
+def test_a_side_beyond_the_limit_is_too_large(decoder: Decoder, size: tuple[int, int]) -> None:
+    with pytest.raises(ImageTooLargeError, match=f"{size[0]}x{size[1]}"):
+        decoder.decode(picture(*size))
+
+
+@pytest.mark.parametrize("size", [(16_384, 1), (1, 16_384)], ids=str)
+def test_a_side_at_the_limit_is_decoded(decoder: Decoder, size: tuple[int, int]) -> None:
+    assert decoder.decode(picture(*size)).size == size
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
+@pytest.mark.parametrize(
+    ("size", "allowed"),
+    [((48, 32), True), ((32, 48), True), ((48, 33), False), ((33, 48), False), ((49, 1), False)],
+    ids=str,
+)
+def test_the_limits_are_met_exactly(
+    image_format: str, size: tuple[int, int], *, allowed: bool
+) -> None:
+    decoder = Decoder(DecodeLimits(max_pixels=48 * 32, max_side=48))
+    data = encode(Image.new("RGB", size, "teal"), image_format)
+    if allowed:
+        assert decoder.decode(data).size == size
+    else:
+        with pytest.raises(ImageTooLargeError):
+            decoder.decode(data)
+
+
+def test_no_pixel_of_a_picture_too_large_is_decoded(
+    decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("decoded"))
+    with pytest.raises(ImageTooLargeError):
+        decoder.decode(patch_jpeg_size(encode(noise(), "JPEG"), 9_000, 9_000))
+
+
+def test_an_ordinary_progressive_jpeg_is_decoded(decoder: Decoder) -> None:
+    data = encode(noise(640, 480), "JPEG", progressive=True)
+    assert data.count(b"\xff\xda") > 5
+    assert decoder.decode(data).size == (640, 480)
+
+
+def test_a_jpeg_with_a_few_scans_more_is_decoded(decoder: Decoder) -> None:
+    data = add_scans(encode(noise(), "JPEG", progressive=True), 20)
+    assert decoder.decode(data).size == noise().size
+
+
+@pytest.mark.parametrize("scans", [1_000, 100_000])
+def test_a_jpeg_with_a_thousand_scans_is_too_complex(decoder: Decoder, scans: int) -> None:
+    data = add_scans(encode(noise(8, 8), "JPEG", progressive=True), scans)
+    with pytest.raises(ImageTooComplexError):
+        decoder.decode(data)
+
+
+def test_a_large_jpeg_may_have_fewer_scans_than_a_small_one(decoder: Decoder) -> None:
+    small = add_scans(encode(noise(), "JPEG", progressive=True), 60)
+    assert decoder.decode(small).size == noise().size
+    with pytest.raises(ImageTooComplexError):
+        decoder.decode(
+            add_scans(encode(Image.new("L", (4_000, 3_000)), "JPEG", progressive=True), 60)
+        )
+
+
+def test_no_scan_of_a_jpeg_too_complex_is_decoded(
+    decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("decoded"))
+    with pytest.raises(ImageTooComplexError):
+        decoder.decode(add_scans(encode(noise(), "JPEG", progressive=True), 1_000))
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [(b"tEXt", b"a\0b"), (b"IDAT", b""), (b"tIME", bytes(7)), (b"prVt", b"")],
+    ids=["text", "pixels", "time", "private"],
+)
+def test_a_png_of_very_many_chunks_is_too_complex(
+    decoder: Decoder, kind: bytes, body: bytes
+) -> None:
+    with pytest.raises(ImageTooComplexError):
+        decoder.decode(create_grey_png(chunk(kind, body) * 100_000))
+
+
+def test_a_png_of_many_chunks_is_decoded(decoder: Decoder) -> None:
+    assert decoder.decode(create_grey_png(chunk(b"tEXt", b"a\0b") * 500)).size == (4, 4)
+
+
+def watch_loads(monkeypatch: pytest.MonkeyPatch, while_loading: Callable[[], object]) -> list[int]:
+    """Call something in every first load of a picture; returns how many were inside at once."""
+    lock, inside, seen = threading.Lock(), [0], [0]
+    load = ImageFile.ImageFile.load
+
+    def watched(image: ImageFile.ImageFile) -> Any:
+        if not image.tile:
+            return load(image)
+        with lock:
+            inside[0] += 1
+            seen[0] = max(seen[0], inside[0])
+        try:
+            while_loading()
+            return load(image)
+        finally:
+            with lock:
+                inside[0] -= 1
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", watched)
+    return seen
+
+
+def watch_waiting(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """An event that is set when a thread has found too few pixels free and is about to wait."""
+    waiting = threading.Event()
+    condition = decoder._budget._changed
+    wait = condition.wait
+
+    def watched(timeout: float | None = None) -> bool:
+        waiting.set()
+        return wait(timeout)
+
+    monkeypatch.setattr(condition, "wait", watched)
+    return waiting
+
+
+def test_a_second_picture_waits_until_the_first_leaves_it_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    decoder = Decoder(DecodeLimits(max_pixels=100, max_pixels_at_once=150))
+    loading, finish = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        loading.set()
+        assert finish.wait(WAIT_S)
+
+    most = watch_loads(monkeypatch, hold)
+    waiting = watch_waiting(decoder, monkeypatch)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(decoder.decode, picture(10, 10))
+        assert loading.wait(WAIT_S)
+        assert not waiting.is_set()
+        second = threads.submit(decoder.decode, picture(10, 10))
+        assert waiting.wait(WAIT_S)
+        assert most == [1]
+        finish.set()
+        assert first.result(WAIT_S).size == second.result(WAIT_S).size == (10, 10)
+    assert most == [1]
+
+
+def test_two_pictures_within_the_budget_are_decoded_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    decoder = Decoder(DecodeLimits(max_pixels=100, max_pixels_at_once=200))
+    both_inside = threading.Barrier(2)
+    most = watch_loads(monkeypatch, lambda: both_inside.wait(WAIT_S))
+    with ThreadPoolExecutor(2) as threads:
+        decoded = [threads.submit(decoder.decode, picture(10, 10)) for _ in range(2)]
+        assert [image.result(WAIT_S).size for image in decoded] == [(10, 10)] * 2
+    assert most == [2]
+
+
+def test_a_picture_of_the_largest_size_is_decoded_on_any_budget() -> None:
+    decoder = Decoder(DecodeLimits(max_pixels=100, max_pixels_at_once=1))
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(decoder.decode, picture(10, 10)).result(WAIT_S).size == (10, 10)
+
+
+def test_a_failed_picture_gives_its_room_back() -> None:
+    decoder = Decoder(DecodeLimits(max_pixels=6_000, max_pixels_at_once=6_000))
+    cut = encode(noise(), "JPEG")[:-2]
+    for _ in range(3):
+        with pytest.raises(ImageTruncatedError):
+            decoder.decode(cut)
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(decoder.decode, picture(75, 80)).result(WAIT_S).size == (75, 80)
+    assert decoder._budget._free == 6_000
