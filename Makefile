@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 8000
 
-.PHONY: serve test check format lock bench clean
+.PHONY: serve test check format docs lock clean
 
 serve: .venv/base.stamp
 	$(BIN)/python -m app serve --port $(PORT)
@@ -32,6 +32,10 @@ $(BIN)/python:
 .venv/dev.stamp: requirements/dev.lock | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@ .venv/base.stamp
+
+docs: .venv/base.stamp
+	{ printf '# Settings\n\nWritten by `make docs` from `app/settings.py`.\n\n'; \
+		$(BIN)/python -m app settings; } > docs/settings.md
 
 lock:
 	$(PYTHON) -m venv .venv-lock

@@ -1,4 +1,4 @@
-"""The commands: serve, convert."""
+"""The commands: serve, convert, settings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from app import __version__
-from app.settings import ENV_PREFIX, InvalidSettingError, Settings, load_settings
+from app.settings import InvalidSettingError, describe_settings, load_settings
 from model.errors import ModelError
 
 _USAGE = 2
@@ -49,23 +49,22 @@ def serve(**given: str | None) -> None:
     from app.server import run
 
     try:
-        settings = load_settings(**given)
+        loaded = load_settings(**given)
     except InvalidSettingError as error:
         _fail(str(error), _USAGE)
-    sys.exit(run(settings))
+    sys.exit(run(loaded))
 
 
 def _settings_options() -> Iterator[inspect.Parameter]:
     """One flag a setting; each is read and checked by `Settings`, wherever it comes from."""
-    for name, field in Settings.model_fields.items():
-        default = ",".join(field.default) if name == "models" else field.default
+    for setting in describe_settings():
         option = typer.Option(
-            f"--{name.replace('_', '-')}",
-            help=f"{field.description} ({ENV_PREFIX}{name.upper()}, default {default})",
+            setting.flag,
+            help=f"{setting.meaning} ({setting.variable}, default {setting.default})",
             metavar="VALUE",
         )
         yield inspect.Parameter(
-            name,
+            setting.name,
             inspect.Parameter.KEYWORD_ONLY,
             default=None,
             annotation=Annotated[str | None, option],
@@ -75,6 +74,15 @@ def _settings_options() -> Iterator[inspect.Parameter]:
 # typer reads a command's flags from its signature.
 serve.__signature__ = inspect.Signature(list(_settings_options()))  # type: ignore[attr-defined]  # functions take it
 app.command()(serve)
+
+
+@app.command()
+def settings() -> None:
+    """Print the settings as a Markdown table."""
+    typer.echo("| variable | flag of serve | default | meaning |")
+    typer.echo("|---|---|---|---|")
+    for one in describe_settings():
+        typer.echo(f"| `{one.variable}` | `{one.flag}` | `{one.default}` | {one.meaning} |")
 
 
 @app.command()

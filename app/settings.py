@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -100,14 +101,44 @@ def load_settings(**given: Any) -> Settings:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        name = str(first["loc"][0])
+        (wrong,) = (one for one in describe_settings() if one.name == first["loc"][0])
         raise InvalidSettingError(
-            f"{ENV_PREFIX}{name.upper()} (--{name.replace('_', '-')}): "
-            f"{first['msg']}, got {str(first['input'])!r}"
+            f"{wrong.variable} ({wrong.flag}): {first['msg']}, got {str(first['input'])!r}"
         ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One option, as a person reads of it."""
+
+    name: str
+    default: str
+    meaning: str
+
+    @property
+    def variable(self) -> str:
+        """Its environment variable."""
+        return f"{ENV_PREFIX}{self.name.upper()}"
+
+    @property
+    def flag(self) -> str:
+        """Its flag of `serve`."""
+        return f"--{self.name.replace('_', '-')}"
+
+
+def describe_settings() -> list[Setting]:
+    """Every option, in the order of the class."""
+    return [
+        Setting(
+            name,
+            ",".join(field.default) if isinstance(field.default, tuple) else str(field.default),
+            field.description or "",
+        )
+        for name, field in Settings.model_fields.items()
+    ]
 
 
 def unknown_variables() -> list[str]:
     """The `MOBILENET_*` variables in the environment that no setting reads."""
-    known = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields}
+    known = {setting.variable for setting in describe_settings()}
     return sorted(name for name in os.environ if name.startswith(ENV_PREFIX) and name not in known)

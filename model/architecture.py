@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "elu": nn.ELU,
     "gelu": nn.GELU,
     "hardswish": nn.Hardswish,
     "leaky_relu": nn.LeakyReLU,
@@ -92,7 +91,11 @@ class MobileNetV1(nn.Module):
         stem, *blocks = (ConvNormAct(config, layer) for layer in config.layers)
         self.mobilenet_v1 = nn.ModuleDict({"conv_stem": stem, "layer": nn.ModuleList(blocks)})
         self.dropout = nn.Dropout(config.classifier_dropout_prob)
-        self.classifier = nn.Linear(config.num_features, config.num_labels)
+        self.classifier = (
+            nn.Linear(config.num_features, config.num_labels)
+            if config.num_labels
+            else nn.Identity()
+        )
         self._end_points = [layer.end_point for layer in config.layers]
         self._initialize(config.initializer_range)
 

@@ -107,7 +107,7 @@ def save_checkpoint(
     Raises:
         InvalidCheckpointError: the weights do not fit the configuration.
     """
-    _check_weights(directory, weights, config)
+    check_weights(directory, weights, config)
     directory.mkdir(parents=True, exist_ok=True)
     config.save(directory / _CONFIG)
     preprocessing.save(directory / _PREPROCESSOR)
@@ -159,13 +159,23 @@ def _read_weights(
         for name, value in tensors.items()
         if not name.endswith(_COUNTER)
     }
-    _check_weights(path, weights, config)
+    check_weights(path, weights, config)
     return weights
 
 
-def _check_weights(
+def check_weights(
     path: Path, weights: Mapping[str, NDArray[np.float32]], config: MobileNetV1Config
 ) -> None:
+    """See that weights are those that the configuration calls for.
+
+    Args:
+        path: what to name in the refusal.
+        weights: as in `Checkpoint`.
+        config: what they are for.
+
+    Raises:
+        InvalidCheckpointError: one is missing, unknown, of another shape, or not finite.
+    """
     expected = expected_shapes(config)
     for name, shape in expected.items():
         if name not in weights:

@@ -18,6 +18,8 @@ from model.errors import InvalidCheckpointError
 MIN_IMAGE_SIDE = 32
 """Smallest input side in pixels: below it the last feature map would vanish."""
 
+_MAX_CLASSES = 100_000
+
 _BLOCKS = (  # (out_channels at depth_multiplier 1, stride of the depthwise convolution)
     (64, 1),
     (128, 2),
@@ -79,7 +81,9 @@ class MobileNetV1Config(BaseModel):
         """Name the classes LABEL_0 .. when only their number is given, as `transformers` does."""
         if isinstance(values, dict) and "num_labels" in values and values.get("id2label") is None:
             values = dict(values)
-            count = int(values.pop("num_labels"))
+            count = values.pop("num_labels")
+            if not isinstance(count, int) or not 0 <= count <= _MAX_CLASSES:
+                raise ValueError(f"num_labels must be a whole number up to {_MAX_CLASSES}")
             values["id2label"] = {index: f"LABEL_{index}" for index in range(count)}
         return values
 

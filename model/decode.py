@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from model import png
 from model.errors import (
     ImageError,
     ImageTooComplexError,
@@ -94,12 +95,16 @@ class Decoder:
     def _decode(self, data: bytes, image_format: str) -> Image.Image:
         if image_format == "WEBP":
             _check_webp_length(data)
+        if image_format == "PNG":
+            png.check_chunks(data)
         with Image.open(BytesIO(data), formats=(image_format,)) as image:
             self._check_size(image)
             if image_format == "JPEG":
                 _check_scans(data, image)
             with self._budget.reserve(image.width * image.height):
                 image.load()
+                if image_format == "PNG":
+                    png.check_rows(data, image)
                 upright = _orient(image)
                 return _to_rgb(upright)
 

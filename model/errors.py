@@ -35,7 +35,8 @@ class InvalidCheckpointError(ModelError):
         """Name the first thing that is wrong with a JSON document, in one line."""
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the document"
-        return cls(f"{path}: {place}: {first['msg']}")
+        text = f"{place}: {first['msg']}"
+        return cls(f"{path}: {' '.join(text.split())}")
 
 
 class UnsupportedModelError(ModelError):

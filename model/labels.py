@@ -34,7 +34,11 @@ def load_imagenet_labels(path: Path = IMAGENET_PATH) -> tuple[Label, ...]:
             rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     except OSError as error:
         raise InvalidCheckpointError(f"{path}: {error.strerror}") from error
-    if [row.get("class_id") for row in rows] != [str(n) for n in range(IMAGENET_CLASSES)]:
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InvalidCheckpointError(f"{path}: is not a table") from error
+    complete = all(row.get("wnid") is not None and row.get("label") for row in rows)
+    class_ids = [row.get("class_id") for row in rows]
+    if not complete or class_ids != [str(n) for n in range(IMAGENET_CLASSES)]:
         raise InvalidCheckpointError(f"{path}: is not the table of classes 0 to 1000")
     return tuple(Label(int(row["class_id"]), row["wnid"] or None, row["label"]) for row in rows)
 

@@ -21,7 +21,7 @@ from model.errors import InvalidCheckpointError
 MAX_RESIZED_PIXELS = 4_000_000
 """A resized picture never has more pixels than this: what would, is cropped first."""
 
-_Side = Annotated[int, Field(ge=MIN_IMAGE_SIDE, le=4096)]
+_Side = Annotated[int, Field(ge=MIN_IMAGE_SIDE, le=2000)]
 _Triple = tuple[float, float, float]
 
 
@@ -134,9 +134,11 @@ def _resized_size(size: tuple[int, int], short: int) -> tuple[int, int]:
 def _crop_extreme(image: Image.Image, short: int) -> Image.Image:
     """Cut the ends off a picture so long that resizing it would take more than the bound."""
     width, height = image.size
-    longest = max(1, MAX_RESIZED_PIXELS * min(width, height) // short**2)
+    longest = MAX_RESIZED_PIXELS * min(width, height) // short**2
     if max(width, height) <= longest:
         return image
+    # Cut as much from both ends: half a pixel would be half of `short` after resizing.
+    longest = max(1, longest - (max(width, height) - longest) % 2)
     if width > height:
         left = (width - longest) // 2
         return image.crop((left, 0, left + longest, height))

@@ -1,4 +1,4 @@
-"""What routes ask FastAPI for."""
+"""What routes ask FastAPI for; async, because FastAPI gives a plain function a thread."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from app.lifecycle import Lifecycle
 from app.service import Service
 
 
-def get_lifecycle(request: Request) -> Lifecycle:
+async def get_lifecycle(request: Request) -> Lifecycle:
     """The parts of this app."""
     lifecycle: Lifecycle = request.app.state.lifecycle
     return lifecycle
@@ -20,7 +20,7 @@ def get_lifecycle(request: Request) -> Lifecycle:
 LifecycleDep = Annotated[Lifecycle, Depends(get_lifecycle)]
 
 
-def get_service(lifecycle: LifecycleDep) -> Service:
+async def get_service(lifecycle: LifecycleDep) -> Service:
     """The loaded service.
 
     Raises:
@@ -29,7 +29,7 @@ def get_service(lifecycle: LifecycleDep) -> Service:
     return lifecycle.service
 
 
-def get_timeout(
+async def get_timeout(
     lifecycle: LifecycleDep,
     x_request_timeout_ms: Annotated[
         int | None, Header(ge=1, description="May lower this request's deadline.")
@@ -40,7 +40,7 @@ def get_timeout(
     return limit if x_request_timeout_ms is None else min(limit, x_request_timeout_ms / 1000)
 
 
-def refuse_repeated_parameters(request: Request) -> None:
+async def refuse_repeated_parameters(request: Request) -> None:
     """A parameter given twice has no one meaning.
 
     Raises:

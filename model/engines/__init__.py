@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model.errors import EngineUnavailableError
+from model.errors import EngineUnavailableError, UnsupportedModelError
 
 if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["load_engine"]
 
+_RGB = 3
 _CUDA_DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/dxg"))  # of Linux, of WSL
 
 
@@ -32,6 +33,10 @@ def load_engine(
         EngineUnavailableError: the engine's package or device is not there.
         UnsupportedModelError: the engine cannot run this checkpoint.
     """
+    if checkpoint.config.num_channels != _RGB:
+        raise UnsupportedModelError(
+            f"num_channels {checkpoint.config.num_channels}: pictures have {_RGB}"
+        )
     if name == "auto":
         name = "torch" if device == "cuda" or (device == "auto" and _finds_cuda()) else "onnx"
     if name == "onnx":

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import onnxruntime
 
+from model.config import MIN_IMAGE_SIDE
 from model.engines.base import POOLED, EngineOutput
 from model.engines.onnx_graph import LOGITS, PIXELS, create_graph
 
@@ -37,6 +38,8 @@ class OnnxEngine:
 
     def run(self, pixels: NDArray[np.uint8], *, alone: bool = True) -> EngineOutput:
         """Compute one batch; see `Engine.run`."""
+        if min(pixels.shape[1:3]) < MIN_IMAGE_SIDE:
+            raise ValueError(f"images must be at least {MIN_IMAGE_SIDE} pixels wide and high")
         session = self._whole if alone else self._single
         logits, pooled = session.run([LOGITS, POOLED], {PIXELS: pixels})
         return EngineOutput(logits, {POOLED: pooled})

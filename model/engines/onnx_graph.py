@@ -46,7 +46,6 @@ def _relu6(source: str, target: str) -> list[NodeProto]:
 
 
 ACTIVATIONS: dict[str, Callable[[str, str], list[NodeProto]]] = {
-    "elu": _simple("Elu"),
     "gelu": _simple("Gelu"),
     "hardswish": _simple("HardSwish"),
     "leaky_relu": _simple("LeakyRelu", alpha=0.01),

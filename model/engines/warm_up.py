@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _BATCH_SIZES = (1, 2, 4, 8)
 _TOLERANCE = 1.03
-"""A smaller batch is preferred unless a larger one is cheaper an image by more than this factor."""
+"""The largest batch whose cost an image is within this factor of the best is chosen."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ def import_checkpoint(source: Path, directory: Path) -> None:
 
     Raises:
         InvalidCheckpointError: the file is not a MobileNet V1.
-        EngineUnavailableError: the `convert` extra is not installed.
+        ModelError: the `convert` extra is not installed.
     """
     if not source.is_file():
         raise InvalidCheckpointError(f"{source}: is not a file")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model.checkpoint import save_checkpoint
+from model.checkpoint import check_weights, save_checkpoint
 from model.config import ConvLayer, MobileNetV1Config
 from model.errors import InvalidCheckpointError, ModelError
 from model.labels import load_imagenet_labels
@@ -43,6 +43,13 @@ def import_frozen_graph(source: Path, directory: Path) -> None:
         ModelError: the `convert` extra is not installed.
     """
     graph = _parse(source)
+    try:
+        _convert(source, graph, directory)
+    except (IndexError, ValueError) as error:  # constants in shapes that no MobileNet V1 has
+        raise InvalidCheckpointError(f"{source}: is damaged, or not a MobileNet V1") from error
+
+
+def _convert(source: Path, graph: Any, directory: Path) -> None:
     constants = {node.name: node for node in graph.node if node.op == "Const"}
     reader = _Reader(source, constants)
     if any(node.op.startswith("FakeQuant") for node in graph.node):
@@ -66,6 +73,7 @@ def import_frozen_graph(source: Path, directory: Path) -> None:
     preprocessing = Preprocessing.model_validate(
         {"size": {"shortest_edge": side + 32}, "crop_size": {"height": side, "width": side}}
     )
+    check_weights(source, weights, config)
     save_checkpoint(directory, config, preprocessing, weights)
 
 

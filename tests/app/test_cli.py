@@ -32,6 +32,12 @@ def test_a_bad_flag_is_one_line_and_code_two() -> None:
     assert "MOBILENET_PORT (--port)" in result.output
 
 
+def test_the_documented_settings_are_those_of_the_class() -> None:
+    table = runner.invoke(app, ["settings"]).output
+    assert table.count("\n| `MOBILENET_") == len(Settings.model_fields)
+    assert (Path(__file__).parents[2] / "docs" / "settings.md").read_text().endswith(table)
+
+
 def test_convert_refuses_what_is_no_checkpoint(tmp_path: Path) -> None:
     source = tmp_path / "model.pb"
     source.write_bytes(b"not a graph")

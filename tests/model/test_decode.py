@@ -171,6 +171,7 @@ def test_a_turned_picture_keeps_its_transparency(decoder: Decoder, orientation: 
         pytest.param(create_exif(b"\xff\xff"), id="65535"),
         pytest.param(create_exif(b"abc\0", kind=2, count=4), id="string"),
         pytest.param(create_exif(b"\x06\0\x06\0", count=2), id="two-values"),
+        pytest.param(create_exif(struct.pack("<f", 6), kind=11), id="float"),
         pytest.param(create_exif(b"\xff\xff\xff\xff", kind=5), id="fraction-outside"),
         pytest.param(create_exif(b"\x06\0", kind=99), id="unknown-type"),
         pytest.param(create_exif(b"\x06\0")[:20], id="truncated"),

@@ -105,6 +105,12 @@ def test_a_signature_alone_is_invalid(decoder: Decoder, data: bytes) -> None:
         decoder.decode(data)
 
 
+def test_what_begins_like_one_format_is_not_tried_as_another(decoder: Decoder) -> None:
+    photo_cd = b"PCD_OPA" + bytes(1539)  # its signature lies at 2048, and Pillow would look there
+    with pytest.raises(InvalidImageError):
+        decoder.decode(b"\xff\xd8".ljust(2048, b"\0") + photo_cd)
+
+
 @pytest.mark.parametrize(
     "header",
     [
