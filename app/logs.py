@@ -39,6 +39,7 @@ def configure_logs(log_format: Literal["auto", "json", "console"], level: str) -
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     logging.captureWarnings(capture=True)
+    logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
