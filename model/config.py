@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from model.errors import InvalidCheckpointError
+from model.document import Document
 
 MIN_IMAGE_SIDE = 32
 """Smallest input side in pixels: below it the last feature map would vanish."""
@@ -58,10 +58,8 @@ class ConvLayer:
         return self.out_channels, self.in_channels // self.groups, side, side
 
 
-class MobileNetV1Config(BaseModel):
+class MobileNetV1Config(Document):
     """What `config.json` says about the network; unknown keys of it are kept out."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     model_type: Literal["mobilenet_v1"] = "mobilenet_v1"
     num_channels: int = Field(3, ge=1, le=16)
@@ -124,20 +122,6 @@ class MobileNetV1Config(BaseModel):
 
     def _depth(self, channels: int) -> int:
         return max(int(channels * self.depth_multiplier), self.min_depth)
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read a `config.json`.
-
-        Raises:
-            InvalidCheckpointError: it cannot be read, or describes something else.
-        """
-        try:
-            return cls.model_validate_json(path.read_bytes())
-        except OSError as error:
-            raise InvalidCheckpointError(f"{path}: {error.strerror}") from error
-        except ValidationError as error:
-            raise InvalidCheckpointError.of_document(path, error) from error
 
     def save(self, path: Path) -> None:
         """Write a `config.json` that `transformers` reads too."""

@@ -13,15 +13,6 @@ ModelError
     +-- ImageTooComplexError
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Self
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from pydantic import ValidationError
-
 
 class ModelError(Exception):
     """Anything that `model` raises on purpose; its text is for the operator, not for a client."""
@@ -29,14 +20,6 @@ class ModelError(Exception):
 
 class InvalidCheckpointError(ModelError):
     """A checkpoint file is missing, damaged, or not what it should be."""
-
-    @classmethod
-    def of_document(cls, path: Path, error: ValidationError) -> Self:
-        """Name the first thing that is wrong with a JSON document, in one line."""
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the document"
-        text = f"{place}: {first['msg']}"
-        return cls(f"{path}: {' '.join(text.split())}")
 
 
 class UnsupportedModelError(ModelError):

@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from model.config import MIN_IMAGE_SIDE
-from model.errors import InvalidCheckpointError
+from model.document import Document
 
 MAX_RESIZED_PIXELS = 4_000_000
 """A resized picture never has more pixels than this: what would, is cropped first."""
@@ -36,10 +36,8 @@ class _CropSize(BaseModel):
     width: _Side = 224
 
 
-class Preprocessing(BaseModel):
+class Preprocessing(Document):
     """What `preprocessor_config.json` says; defaults are those of `transformers`."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     do_resize: Literal[True] = True
     size: _ShortestEdge = _ShortestEdge()
@@ -76,20 +74,6 @@ class Preprocessing(BaseModel):
         scale = std / self.rescale_factor
         offset = np.asarray(self.image_mean) / std
         return scale.astype(np.float32), offset.astype(np.float32)
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read a `preprocessor_config.json`.
-
-        Raises:
-            InvalidCheckpointError: it cannot be read, or asks for what we do not do.
-        """
-        try:
-            return cls.model_validate_json(path.read_bytes())
-        except OSError as error:
-            raise InvalidCheckpointError(f"{path}: {error.strerror}") from error
-        except ValidationError as error:
-            raise InvalidCheckpointError.of_document(path, error) from error
 
     def save(self, path: Path) -> None:
         """Write a `preprocessor_config.json` that `transformers` reads too."""

@@ -1,0 +1,35 @@
+"""A JSON file of a checkpoint, read strictly."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from model.errors import InvalidCheckpointError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Document(BaseModel):
+    """What a JSON file says; keys that it does not know are kept out."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read the file.
+
+        Raises:
+            InvalidCheckpointError: it cannot be read, or says what we do not do; one line.
+        """
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise InvalidCheckpointError(f"{path}: {error.strerror}") from error
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(str(part) for part in first["loc"]) or "the document"
+            text = " ".join(f"{place}: {first['msg']}".split())
+            raise InvalidCheckpointError(f"{path}: {text}") from error
