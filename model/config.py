@@ -7,6 +7,7 @@ https://arxiv.org/abs/1704.04861. Names, defaults and rounding are those of `tra
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -17,6 +18,9 @@ from model.document import Document
 
 MIN_IMAGE_SIDE = 32
 """Smallest input side in pixels: below it the last feature map would vanish."""
+
+OUTPUT_STRIDES = (32, 16, 8)
+"""What the input's side can be over the last map's; the first one is without dilation."""
 
 _MAX_CLASSES = 100_000
 
@@ -41,6 +45,7 @@ class ConvLayer:
         end_point: TF-Slim's name, such as `Conv2d_3_depthwise`.
         key: the prefix of its weights in a checkpoint, such as `mobilenet_v1.layer.4`.
         groups: 1, or the number of channels for a depthwise convolution.
+        rate: of dilation; other than 1 only at a stride of 1.
     """
 
     end_point: str
@@ -50,6 +55,7 @@ class ConvLayer:
     kernel_size: int
     stride: int
     groups: int = 1
+    rate: int = 1
 
     @property
     def weight_shape(self) -> tuple[int, int, int, int]:
@@ -99,21 +105,64 @@ class MobileNetV1Config(Document):
     @property
     def layers(self) -> tuple[ConvLayer, ...]:
         """The stem, then a depthwise and a pointwise convolution for each of the 13 blocks."""
-        channels = self._depth(32)
-        stem = ConvLayer("Conv2d_0", "mobilenet_v1.conv_stem", self.num_channels, channels, 3, 2)
-        layers = [stem]
+        return self.layers_at(OUTPUT_STRIDES[0])
+
+    def layers_at(self, output_stride: int) -> tuple[ConvLayer, ...]:
+        """The layers with the last ones dilated, so that the last map is larger.
+
+        TF-Slim's rule (`mobilenet_v1_base`): once the strides' product is `output_stride`, a stride
+        is replaced by a rate of dilation for all that follows.
+
+        Args:
+            output_stride: input side over the last map's side; one of `OUTPUT_STRIDES`.
+        """
+        channels, total_stride, rate = self._depth(32), 2, 1
+        layers = [
+            ConvLayer("Conv2d_0", "mobilenet_v1.conv_stem", self.num_channels, channels, 3, 2)
+        ]
         for block, (depth, stride) in enumerate(_BLOCKS):
-            name = f"Conv2d_{block + 1}"
+            end_point = f"Conv2d_{block + 1}"
             keys = [f"mobilenet_v1.layer.{2 * block + step}" for step in (0, 1)]
             out_channels = self._depth(depth)
+            block_stride, block_rate = (1, rate) if total_stride == output_stride else (stride, 1)
+            if total_stride == output_stride:
+                rate *= stride
+            else:
+                total_stride *= stride
             layers += [
                 ConvLayer(
-                    f"{name}_depthwise", keys[0], channels, channels, 3, stride, groups=channels
+                    f"{end_point}_depthwise",
+                    keys[0],
+                    channels,
+                    channels,
+                    kernel_size=3,
+                    stride=block_stride,
+                    groups=channels,
+                    rate=block_rate,
                 ),
-                ConvLayer(f"{name}_pointwise", keys[1], channels, out_channels, 1, 1),
+                ConvLayer(f"{end_point}_pointwise", keys[1], channels, out_channels, 1, 1),
             ]
             channels = out_channels
         return tuple(layers)
+
+    def multiply_adds(
+        self, height: int, width: int, output_stride: int = 32, deepest: str | None = None
+    ) -> int:
+        """Multiply-adds of one image, as the papers count them: kernels only.
+
+        Args:
+            height: of the image, in pixels.
+            width: of the image, in pixels.
+            output_stride: see `layers_at`.
+            deepest: end point of the last layer that is computed; None means all and the head.
+        """
+        total = 0
+        for layer in self.layers_at(output_stride):
+            height, width = -(-height // layer.stride), -(-width // layer.stride)
+            total += height * width * math.prod(layer.weight_shape)
+            if layer.end_point == deepest:
+                return total
+        return total + self.num_features * self.num_labels
 
     @property
     def num_features(self) -> int:
