@@ -34,8 +34,9 @@ class Settings(BaseSettings):
     models: Annotated[tuple[str, ...], NoDecode] = Field(
         (DEFAULT_DIRECTORY.name,),
         min_length=1,
-        max_length=1,
-        description="checkpoint directory, or a packaged one; name=path gives it a name",
+        max_length=16,
+        description="checkpoint directories, or packaged ones, with commas; the first is the "
+        "default; name=path gives one a name",
     )
     engine: Literal["auto", "onnx", "torch"] = Field("auto", description="what runs the batches")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where they run")
@@ -54,6 +55,9 @@ class Settings(BaseSettings):
     max_body_mib: float = Field(10, gt=0, le=1024, description="largest body of one image, in MiB")
     max_batch_body_mib: float = Field(
         64, gt=0, le=4096, description="largest body of many images, in MiB"
+    )
+    max_output_mib: float = Field(
+        16, gt=0, le=1024, description="largest answer of /embed, in MiB of numbers"
     )
     max_pixels_mp: float = Field(
         25, gt=0, le=80, description="largest picture, in megapixels; twice that is decoded at once"

@@ -6,12 +6,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from model.architecture import create_network
-from model.engines.base import POOLED, EngineOutput
+from model.config import LOGITS, POOLED
+from model.engines.base import (
+    EngineOutput,
+    deepest_layer,
+    default_outputs,
+)
 from model.errors import EngineUnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from numpy.typing import NDArray
 
     from model.checkpoint import Checkpoint
@@ -43,19 +51,29 @@ class TorchEngine:
     def run(
         self,
         pixels: NDArray[np.uint8],
+        outputs: Collection[str] = (),
         *,
+        output_stride: int = 32,
         alone: bool = True,  # noqa: ARG002  # PyTorch's thread pool is one for the process
     ) -> EngineOutput:
         """Compute one batch; see `Engine.run`."""
+        wanted = outputs or default_outputs(self.checkpoint.config)
         try:
-            return self._run(pixels)
+            with torch.inference_mode():
+                arrays = self._run(pixels, wanted, output_stride)
+                return EngineOutput({name: arrays[name].cpu().numpy() for name in wanted})
         except torch.OutOfMemoryError as error:
             raise MemoryError("the device is out of memory") from error
 
-    def _run(self, pixels: NDArray[np.uint8]) -> EngineOutput:
-        with torch.inference_mode():
-            images = torch.from_numpy(np.require(pixels, requirements=["C", "W"])).to(self.device)
-            scaled = images / self._scale - self._offset
-            *_, last = self._network.forward_features(scaled.permute(0, 3, 1, 2)).values()
-            pooled, logits = self._network.forward_head(last)
-        return EngineOutput(logits.cpu().numpy(), {POOLED: pooled.cpu().numpy()})
+    def _run(
+        self, pixels: NDArray[np.uint8], wanted: Collection[str], output_stride: int
+    ) -> dict[str, Tensor]:
+        deepest = deepest_layer(wanted)
+        images = torch.from_numpy(np.require(pixels, requirements=["C", "W"])).to(self.device)
+        scaled = (images / self._scale - self._offset).permute(0, 3, 1, 2)
+        maps = self._network.forward_features(scaled, output_stride, deepest)
+        arrays = {name: maps[name].permute(0, 2, 3, 1) for name in wanted if name in maps}
+        if deepest is None:
+            *_, last = maps.values()
+            arrays[POOLED], arrays[LOGITS] = self._network.forward_head(last)
+        return arrays
