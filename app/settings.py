@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from model.checkpoint import DEFAULT_DIRECTORY
@@ -86,13 +87,24 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
+    @field_validator("models")
+    @classmethod
+    def _check_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        names = [name for name, _ in map(_name_and_directory, value)]
+        if len(set(names)) < len(names):
+            raise PydanticCustomError("names", "two models have the same name")
+        return value
+
     def model_directories(self) -> Iterator[tuple[str, Path]]:
         """Name and directory of each model, in the order given."""
-        for entry in self.models:
-            name, separator, path = entry.rpartition("=")
-            packaged = DEFAULT_DIRECTORY.parent / path
-            directory = packaged if packaged.is_dir() and not Path(path).exists() else Path(path)
-            yield (name if separator else directory.resolve().name), directory
+        return map(_name_and_directory, self.models)
+
+
+def _name_and_directory(entry: str) -> tuple[str, Path]:
+    name, separator, path = entry.rpartition("=")
+    packaged = DEFAULT_DIRECTORY.parent / path
+    directory = packaged if packaged.is_dir() and not Path(path).exists() else Path(path)
+    return name if separator else directory.resolve().name, directory
 
 
 def load_settings(**given: Any) -> Settings:
