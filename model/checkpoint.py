@@ -158,7 +158,7 @@ def _verify_sums(directory: Path, known: Mapping[str, str]) -> None:
 
 def _read_weights(path: Path, data: bytes) -> dict[str, NDArray[np.float32]]:
     try:
-        tensors = safetensors.deserialize(data)
+        tensors = safetensors.deserialize(data)  # type: ignore[no-untyped-call]  # it has no types
     except SafetensorError as error:
         raise InvalidCheckpointError(f"{path}: is not a safetensors file, or is cut") from error
     weights = {
