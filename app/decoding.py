@@ -21,7 +21,8 @@ from model.errors import (
     ImageTruncatedError,
     UnsupportedImageFormatError,
 )
-from model.preprocess import Preprocessing, preprocess
+from model.preprocess import preprocess
+from model.preprocessing import Preprocessing
 
 _TRANSLATION: Mapping[type[ImageError], type[errors.AppError]] = {
     UnsupportedImageFormatError: errors.UnsupportedImageFormatError,

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from model.config import MobileNetV1Config
 from model.errors import InvalidCheckpointError
 from model.labels import Label, create_labels
-from model.preprocess import Preprocessing
+from model.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +32,8 @@ DEFAULT_DIRECTORY = Path(__file__).parent / "weights" / "mobilenet_v1_1.0_224"
 _CONFIG, _PREPROCESSOR, _WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
 _SUMS = "SHA256SUMS"
 _COUNTER = "num_batches_tracked"  # of training steps
+_PREFIX, _CLASSIFIER = "mobilenet_v1.", "classifier."
+_FLOATS = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
 _NORMALIZATION = ("weight", "bias", "running_mean", "running_var")
 
 
@@ -63,13 +65,17 @@ def expected_shapes(config: MobileNetV1Config) -> dict[str, tuple[int, ...]]:
         shapes[f"{layer.key}.convolution.weight"] = layer.weight_shape
         for part in _NORMALIZATION:
             shapes[f"{layer.key}.normalization.{part}"] = (layer.out_channels,)
-    shapes["classifier.weight"] = (config.num_labels, config.num_features)
-    shapes["classifier.bias"] = (config.num_labels,)
+    if config.num_labels:
+        shapes["classifier.weight"] = (config.num_labels, config.num_features)
+        shapes["classifier.bias"] = (config.num_labels,)
     return shapes
 
 
 def load_checkpoint(directory: Path, name: str | None = None) -> Checkpoint:
     """Read and verify a checkpoint directory.
+
+    Weights without a classifier are a feature extractor: it has no labels, whatever `config.json`
+    says. `transformers` saves one (`MobileNetV1Model`) with two labels and shorter names.
 
     Args:
         directory: in Hugging Face's layout.
@@ -90,7 +96,10 @@ def load_checkpoint(directory: Path, name: str | None = None) -> Checkpoint:
     _verify_sums(directory, {_WEIGHTS: digest})
     config = MobileNetV1Config.load(directory / _CONFIG)
     preprocessing = Preprocessing.load(directory / _PREPROCESSOR)
-    weights = _read_weights(path, data, config)
+    weights = _read_weights(path, data)
+    if not any(name.startswith(_CLASSIFIER) for name in weights):
+        config = config.model_copy(update={"id2label": {}})
+    check_weights(path, weights, config)
     return Checkpoint(
         name or directory.resolve().name, config, preprocessing, weights, digest=digest
     )
@@ -147,20 +156,32 @@ def _verify_sums(directory: Path, known: Mapping[str, str]) -> None:
             raise InvalidCheckpointError(f"{path}: sha256 is not the one in {_SUMS}")
 
 
-def _read_weights(
-    path: Path, data: bytes, config: MobileNetV1Config
-) -> dict[str, NDArray[np.float32]]:
+def _read_weights(path: Path, data: bytes) -> dict[str, NDArray[np.float32]]:
     try:
-        tensors = safetensors.numpy.load(data)
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        tensors = safetensors.deserialize(data)  # type: ignore[no-untyped-call]  # it has no types
+    except SafetensorError as error:
         raise InvalidCheckpointError(f"{path}: is not a safetensors file, or is cut") from error
     weights = {
-        name: np.asarray(value, dtype=np.float32)
-        for name, value in tensors.items()
-        if not name.endswith(_COUNTER)
+        name: _widen(path, name, tensor) for name, tensor in tensors if not name.endswith(_COUNTER)
     }
-    check_weights(path, weights, config)
-    return weights
+    if any(name.startswith(_PREFIX) for name in weights):
+        return weights
+    return {
+        name if name.startswith(_CLASSIFIER) else _PREFIX + name: value
+        for name, value in weights.items()
+    }
+
+
+def _widen(path: Path, name: str, tensor: Mapping[str, Any]) -> NDArray[np.float32]:
+    """A float tensor of any precision; NumPy has no bfloat16, the upper half of a float32."""
+    data, dtype = tensor["data"], tensor["dtype"]
+    if dtype == "BF16":
+        values = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+    elif dtype in _FLOATS:
+        values = np.frombuffer(data, _FLOATS[dtype]).astype(np.float32)
+    else:
+        raise InvalidCheckpointError(f"{path}: {name!r} is of type {dtype}, not a float")
+    return values.reshape(tensor["shape"])
 
 
 def check_weights(

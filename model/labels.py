@@ -12,6 +12,8 @@ from model.errors import InvalidCheckpointError
 IMAGENET_PATH = Path(__file__).parent / "weights" / "imagenet_labels.tsv"
 IMAGENET_CLASSES = 1001
 
+_IMAGENET_AGREEMENT = 990
+
 
 @dataclass(frozen=True, slots=True)
 class Label:
@@ -44,10 +46,18 @@ def load_imagenet_labels(path: Path = IMAGENET_PATH) -> tuple[Label, ...]:
 
 
 def create_labels(id2label: dict[int, str]) -> tuple[Label, ...]:
-    """Label a checkpoint's classes; those of ImageNet, told by their names, get WordNet ids too."""
+    """Label a checkpoint's classes; those of ImageNet, told by their names, get WordNet ids too.
+
+    Published lists differ in the text of a few classes, so most names decide for all.
+    """
     names = [id2label[class_id] for class_id in range(len(id2label))]
+    wnids: list[str | None] = [None] * len(names)
     if len(names) == IMAGENET_CLASSES:
         imagenet = load_imagenet_labels()
-        if names == [known.label for known in imagenet]:
-            return imagenet
-    return tuple(Label(class_id, None, name) for class_id, name in enumerate(names))
+        same = sum(name == known.label for name, known in zip(names, imagenet, strict=True))
+        if names[0] == imagenet[0].label and same >= _IMAGENET_AGREEMENT:
+            wnids = [known.wnid for known in imagenet]
+    return tuple(
+        Label(class_id, wnid, name)
+        for class_id, (wnid, name) in enumerate(zip(wnids, names, strict=True))
+    )

@@ -1,4 +1,4 @@
-"""RGB image -> pixels: resize the short side, crop the centre.
+"""RGB image -> pixels: resize, crop the centre.
 
 Value for value what transformers' `MobileNetV1ImageProcessorPil` makes of the same picture, up to
 rescaling and normalization, which the engines do: pixels travel as uint8.
@@ -6,80 +6,14 @@ rescaling and normalization, which the engines do: pixels travel as uint8.
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from model.config import MIN_IMAGE_SIDE
-from model.document import Document
+from model.preprocessing import MAX_SIDE, Preprocessing
 
-MAX_RESIZED_PIXELS = 4_000_000
+MAX_RESIZED_PIXELS = MAX_SIDE**2
 """A resized picture never has more pixels than this: what would, is cropped first."""
-
-_Side = Annotated[int, Field(ge=MIN_IMAGE_SIDE, le=2000)]
-_Triple = tuple[float, float, float]
-
-
-class _ShortestEdge(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    shortest_edge: _Side = 256
-
-
-class _CropSize(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    height: _Side = 224
-    width: _Side = 224
-
-
-class Preprocessing(Document):
-    """What `preprocessor_config.json` says; defaults are those of `transformers`."""
-
-    do_resize: Literal[True] = True
-    size: _ShortestEdge = _ShortestEdge()
-    resample: int = Field(int(Image.Resampling.BILINEAR), ge=0, le=5)
-    do_center_crop: Literal[True] = True
-    crop_size: _CropSize = _CropSize()
-    do_rescale: Literal[True] = True
-    rescale_factor: float = Field(1 / 255, gt=0)
-    do_normalize: Literal[True] = True
-    image_mean: _Triple = (0.5, 0.5, 0.5)
-    image_std: _Triple = (0.5, 0.5, 0.5)
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.crop_size.height != self.crop_size.width:
-            raise ValueError("crop_size must be square")
-        if self.crop_side > self.size.shortest_edge:
-            raise ValueError("crop_size must not be larger than size")
-        if min(self.image_std) <= 0:
-            raise ValueError("image_std must be greater than 0")
-        return self
-
-    @property
-    def crop_side(self) -> int:
-        """Side of the square that the network sees, in pixels."""
-        return self.crop_size.width
-
-    def scale_and_offset(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Constants, each of shape (3,), with which `pixels / scale - offset` is the input.
-
-        Written as a division, which rounds as transformers' rescaling does for every uint8 value.
-        """
-        std = np.asarray(self.image_std)
-        scale = std / self.rescale_factor
-        offset = np.asarray(self.image_mean) / std
-        return scale.astype(np.float32), offset.astype(np.float32)
-
-    def save(self, path: Path) -> None:
-        """Write a `preprocessor_config.json` that `transformers` reads too."""
-        document: dict[str, Any] = {"image_processor_type": "MobileNetV1ImageProcessor"}
-        document |= self.model_dump(mode="json")
-        path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 def preprocess(
@@ -90,22 +24,31 @@ def preprocess(
     Args:
         image: of mode RGB.
         preprocessing: the checkpoint's own sizes and filter.
-        side: the crop's side in pixels instead of the checkpoint's; the short side of the resized
-            picture keeps the checkpoint's proportion to it.
+        side: of a square input in pixels, instead of the checkpoint's own; what the picture is
+            resized to keeps the checkpoint's proportion to it.
 
     Returns:
-        Pixels of shape (side, side, 3), dtype uint8.
+        Pixels of shape (height, width, 3), dtype uint8: `input_size`, or `side` both ways.
     """
-    crop = preprocessing.crop_side
-    short = preprocessing.size.shortest_edge
-    if side is not None and side != crop:
-        short = round(side * short / crop)
-        crop = side
-    image = _crop_extreme(image, short)
-    size = _resized_size(image.size, short)
-    resized = image.resize(size, Image.Resampling(preprocessing.resample))
-    left, top = (size[0] - crop) // 2, (size[1] - crop) // 2
-    return np.asarray(resized.crop((left, top, left + crop, top + crop)))
+    if side is not None and (side, side) != preprocessing.input_size:
+        preprocessing = preprocessing.with_side(side)
+    if preprocessing.do_resize:
+        image = _resize(image, preprocessing)
+    if preprocessing.do_center_crop:
+        height, width = preprocessing.input_size
+        left, top = (image.width - width) // 2, (image.height - height) // 2
+        image = image.crop((left, top, left + width, top + height))  # black outside the picture
+    return np.asarray(image)
+
+
+def _resize(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    size = preprocessing.size
+    if size.shortest_edge is None:
+        new_size = (size.width or 0, size.height or 0)
+    else:
+        image = _crop_extreme(image, size.shortest_edge)
+        new_size = _resized_size(image.size, size.shortest_edge)
+    return image.resize(new_size, Image.Resampling(preprocessing.resample))
 
 
 def _resized_size(size: tuple[int, int], short: int) -> tuple[int, int]:

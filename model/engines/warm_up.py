@@ -86,7 +86,7 @@ def measure_speed(
 
 def _pictures(engine: Engine, count: int) -> NDArray[np.uint8]:
     """Pictures of a gradient, each a little brighter, of the checkpoint's own size."""
-    side = engine.checkpoint.preprocessing.crop_side
-    ramp = np.arange(side)
-    plane = (ramp[:, None] + ramp[None, :])[..., None] + 40 * np.arange(3)
+    height, width = engine.checkpoint.preprocessing.input_size
+    ramp = np.add.outer(np.arange(height), np.arange(width))
+    plane = ramp[..., None] + 40 * np.arange(3)
     return np.stack([(plane + 10 * number) % 256 for number in range(count)]).astype(np.uint8)

@@ -15,7 +15,7 @@ from model.checkpoint import check_weights, save_checkpoint
 from model.config import ConvLayer, MobileNetV1Config
 from model.errors import InvalidCheckpointError, ModelError
 from model.labels import load_imagenet_labels
-from model.preprocess import Preprocessing
+from model.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from pathlib import Path

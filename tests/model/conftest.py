@@ -52,7 +52,7 @@ def reference_processor() -> Any:
 @pytest.fixture
 def tiny_directory(tmp_path: Path) -> Path:
     """A sound checkpoint of a few kilobytes."""
-    from model.preprocess import Preprocessing
+    from model.preprocessing import Preprocessing
 
     directory = tmp_path / "tiny"
     config = tiny_config()

@@ -19,7 +19,7 @@ from model.checkpoint import (
 )
 from model.config import MobileNetV1Config
 from model.errors import InvalidCheckpointError
-from model.preprocess import Preprocessing
+from model.preprocessing import Preprocessing
 from tests.model.twins import create_weights, relative_error, tiny_config, to_network
 
 FILES = ("config.json", "model.safetensors", "preprocessor_config.json")

@@ -58,6 +58,25 @@ def test_1001_other_labels_have_no_wordnet_ids() -> None:
     assert not any(label.wnid for label in labels)
 
 
+@pytest.mark.parametrize("changed", [1, 11, 12])
+def test_imagenet_with_other_texts_for_at_most_11_classes_keeps_its_wordnet_ids(
+    changed: int,
+) -> None:
+    imagenet = load_imagenet_labels()
+    texts = [label.label for label in imagenet]
+    texts[1 : changed + 1] = [f"other {n}" for n in range(changed)]
+    labels = create_labels(dict(enumerate(texts)))
+    assert [label.label for label in labels] == texts
+    assert [label.wnid for label in labels] == [
+        one.wnid if changed < 12 else None for one in imagenet
+    ]
+
+
+def test_imagenet_without_the_background_at_0_has_no_wordnet_ids() -> None:
+    texts = {label.class_id: label.label for label in load_imagenet_labels()}
+    assert not any(label.wnid for label in create_labels(texts | {0: "nothing"}))
+
+
 def test_no_classes_have_no_labels() -> None:
     assert create_labels({}) == ()
 

@@ -1,22 +1,19 @@
 from __future__ import annotations
 
-import json
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from model.errors import InvalidCheckpointError
-from model.preprocess import MAX_RESIZED_PIXELS, Preprocessing, preprocess
+from model.preprocess import MAX_RESIZED_PIXELS, preprocess
+from model.preprocessing import Preprocessing
 from tests.model.twins import size_id
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
 DEFAULT = Preprocessing()
@@ -48,11 +45,7 @@ def reference_pixels(image: Image.Image, preprocessing: Preprocessing) -> NDArra
     from transformers import MobileNetV1ImageProcessorPil
 
     processor = MobileNetV1ImageProcessorPil(
-        size=preprocessing.size.model_dump(),
-        crop_size=preprocessing.crop_size.model_dump(),
-        resample=preprocessing.resample,
-        do_rescale=False,
-        do_normalize=False,
+        **preprocessing.model_dump(exclude_none=True) | {"do_rescale": False, "do_normalize": False}
     )
     pixels: NDArray[np.uint8] = processor(image, return_tensors="np")["pixel_values"][0]
     return pixels.transpose(1, 2, 0)
@@ -187,79 +180,63 @@ def test_a_picture_cut_for_its_length_shows_what_transformers_shows(size: tuple[
     assert np.abs(difference).max() <= 1
 
 
-def test_a_saved_configuration_is_loaded_as_it_was(tmp_path: Path) -> None:
-    path = tmp_path / "preprocessor_config.json"
-    preprocessing = create_preprocessing(
-        200,
-        160,
-        resample=3,
-        rescale_factor=1 / 127.5,
-        image_mean=(0.485, 0.456, 0.406),
-        image_std=(0.229, 0.224, 0.225),
-    )
-    preprocessing.save(path)
-    assert Preprocessing.load(path) == preprocessing
+def sizes(smallest: int) -> st.SearchStrategy[dict[str, int]]:
+    side = st.integers(smallest, 300)
+    return st.fixed_dictionaries({"height": side, "width": side})
 
 
-def test_transformers_reads_a_saved_configuration(tmp_path: Path) -> None:
-    from transformers import AutoImageProcessor
+@given(
+    picture=st.tuples(st.integers(1, 400), st.integers(1, 400)),
+    do_resize=st.booleans(),
+    size=sizes(1) | st.fixed_dictionaries({"shortest_edge": st.integers(1, 300)}),
+    crop_size=sizes(32),
+    resample=st.integers(0, 5),
+)
+@settings(max_examples=100, deadline=None, derandomize=True)
+def test_pixels_of_any_configuration_with_a_crop_are_those_of_transformers(
+    picture: tuple[int, int], **document: Any
+) -> None:
+    assume(max(picture) <= 15 * min(picture))
+    assert_same_pixels(noise(picture), Preprocessing.model_validate(document))
 
-    preprocessing = create_preprocessing(200, 160, resample=3, image_mean=(0.4, 0.5, 0.6))
-    preprocessing.save(tmp_path / "preprocessor_config.json")
-    loader: Any = AutoImageProcessor
-    processor = loader.from_pretrained(tmp_path, backend="pil")
-    assert type(processor).__name__ == "MobileNetV1ImageProcessorPil"
-    theirs = json.loads(processor.to_json_string())
-    expected = preprocessing.model_dump(mode="json")
-    assert {key: theirs[key] for key in expected} == expected
 
-
-def test_a_configuration_that_transformers_saved_is_read(tmp_path: Path) -> None:
-    from transformers import MobileNetV1ImageProcessorPil
-
-    MobileNetV1ImageProcessorPil().save_pretrained(tmp_path)
-    assert Preprocessing.load(tmp_path / "preprocessor_config.json") == DEFAULT
+@given(
+    picture=st.tuples(st.integers(1, 400), st.integers(1, 400)),
+    size=sizes(32),
+    resample=st.integers(0, 5),
+)
+@settings(max_examples=40, deadline=None, derandomize=True)
+def test_pixels_of_any_configuration_without_a_crop_are_those_of_transformers(
+    picture: tuple[int, int], **document: Any
+) -> None:
+    preprocessing = Preprocessing.model_validate(document | {"do_center_crop": False})
+    assert_same_pixels(noise(picture), preprocessing)
 
 
 @pytest.mark.parametrize(
     "document",
     [
+        {},
         {"do_resize": False},
-        {"do_center_crop": False},
-        {"do_rescale": False},
-        {"do_normalize": False},
-        {"crop_size": {"height": 224, "width": 192}},
-        {"crop_size": {"height": 300, "width": 300}},
-        {"crop_size": {"height": 16, "width": 16}},
-        {"crop_size": 224},
-        {"size": {"height": 256, "width": 256}},
-        {"size": {"shortest_edge": 100_000}},
-        {"size": 256},
-        {"resample": 9},
-        {"resample": -1},
-        {"rescale_factor": 0},
-        {"image_mean": [0.5]},
-        {"image_std": [0.5, 0, 0.5]},
-        {"image_std": [0.5, -1, 0.5]},
+        {"size": {"height": 200, "width": 300}},
+        {"crop_size": {"height": 100, "width": 224}},
+        {"size": {"height": 100, "width": 50}, "do_center_crop": False},
+        {"size": {"shortest_edge": 2000}, "crop_size": 32},
     ],
-    ids=json.dumps,
+    ids=str,
 )
-def test_what_cannot_be_honoured_is_refused_by_its_key(
-    tmp_path: Path, document: dict[str, Any]
+@pytest.mark.parametrize("side", [32, 100, 512])
+def test_another_side_gives_a_square_whatever_the_configuration(
+    document: dict[str, Any], side: int, resized: list[int]
 ) -> None:
-    path = tmp_path / "preprocessor_config.json"
-    path.write_text(json.dumps(document))
-    with pytest.raises(InvalidCheckpointError) as caught:
-        Preprocessing.load(path)
-    text = str(caught.value)
-    assert len(text.splitlines()) == 1
-    assert text.startswith(f"{path}: ")
-    assert next(iter(document)) in text.removeprefix(str(path))
+    preprocessing = Preprocessing.model_validate(document)
+    assert preprocess(noise((320, 200)), preprocessing, side).shape == (side, side, 3)
+    assert all(pixels <= 2 * MAX_RESIZED_PIXELS for pixels in resized)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"], ids=repr)
-def test_what_is_not_a_json_object_is_refused(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "preprocessor_config.json"
-    path.write_bytes(content)
-    with pytest.raises(InvalidCheckpointError, match=r"preprocessor_config\.json: "):
-        Preprocessing.load(path)
+def test_a_rectangle_of_another_side_is_resized_in_proportion(resized: list[int]) -> None:
+    preprocessing = Preprocessing.model_validate(
+        {"size": {"height": 200, "width": 300}, "crop_size": {"height": 100, "width": 200}}
+    )
+    preprocess(noise((50, 50)), preprocessing, 50)
+    assert resized == [100 * 75]

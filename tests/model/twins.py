@@ -12,7 +12,7 @@ from torch import Tensor
 from model.architecture import MobileNetV1, create_network
 from model.checkpoint import Checkpoint, expected_shapes
 from model.config import MobileNetV1Config
-from model.preprocess import Preprocessing
+from model.preprocessing import Preprocessing
 
 DEPTH_MULTIPLIERS = (0.25, 0.5, 0.75, 1.0)
 SIZES = ((32, 32), (97, 131), (128, 128), (160, 160), (192, 192), (224, 224), (301, 257))
