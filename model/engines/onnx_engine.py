@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import onnxruntime
 
 from model.config import MIN_IMAGE_SIDE
+from model.engines import onnx_graph, quantized_graph
 from model.engines.base import POOLED, EngineOutput
-from model.engines.onnx_graph import LOGITS, PIXELS, create_graph
+from model.engines.onnx_graph import LOGITS, PIXELS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +33,9 @@ class OnnxEngine:
     def __init__(self, checkpoint: Checkpoint, threads: int) -> None:
         self.checkpoint = checkpoint
         self.streams = threads
-        model = create_graph(checkpoint).SerializeToString()
+        graph = quantized_graph if checkpoint.quantization else onnx_graph
+        self._outputs = [LOGITS, POOLED] if checkpoint.config.num_labels else [POOLED]
+        model = graph.create_graph(checkpoint, self._outputs).SerializeToString()
         self._single = _create_session(model, 1)
         self._whole = self._single if threads == 1 else _create_session(model, threads)
 
@@ -41,8 +44,8 @@ class OnnxEngine:
         if min(pixels.shape[1:3]) < MIN_IMAGE_SIDE:
             raise ValueError(f"images must be at least {MIN_IMAGE_SIDE} pixels wide and high")
         session = self._whole if alone else self._single
-        logits, pooled = session.run([LOGITS, POOLED], {PIXELS: pixels})
-        return EngineOutput(logits, {POOLED: pooled})
+        *logits, pooled = session.run(self._outputs, {PIXELS: pixels})
+        return EngineOutput(logits[0] if logits else pooled[:, :0], {POOLED: pooled})
 
 
 def _create_session(model: bytes, threads: int) -> onnxruntime.InferenceSession:

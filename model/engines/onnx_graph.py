@@ -84,8 +84,6 @@ def create_graph(checkpoint: Checkpoint, outputs: Sequence[str] = (LOGITS, POOLE
         "offset": offset,
         "zero": np.float32(0),
         "six": np.float32(6),
-        "classifier.weight": checkpoint.weights["classifier.weight"],
-        "classifier.bias": checkpoint.weights["classifier.bias"],
     }
     nodes = [
         helper.make_node("Cast", [PIXELS], ["float"], to=TensorProto.FLOAT),
@@ -106,10 +104,11 @@ def create_graph(checkpoint: Checkpoint, outputs: Sequence[str] = (LOGITS, POOLE
     nodes += [
         helper.make_node("GlobalAveragePool", [source], ["mean"]),
         helper.make_node("Flatten", ["mean"], [POOLED]),
-        helper.make_node(
-            "Gemm", [POOLED, "classifier.weight", "classifier.bias"], [LOGITS], transB=1
-        ),
     ]
+    if LOGITS in outputs:
+        names = ["classifier.weight", "classifier.bias"]
+        constants |= {name: checkpoint.weights[name] for name in names}
+        nodes.append(helper.make_node("Gemm", [POOLED, *names], [LOGITS], transB=1))
     return _model(nodes, constants, config, outputs)
 
 

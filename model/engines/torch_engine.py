@@ -9,6 +9,7 @@ import torch
 
 from model.architecture import create_network
 from model.engines.base import POOLED, EngineOutput
+from model.engines.quantized_network import LOGITS, QuantizedNetwork
 from model.errors import EngineUnavailableError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class TorchEngine:
-    """Runs the network of `model.architecture` as it stands.
+    """Runs the network of `model.architecture` as it stands, or a quantized one level for level.
 
     Raises:
         EngineUnavailableError: the device is `cuda`, and there is none.
@@ -34,6 +35,9 @@ class TorchEngine:
         self.checkpoint = checkpoint
         self.device = device
         self.streams = 1
+        self._quantized = None
+        if checkpoint.quantization:
+            self._quantized = QuantizedNetwork(checkpoint, checkpoint.quantization).to(device)
         weights = {name: torch.from_numpy(value) for name, value in checkpoint.weights.items()}
         self._network = create_network(checkpoint.config, weights).to(device)
         scale, offset = checkpoint.preprocessing.scale_and_offset()
@@ -55,6 +59,10 @@ class TorchEngine:
     def _run(self, pixels: NDArray[np.uint8]) -> EngineOutput:
         with torch.inference_mode():
             images = torch.from_numpy(np.require(pixels, requirements=["C", "W"])).to(self.device)
+            if self._quantized is not None:
+                real = self._quantized(images)
+                pooled, logits = real[POOLED], real.get(LOGITS, real[POOLED][:, :0])
+                return EngineOutput(logits.cpu().numpy(), {POOLED: pooled.cpu().numpy()})
             scaled = images / self._scale - self._offset
             *_, last = self._network.forward_features(scaled.permute(0, 3, 1, 2)).values()
             pooled, logits = self._network.forward_head(last)
