@@ -1,13 +1,12 @@
 """A TensorFlow Lite file (`.tflite`) of MobileNet V1, float or quantized -> a checkpoint directory.
 
-The converter folds BatchNorm into the kernels. It keeps them as (out, height, width, in), and
-depthwise ones as (1, height, width, channels).
+The converter folds BatchNorm into the kernels.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,13 +14,12 @@ from model.checkpoint import check_weights, save_checkpoint
 from model.config import MobileNetV1Config
 from model.errors import InvalidCheckpointError
 from model.importers.tflite_graph import Operator, Tensor, read_chain
+from model.importers.tflite_weights import read_floats, read_levels, read_parameters
 from model.labels import load_imagenet_labels
 from model.preprocess import Preprocessing
 from model.quantization import (
     CLASSIFIER,
-    MAX_LEVEL,
     Quantization,
-    QuantizationParameters,
     QuantizedLayer,
     identity_batch_norm,
 )
@@ -39,7 +37,6 @@ _TRAILERS = {"RESHAPE", "SQUEEZE", "SOFTMAX", "DEQUANTIZE", "QUANTIZE"}
 _ACTIVATIONS = {"RELU6": "relu6", "RELU": "relu", "NONE": "linear"}
 _PAD_AFTER = [[0, 0], [0, 1], [0, 1], [0, 0]]  # what SAME pads at a stride of 2 and an even size
 _HALF_TOLERANCE = 0.005  # half a level
-_INT8_OFFSET = 128  # between a level as int8 and the same one as uint8
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,7 @@ def import_tflite(source: Path, directory: Path, *, dequantize: bool = False) ->
         config = _create_config(pixels, network)
         quantization = None
         if network.layers[0].output.dtype == np.float32:
-            weights = _float_weights(network, config)
+            weights = _create_weights(network, config)
         else:
             quantization = _create_quantization(network, config)
             quantization.check(config)
@@ -178,96 +175,32 @@ def _create_preprocessing(network: _Network) -> Preprocessing:
         "crop_size": {"height": side, "width": side},
     }
     if len(network.input.scales):
-        pixels = _parameters(network.input)
+        pixels = read_parameters(network.input)
         mean, std = pixels.zero_point / 255, 1 / (255 * pixels.scale)
         if max(abs(mean - 0.5), abs(std - 0.5)) > _HALF_TOLERANCE:
             settings |= {"image_mean": (mean,) * 3, "image_std": (std,) * 3}
     return Preprocessing.model_validate(settings)
 
 
-def _kernel(operator: Operator) -> tuple[Tensor, NDArray[Any]]:
-    """An operator's kernel, (out, in / groups, height, width)."""
-    kernel = operator.inputs[1]
-    if kernel is None or kernel.values is None:
-        raise InvalidCheckpointError(f"a {operator.name} has no kernel")
-    if operator.name == "FULLY_CONNECTED":
-        return kernel, kernel.values[:, :, None, None]
-    order = (3, 0, 1, 2) if operator.name == "DEPTHWISE_CONV_2D" else (0, 3, 1, 2)
-    return kernel, np.ascontiguousarray(kernel.values.transpose(order))
-
-
-def _bias(operator: Operator, dtype: type) -> NDArray[Any]:
-    bias = next(iter(operator.inputs[2:]), None)
-    if bias is None or bias.values is None:
-        return np.zeros(operator.output.shape[-1], dtype)
-    if bias.dtype != dtype:
-        raise InvalidCheckpointError(f"a bias is {bias.dtype}")
-    return bias.values
-
-
-def _float_weights(network: _Network, config: MobileNetV1Config) -> dict[str, NDArray[np.float32]]:
-    """Weights of a file whose maps are float32; its kernels may be quantized nevertheless."""
+def _create_weights(network: _Network, config: MobileNetV1Config) -> dict[str, NDArray[np.float32]]:
+    """Weights of a file whose maps are float32."""
     weights: dict[str, NDArray[np.float32]] = {}
     for layer, operator in zip(config.layers, network.layers, strict=True):
-        kernel, bias = _real_kernel(operator), _bias(operator, np.float32)
-        weights |= identity_batch_norm(layer.key, kernel, bias, config.layer_norm_eps)
+        weights |= identity_batch_norm(layer.key, *read_floats(operator), config.layer_norm_eps)
     if network.classifier:
-        weights["classifier.weight"] = _real_kernel(network.classifier)[:, :, 0, 0]
-        weights["classifier.bias"] = _bias(network.classifier, np.float32)
+        kernel, bias = read_floats(network.classifier)
+        weights |= {"classifier.weight": kernel[:, :, 0, 0], "classifier.bias": bias}
     return weights
-
-
-def _real_kernel(operator: Operator) -> NDArray[np.float32]:
-    tensor, kernel = _kernel(operator)
-    if tensor.dtype == np.float32:
-        return kernel
-    levels, scales, zero_point = _kernel_levels(tensor, kernel)
-    return (levels.astype(np.float32) - zero_point) * scales[:, None, None, None]
 
 
 def _create_quantization(network: _Network, config: MobileNetV1Config) -> Quantization:
     """What a file says whose maps are levels."""
-    pixels = source = _parameters(network.input)
-    pooled = _parameters(network.last)
-    operators = dict(zip([layer.key for layer in config.layers], network.layers, strict=True))
-    if network.classifier:
-        operators[CLASSIFIER] = network.classifier
+    pixels = source = read_parameters(network.input)
+    pooled = read_parameters(network.last)
     layers: dict[str, QuantizedLayer] = {}
-    for key, operator in operators.items():
-        levels, scales, zero_point = _kernel_levels(*_kernel(operator))
-        layers[key] = QuantizedLayer(
-            levels,
-            scales,
-            zero_point,
-            _bias(operator, np.int32),
-            input=pooled if key == CLASSIFIER else source,
-            output=_parameters(operator.output),
-        )
-        source = layers[key].output
+    for layer, operator in zip(config.layers, network.layers, strict=True):
+        layers[layer.key] = read_levels(operator, source)
+        source = layers[layer.key].output
+    if network.classifier:
+        layers[CLASSIFIER] = read_levels(network.classifier, pooled)
     return Quantization(pixels, layers, pooled)
-
-
-def _parameters(tensor: Tensor) -> QuantizationParameters:
-    """Scale and zero point of a map's levels, as uint8."""
-    if len(tensor.scales) != 1 or tensor.dtype not in (np.uint8, np.int8):
-        raise InvalidCheckpointError(f"a map is {tensor.dtype} with {len(tensor.scales)} scales")
-    zero_point = int(tensor.zero_points[0]) + (_INT8_OFFSET if tensor.dtype == np.int8 else 0)
-    if not 0 <= zero_point <= MAX_LEVEL or not tensor.scales[0] > 0:
-        raise InvalidCheckpointError("a map's scale or zero point cannot be")
-    return QuantizationParameters(float(tensor.scales[0]), zero_point)
-
-
-def _kernel_levels(
-    tensor: Tensor, kernel: NDArray[Any]
-) -> tuple[NDArray[np.uint8], NDArray[np.float32], int]:
-    """Kernel, scales and zero point as in `QuantizedLayer`."""
-    offset = _INT8_OFFSET if tensor.dtype == np.int8 else 0
-    zero_points = {int(zero_point) + offset for zero_point in tensor.zero_points}
-    if tensor.dtype not in (np.uint8, np.int8) or len(zero_points) != 1:
-        raise InvalidCheckpointError(
-            f"a kernel is {tensor.dtype} with {len(zero_points)} zero points"
-        )
-    zero_point = zero_points.pop()
-    if not 0 <= zero_point <= MAX_LEVEL or len(tensor.scales) not in {1, len(kernel)}:
-        raise InvalidCheckpointError("a kernel's zero point or scales cannot be")
-    return (kernel.astype(np.int16) + offset).astype(np.uint8), tensor.scales, zero_point

@@ -8,7 +8,7 @@ file gives, so that a damaged file ends in an exception of theirs; `read_chain` 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -120,6 +120,7 @@ class _Reader:
         self._tflite = tflite
         self._model = tflite.Model.GetRootAs(data, 0)
         self._graph = self._model.Subgraphs(0)
+        self._unpacked: dict[int, Tensor] = {}
         self._dtypes = {
             getattr(tflite.TensorType, name): np.dtype(name.lower())
             for name in ("FLOAT16", "FLOAT32", "INT8", "UINT8", "INT16", "INT32", "INT64")
@@ -140,7 +141,7 @@ class _Reader:
             if name in _STRANGERS:
                 reason = _STRANGERS[name]
                 raise InvalidCheckpointError(f"{self._source}: is not a MobileNet V1: {reason}")
-            if name in _SHAPE_OPERATORS:
+            if name in _SHAPE_OPERATORS or (name == "DEQUANTIZE" and self._unpack(operator)):
                 continue
             if operator.Inputs(0) != current or operator.OutputsLength() != 1:
                 raise InvalidCheckpointError(
@@ -150,6 +151,15 @@ class _Reader:
             yield self._operator(name, operator, current)
         if current not in {self._graph.Outputs(i) for i in range(self._graph.OutputsLength())}:
             raise InvalidCheckpointError(f"{self._source}: its chain does not end in its output")
+
+    def _unpack(self, operator: Any) -> bool:
+        """Take the float16 constant that an operator turns into float32, if it does that."""
+        packed = self._tensor(operator.Inputs(0))
+        if packed.values is None or packed.dtype != np.float16:
+            return False
+        values = packed.values.astype(np.float32)
+        self._unpacked[operator.Outputs(0)] = replace(packed, dtype=values.dtype, values=values)
+        return True
 
     def _name(self, operator: Any) -> str:
         codes = self._model.OperatorCodes(operator.OpcodeIndex())
@@ -197,6 +207,8 @@ class _Reader:
     def _tensor(self, index: int) -> Tensor:
         if not 0 <= index < self._graph.TensorsLength():
             raise IndexError(index)
+        if index in self._unpacked:
+            return self._unpacked[index]
         tensor = self._graph.Tensors(index)
         rank = tensor.ShapeLength()
         if rank > _MAX_RANK or tensor.Type() not in self._dtypes:
