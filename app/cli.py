@@ -87,14 +87,18 @@ def settings() -> None:
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="a frozen TensorFlow graph (.pb)")],
+    source: Annotated[Path, typer.Argument(help="a frozen TensorFlow graph (.pb) or a .tflite")],
     directory: Annotated[Path, typer.Argument(help="where to write the checkpoint")],
+    *,
+    dequantize: Annotated[
+        bool, typer.Option("--dequantize", help="Write float weights only, for transformers.")
+    ] = False,
 ) -> None:
     """Turn a released checkpoint into a directory that serve and transformers read."""
     from model.importers import import_checkpoint
 
     try:
-        import_checkpoint(source, directory)
+        import_checkpoint(source, directory, dequantize=dequantize)
     except ModelError as error:
         _fail(str(error), 1)
     typer.echo(f"Wrote {directory}")

@@ -25,7 +25,7 @@ from model.checkpoint import Checkpoint, expected_shapes
 from model.config import MobileNetV1Config
 from model.engines import load_engine
 from model.engines.base import Engine
-from model.preprocess import Preprocessing
+from model.preprocessing import Preprocessing
 
 DOCS = Path(__file__).parents[1] / "docs"
 RELEASED = Path(__file__).parent / "released.csv"

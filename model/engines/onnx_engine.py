@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import onnxruntime
 
 from model.config import END_POINTS, MIN_IMAGE_SIDE, OUTPUT_STRIDES
+from model.engines import onnx_graph, quantized_graph
 from model.engines.base import EngineOutput, deepest_layer, default_outputs
-from model.engines.onnx_graph import PIXELS, create_graph
+from model.engines.onnx_graph import PIXELS
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -47,7 +48,8 @@ class OnnxEngine:
         self.streams = threads
         self._threads = threads
         self._default_outputs = default_outputs(checkpoint.config)
-        self._default = _Sessions(create_graph(checkpoint, self._default_outputs), threads)
+        self._graph = quantized_graph if checkpoint.quantization else onnx_graph
+        self._default = self._create_sessions(self._default_outputs)
         self._variants: OrderedDict[_Variant, _Sessions] = OrderedDict()
         self._building = threading.Lock()
 
@@ -86,7 +88,11 @@ class OnnxEngine:
             names += self._default_outputs
         else:
             names = names[: names.index(deepest) + 1]
-        return _Sessions(create_graph(self.checkpoint, names, output_stride), self._threads)
+        return self._create_sessions(names, output_stride)
+
+    def _create_sessions(self, outputs: tuple[str, ...], output_stride: int = 32) -> _Sessions:
+        graph = self._graph.create_graph(self.checkpoint, outputs, output_stride)
+        return _Sessions(graph, self._threads)
 
 
 class _Sessions:

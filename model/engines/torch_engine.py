@@ -15,6 +15,7 @@ from model.engines.base import (
     deepest_layer,
     default_outputs,
 )
+from model.engines.quantized_network import QuantizedNetwork
 from model.errors import EngineUnavailableError
 
 if TYPE_CHECKING:
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
 
     from model.checkpoint import Checkpoint
 
+_VECTORS = 2  # dimensions of (n, channels)
+
 
 class TorchEngine:
-    """Runs the network of `model.architecture` as it stands.
+    """Runs the network of `model.architecture` as it stands, or a quantized one level for level.
 
     Raises:
         EngineUnavailableError: the device is `cuda`, and there is none.
@@ -42,6 +45,9 @@ class TorchEngine:
         self.checkpoint = checkpoint
         self.device = device
         self.streams = 1
+        self._quantized = None
+        if checkpoint.quantization:
+            self._quantized = QuantizedNetwork(checkpoint, checkpoint.quantization).to(device)
         weights = {name: torch.from_numpy(value) for name, value in checkpoint.weights.items()}
         self._network = create_network(checkpoint.config, weights).to(device)
         scale, offset = checkpoint.preprocessing.scale_and_offset()
@@ -70,10 +76,16 @@ class TorchEngine:
     ) -> dict[str, Tensor]:
         deepest = deepest_layer(wanted)
         images = torch.from_numpy(np.require(pixels, requirements=["C", "W"])).to(self.device)
-        scaled = (images / self._scale - self._offset).permute(0, 3, 1, 2)
-        maps = self._network.forward_features(scaled, output_stride, deepest)
-        arrays = {name: maps[name].permute(0, 2, 3, 1) for name in wanted if name in maps}
-        if deepest is None:
-            *_, last = maps.values()
-            arrays[POOLED], arrays[LOGITS] = self._network.forward_head(last)
-        return arrays
+        if self._quantized is not None:
+            arrays = self._quantized(images, output_stride, deepest)
+        else:
+            scaled = (images / self._scale - self._offset).permute(0, 3, 1, 2)
+            arrays = self._network.forward_features(scaled, output_stride, deepest)
+            if deepest is None:
+                *_, last = arrays.values()
+                arrays[POOLED], arrays[LOGITS] = self._network.forward_head(last)
+        return {
+            name: array.permute(0, 2, 3, 1) if array.ndim > _VECTORS else array
+            for name, array in arrays.items()
+            if name in wanted
+        }

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from model.errors import InvalidCheckpointError
 from model.importers.frozen_graph import import_frozen_graph
+from model.importers.tflite import import_tflite
+from model.importers.tflite_graph import IDENTIFIER
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -13,12 +15,13 @@ if TYPE_CHECKING:
 __all__ = ["import_checkpoint"]
 
 
-def import_checkpoint(source: Path, directory: Path) -> None:
+def import_checkpoint(source: Path, directory: Path, *, dequantize: bool = False) -> None:
     """Convert a released checkpoint to a directory that `load_checkpoint` reads.
 
     Args:
-        source: a frozen TensorFlow graph (`.pb`).
+        source: a frozen TensorFlow graph (`.pb`), or a TensorFlow Lite file (`.tflite`).
         directory: where to write; made if it is not there.
+        dequantize: of a quantized checkpoint, write float weights alone.
 
     Raises:
         InvalidCheckpointError: the file is not a MobileNet V1.
@@ -26,4 +29,9 @@ def import_checkpoint(source: Path, directory: Path) -> None:
     """
     if not source.is_file():
         raise InvalidCheckpointError(f"{source}: is not a file")
-    import_frozen_graph(source, directory)
+    with source.open("rb") as file:
+        start = file.read(8)
+    if start[4:] == IDENTIFIER:
+        import_tflite(source, directory, dequantize=dequantize)
+    else:
+        import_frozen_graph(source, directory)

@@ -12,7 +12,7 @@ import pytest
 from app.settings import InvalidSettingError, load_settings
 from model.checkpoint import DEFAULT_DIRECTORY, save_checkpoint
 from model.config import MobileNetV1Config
-from model.preprocess import Preprocessing
+from model.preprocessing import Preprocessing
 from tests.conftest import LiveServer, serve
 from tests.model.twins import create_weights
 
