@@ -93,3 +93,31 @@ def test_all_share_one_queue_and_one_set_of_streams(server: LiveServer, cat: byt
 def test_two_models_of_one_name_are_refused(pets: Path) -> None:
     with pytest.raises(InvalidSettingError, match="MOBILENET_MODELS"):
         load_settings(models=f"{pets},pets={DEFAULT_DIRECTORY}")
+
+
+@pytest.fixture(scope="module")
+def extractor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
+    """A client of a server whose only model has no classification layer."""
+    directory = tmp_path_factory.mktemp("models") / "extractor"
+    config = MobileNetV1Config(depth_multiplier=0.25, id2label={})
+    save_checkpoint(directory, config, Preprocessing(), create_weights(config))
+    with serve(models=(str(directory),)) as server, httpx2.Client(base_url=server.url) as client:
+        yield client
+
+
+def test_a_model_without_a_classifier_embeds(extractor: httpx2.Client, cat: bytes) -> None:
+    body = extractor.post("/embed?layer=pooled,5", files={"file": cat}).json()
+    assert {name: len(values) for name, values in body["embeddings"].items()} == {
+        "pooled": 256,
+        "Conv2d_5_pointwise": 64,
+    }
+    assert extractor.get("/labels").json() == {"model": "extractor", "labels": []}
+    assert extractor.get("/info").json()["models"][0]["num_labels"] == 0
+
+
+def test_a_model_without_a_classifier_does_not_classify(
+    extractor: httpx2.Client, cat: bytes
+) -> None:
+    for route in ("/classify", "/classify/batch"):
+        answer = extractor.post(route, files={"file": cat})
+        assert (answer.status_code, answer.json()["code"]) == (422, "no_classifier")
