@@ -26,6 +26,7 @@ IDENTIFIER = b"TFL3"
 
 _MAX_BYTES = 2**28
 _MAX_OPERATORS = 200
+_MAX_INPUTS = 3
 _MAX_RANK = 4
 _DAMAGE = (
     AttributeError,
@@ -143,7 +144,8 @@ class _Reader:
                 raise InvalidCheckpointError(f"{self._source}: is not a MobileNet V1: {reason}")
             if name in _SHAPE_OPERATORS or (name == "DEQUANTIZE" and self._unpack(operator)):
                 continue
-            if operator.Inputs(0) != current or operator.OutputsLength() != 1:
+            single = operator.OutputsLength() == 1 and operator.InputsLength() <= _MAX_INPUTS
+            if operator.Inputs(0) != current or not single:
                 raise InvalidCheckpointError(
                     f"{self._source}: is not a MobileNet V1: its operators are not a chain ({name})"
                 )
