@@ -34,4 +34,4 @@ def import_checkpoint(source: Path, directory: Path, *, dequantize: bool = False
     if start[4:] == IDENTIFIER:
         import_tflite(source, directory, dequantize=dequantize)
     else:
-        import_frozen_graph(source, directory)
+        import_frozen_graph(source, directory, dequantize=dequantize)

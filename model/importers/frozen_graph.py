@@ -14,7 +14,8 @@ import numpy as np
 from model.checkpoint import check_weights, save_checkpoint
 from model.config import ConvLayer, MobileNetV1Config
 from model.errors import InvalidCheckpointError, ModelError
-from model.labels import load_imagenet_labels
+from model.importers.fake_quant_graph import read_fake_quant_graph
+from model.labels import IMAGENET_CLASSES, load_imagenet_labels
 from model.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ _BATCH_NORM = {
 }
 
 
-def import_frozen_graph(source: Path, directory: Path) -> None:
-    """Convert a frozen float graph; see `import_checkpoint`.
+def import_frozen_graph(source: Path, directory: Path, *, dequantize: bool = False) -> None:
+    """Convert a frozen graph, float or with FakeQuant nodes; see `import_checkpoint`.
 
     Raises:
         InvalidCheckpointError: the file is not such a graph.
@@ -44,7 +45,10 @@ def import_frozen_graph(source: Path, directory: Path) -> None:
     """
     graph = _parse(source)
     try:
-        _convert(source, graph, directory)
+        if any(node.op.startswith("FakeQuant") for node in graph.node):
+            _convert_quantized(source, graph, directory, dequantize=dequantize)
+        else:
+            _convert(source, graph, directory)
     except (IndexError, ValueError) as error:  # constants in shapes that no MobileNet V1 has
         raise InvalidCheckpointError(f"{source}: is damaged, or not a MobileNet V1") from error
 
@@ -52,8 +56,6 @@ def import_frozen_graph(source: Path, directory: Path) -> None:
 def _convert(source: Path, graph: Any, directory: Path) -> None:
     constants = {node.name: node for node in graph.node if node.op == "Const"}
     reader = _Reader(source, constants)
-    if any(node.op.startswith("FakeQuant") for node in graph.node):
-        raise InvalidCheckpointError(f"{source}: is a quantized graph; only float ones are read")
     classes = reader.read(f"{_LOGITS}/biases").shape[0]
     labels = load_imagenet_labels()
     if classes != len(labels):
@@ -75,6 +77,39 @@ def _convert(source: Path, graph: Any, directory: Path) -> None:
     )
     check_weights(source, weights, config)
     save_checkpoint(directory, config, preprocessing, weights)
+
+
+def _convert_quantized(source: Path, graph: Any, directory: Path, *, dequantize: bool) -> None:
+    constants = {node.name: node for node in graph.node if node.op == "Const"}
+    reader, side = _Reader(source, constants), _image_side(source, graph)
+    try:
+        network = read_fake_quant_graph(graph, reader.read, MobileNetV1Config().layers)
+        config = MobileNetV1Config(
+            image_size=side,
+            depth_multiplier=network.depth / _FULL_DEPTH,
+            hidden_act=network.hidden_act,
+            id2label=_create_id2label(network.classes),
+        )
+        network.quantization.check(config)
+    except InvalidCheckpointError as error:
+        text = str(error).removeprefix(f"{source}: ")
+        raise InvalidCheckpointError(
+            f"{source}: is not a quantized MobileNet V1: {text}"
+        ) from error
+    weights = network.quantization.dequantize(config)
+    preprocessing = Preprocessing.model_validate(
+        {"size": {"shortest_edge": side + 32}, "crop_size": {"height": side, "width": side}}
+    )
+    check_weights(source, weights, config)
+    quantization = None if dequantize else network.quantization
+    save_checkpoint(directory, config, preprocessing, weights, quantization)
+
+
+def _create_id2label(classes: int) -> dict[int, str]:
+    """ImageNet's classes with the background, told by their number; others have no names here."""
+    if classes == IMAGENET_CLASSES:
+        return {label.class_id: label.label for label in load_imagenet_labels()}
+    return {class_id: f"LABEL_{class_id}" for class_id in range(classes)}
 
 
 class _Reader:
