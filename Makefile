@@ -1,12 +1,11 @@
 # Every target installs what it needs, once: a second run starts at once.
 PYTHON ?= python3
 BIN := .venv/bin
-PORT ?= 8000
 
 .PHONY: serve test check format bench-models docs lock clean
 
 serve: .venv/base.stamp
-	$(BIN)/python -m app serve --port $(PORT)
+	$(BIN)/python -m app serve $(if $(PORT),--port $(PORT))
 
 test: .venv/dev.stamp
 	$(BIN)/python -m pytest --cov --cov-fail-under=90

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import AsyncExitStack
-from typing import Self
+from typing import Self, TypeVar
 
 from app.admission import Admission
 from app.batching import DynamicBatcher
@@ -24,6 +27,7 @@ from model.engines.warm_up import Speed, check_engine, measure_speed
 
 _log = logging.getLogger(__name__)
 
+_T = TypeVar("_T")
 _MEGA = 1_000_000
 _MEBI = 1024 * 1024
 
@@ -74,7 +78,7 @@ class Lifecycle:
             ModelError: a checkpoint or an engine cannot be used.
         """
         started = time.monotonic()
-        engines = await asyncio.to_thread(self._load_engines)
+        engines = await _run_in_daemon(self._load_engines)
         first = engines[0]
         batcher = DynamicBatcher(
             streams=max(engine.streams for engine in engines),
@@ -143,3 +147,18 @@ class Lifecycle:
     def _decode_limits(self) -> DecodeLimits:
         max_pixels = int(self.settings.max_pixels_mp * _MEGA)
         return DecodeLimits(max_pixels, self.settings.max_side, 2 * max_pixels)
+
+
+async def _run_in_daemon(work: Callable[[], _T]) -> _T:
+    """Await work in a thread that does not keep the process from ending."""
+    done: Future[_T] = Future()
+    done.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # noqa: BLE001  # its awaiter gets it
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="load", daemon=True).start()
+    return await asyncio.wrap_future(done)

@@ -35,9 +35,13 @@ class _Plan:
     output_stride: int = OUTPUT_STRIDES[0]
 
     @property
+    def deepest(self) -> str | None:
+        return deepest_layer(self.outputs)
+
+    @property
     def multiply_adds(self) -> int:
         return self.engine.checkpoint.config.multiply_adds(
-            self.side, self.side, self.output_stride, deepest_layer(self.outputs)
+            self.side, self.side, self.output_stride, self.deepest
         )
 
 
@@ -64,6 +68,10 @@ class Service:
         self._decode_threads = decode_threads
         self._metrics = metrics
         self._max_output_bytes = max_output_bytes
+        first = next(iter(engines.values()))
+        side = _side(first, None)
+        self._default_multiply_adds = first.checkpoint.config.multiply_adds(side, side)
+        self._costs: dict[tuple[str, int, int, str | None], float] = {}
 
     def engine(self, model: str | None) -> Engine:
         """The engine of a served model; of the first one if None.
@@ -154,9 +162,10 @@ class Service:
 
     def _cost(self, plan: _Plan) -> float:
         """An image's work, in images of the default model's default size."""
-        first = next(iter(self.engines.values()))
-        side = _side(first, None)
-        return plan.multiply_adds / first.checkpoint.config.multiply_adds(side, side)
+        shape = plan.engine.checkpoint.name, plan.side, plan.output_stride, plan.deepest
+        if shape not in self._costs:
+            self._costs[shape] = plan.multiply_adds / self._default_multiply_adds
+        return self._costs[shape]
 
     async def _compute(self, image: bytes, plan: _Plan, timeout_s: float) -> Outputs:
         async with self._admit(self._cost(plan), timeout_s) as deadline:
