@@ -19,6 +19,7 @@ from model.labels import IMAGENET_CLASSES, load_imagenet_labels
 from model.preprocessing import Preprocessing
 from model.quantization import (
     CLASSIFIER,
+    MAX_LEVEL,
     Quantization,
     QuantizedLayer,
     identity_batch_norm,
@@ -36,6 +37,7 @@ _CLASSIFIERS = {"CONV_2D", "FULLY_CONNECTED"}
 _TRAILERS = {"RESHAPE", "SQUEEZE", "SOFTMAX", "DEQUANTIZE", "QUANTIZE"}
 _ACTIVATIONS = {"RELU6": "relu6", "RELU": "relu", "NONE": "linear"}
 _PAD_AFTER = [[0, 0], [0, 1], [0, 1], [0, 0]]  # what SAME pads at a stride of 2 and an even size
+_HIGHEST_OF_RELU6 = 6.01  # with what a scale in float32 adds
 _HALF_TOLERANCE = 0.005  # half a level
 
 
@@ -148,9 +150,6 @@ def _create_config(pixels: Tensor, network: _Network) -> MobileNetV1Config:
     _, height, width, _ = pixels.shape
     if height != width:
         raise InvalidCheckpointError(f"its input is {height}x{width}, not square")
-    activations = {operator.activation for operator in network.layers}
-    if len(activations) > 1 or not activations <= _ACTIVATIONS.keys():
-        raise InvalidCheckpointError(f"its activations are {sorted(activations)}")
     classes = network.classifier.output.shape[-1] if network.classifier else 0
     settings: dict[str, object] = {"num_labels": classes}
     if classes == IMAGENET_CLASSES:
@@ -160,13 +159,28 @@ def _create_config(pixels: Tensor, network: _Network) -> MobileNetV1Config:
         | {
             "image_size": height,
             "depth_multiplier": network.layers[-1].output.shape[-1] / _FULL_DEPTH,
-            "hidden_act": _ACTIVATIONS[activations.pop()],
+            "hidden_act": _hidden_act(network.layers),
         }
     )
     for layer, operator in zip(config.layers, network.layers, strict=True):
         if operator.stride != (layer.stride,) * 2 or operator.dilation != (1, 1):
             raise InvalidCheckpointError(f"{layer.end_point} has another stride")
     return config
+
+
+def _hidden_act(layers: list[Operator]) -> str:
+    """The fused activation; a quantized file may leave it to what the maps' levels can hold."""
+    activations = {operator.activation for operator in layers}
+    if len(activations) > 1 or not activations <= _ACTIVATIONS.keys():
+        raise InvalidCheckpointError(f"its activations are {sorted(activations)}")
+    activation = _ACTIVATIONS[activations.pop()]
+    if activation != "linear" or layers[0].output.dtype == np.float32:
+        return activation
+    parameters = [read_parameters(operator.output) for operator in layers]
+    if any(one.zero_point > 0 for one in parameters):
+        return activation
+    highest = max(one.scale for one in parameters) * MAX_LEVEL
+    return "relu6" if highest < _HIGHEST_OF_RELU6 else "relu"
 
 
 def _create_preprocessing(network: _Network) -> Preprocessing:

@@ -17,7 +17,7 @@ from model.importers import import_checkpoint
 from model.postprocess import softmax
 from model.quantization import QuantizationParameters, identity_batch_norm
 from tests.model.litert import run_litert
-from tests.model.quantized_twins import WIDE, create_pixels, create_quantized
+from tests.model.quantized_twins import RELU6, WIDE, create_pixels, create_quantized
 from tests.model.tflite_files import TfliteWriter, write_tflite
 from tests.model.twins import create_checkpoint, tiny_config
 
@@ -191,6 +191,23 @@ def test_another_network_is_refused_saying_what_it_is(
     source: Path, operator: str, reason: str
 ) -> None:
     assert reason in refusal(source, write_operator(operator))
+
+
+@pytest.mark.parametrize(
+    ("hidden", "hidden_act"),
+    [
+        (RELU6, "relu6"),
+        (QuantizationParameters(float(np.float32(0.05)), 0), "relu"),
+        (WIDE, "linear"),
+    ],
+    ids=str,
+)
+def test_an_activation_that_is_left_to_the_levels_is_read_from_them(
+    source: Path, hidden: QuantizationParameters, hidden_act: str
+) -> None:
+    quantized = create_quantized(CONFIG, hidden=hidden)
+    imported = convert(source, write_tflite(quantized, SIDE, activation="NONE"))
+    assert imported.config.hidden_act == hidden_act
 
 
 def test_another_activation_is_refused(source: Path) -> None:
