@@ -122,6 +122,48 @@ def test_a_quantized_file_becomes_its_levels(source: Path, variant: dict[str, An
         assert np.array_equal(imported.weights[name], weight)
 
 
+@pytest.mark.parametrize(
+    ("variant", "style"),
+    [
+        ({"per_channel": True}, {"quantizes": True}),
+        ({}, {"pads": True}),
+        ({}, {"classifier": "FULLY_CONNECTED"}),
+        ({}, {"softmax": False}),
+    ],
+    ids=["quantize-at-the-ends", "pad-operators", "fully-connected", "without-softmax"],
+)
+def test_converters_write_the_same_network_in_several_ways(
+    source: Path, variant: dict[str, Any], style: dict[str, Any]
+) -> None:
+    quantized = create_quantized(CONFIG, **variant)
+    content = write_tflite(quantized, 96, **style)
+    imported = convert(source, content)
+    assert imported.quantization
+    assert quantized.quantization
+    expected = quantized.quantization.to_tensors()
+    for name, tensor in imported.quantization.to_tensors().items():
+        assert np.array_equal(tensor, expected[name]), name
+    pixels = create_pixels(96, 96, count=6)
+    logits = OnnxEngine(imported, 1).run(pixels).logits
+    answers = run_litert(content, pixels).reshape(6, -1)
+    if style.get("softmax", True):
+        np.testing.assert_allclose(softmax(logits), answers, rtol=0, atol=0.51 / 256)
+    else:
+        np.testing.assert_allclose(logits, answers, rtol=0, atol=1e-5)
+
+
+def test_float16_constants_are_unpacked(source: Path) -> None:
+    folded = create_folded()
+    content = write_tflite(folded, SIDE, float16=True)
+    imported = convert(source, content)
+    kernel = folded.weights["mobilenet_v1.conv_stem.convolution.weight"]
+    actual = imported.weights["mobilenet_v1.conv_stem.convolution.weight"]
+    assert np.array_equal(actual, kernel.astype(np.float16))
+    pixels = create_pixels(SIDE, SIDE)
+    scores = softmax(OnnxEngine(imported, 1).run(pixels).logits)
+    np.testing.assert_allclose(scores, run_litert(content, pixels).reshape(2, -1), atol=1e-5)
+
+
 def test_dequantized_it_has_float_weights_alone(source: Path) -> None:
     quantized = create_quantized(CONFIG)
     source.write_bytes(write_tflite(quantized, SIDE))
@@ -208,6 +250,14 @@ def test_an_activation_that_is_left_to_the_levels_is_read_from_them(
     quantized = create_quantized(CONFIG, hidden=hidden)
     imported = convert(source, write_tflite(quantized, SIDE, activation="NONE"))
     assert imported.config.hidden_act == hidden_act
+
+
+def test_branches_are_refused(source: Path) -> None:
+    writer = TfliteWriter()
+    first, left, right = (writer.tensor((1, SIDE, SIDE, 3), "float32") for _ in range(3))
+    writer.operator("SOFTMAX", [first], left, "SoftmaxOptions", Beta=1.0)
+    writer.operator("SOFTMAX", [first], right, "SoftmaxOptions", Beta=1.0)
+    assert "not a chain" in refusal(source, writer.finish(first, right))
 
 
 def test_another_activation_is_refused(source: Path) -> None:

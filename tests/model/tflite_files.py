@@ -132,15 +132,39 @@ class TfliteWriter:
         return int(self.builder.EndVector())
 
 
+@dataclass(frozen=True)
+class Style:
+    """What one converter does and another does not.
+
+    Attributes:
+        pooling: `AVERAGE_POOL_2D`, `MEAN`, or nothing for a feature extractor without one.
+        activation: fused into the convolutions.
+        classifier: `CONV_2D` or `FULLY_CONNECTED`.
+        softmax: after the classifier.
+        quantizes: uint8 at both ends of a network of int8.
+        pads: before a stride of 2, with an operator of its own.
+        float16: kernels are stored so.
+    """
+
+    pooling: str = "AVERAGE_POOL_2D"
+    activation: str = "RELU6"
+    classifier: str = "CONV_2D"
+    softmax: bool = True
+    quantizes: bool = False
+    pads: bool = False
+    float16: bool = False
+
+
 @dataclass
 class _Network:
     """One checkpoint, written layer by layer from the input on; maps are square."""
 
     checkpoint: Checkpoint
-    activation: str
     height: int
+    style: Style
     writer: TfliteWriter = field(default_factory=TfliteWriter)
     current: int = -1
+    map_kind: tuple[int, QuantizationParameters | None] = (0, None)
 
     @property
     def signed(self) -> bool:
@@ -151,6 +175,7 @@ class _Network:
         return any(len(layer.scales) > 1 for layer in quantization.layers.values())
 
     def add_map(self, channels: int, parameters: QuantizationParameters | None) -> int:
+        self.map_kind = channels, parameters
         shape = (1, self.height, self.height, channels)
         if parameters is None:
             return self.writer.tensor(shape, "float32")
@@ -167,9 +192,17 @@ class _Network:
         quantization, activation = self.checkpoint.quantization, "NONE"
         self.height = -(-self.height // stride)
         if key != CLASSIFIER:
-            activation = self.activation
-        weights = self._add_weights(key, depthwise=depthwise)
-        target = self.add_map(channels, quantization.layers[key].output if quantization else None)
+            activation = self.style.activation
+        padded = self.style.pads and stride > 1
+        if padded:
+            self._add_padding(stride)
+        flat = name == "FULLY_CONNECTED"
+        weights = self._add_weights(key, depthwise=depthwise, flat=flat)
+        output = quantization.layers[key].output if quantization else None
+        target = self.add_map(channels, output)
+        if flat:
+            self.add_operator(name, target, "FullyConnectedOptions", *weights)
+            return
         self.add_operator(
             name,
             target,
@@ -177,11 +210,21 @@ class _Network:
             *weights,
             StrideH=stride,
             StrideW=stride,
+            Padding=int(padded),
             FusedActivationFunction=getattr(tflite.ActivationFunctionType, activation),
             **({"DepthMultiplier": 1} if depthwise else {}),
         )
 
-    def _add_weights(self, key: str, *, depthwise: bool) -> tuple[int, int]:
+    def _add_padding(self, stride: int) -> None:
+        """Pad after the last row and column by hand, as Keras does."""
+        height = self.height
+        self.height = stride * height + 1
+        target = self.add_map(*self.map_kind)
+        self.height = height
+        ends = np.array([[0, 0], [0, 1], [0, 1], [0, 0]], np.int32)
+        self.add_operator("PAD", target, "PadOptions", self.writer.tensor((4, 2), "int32", ends))
+
+    def _add_weights(self, key: str, *, depthwise: bool, flat: bool) -> tuple[int, int]:
         order = (1, 2, 3, 0) if depthwise else (0, 2, 3, 1)
         if self.checkpoint.quantization is None:
             names = [f"{key}.convolution.weight", f"{key}.normalization.bias"]
@@ -190,11 +233,11 @@ class _Network:
             kernel, bias = (self.checkpoint.weights[name] for name in names)
             kernel = kernel[:, :, None, None] if kernel.ndim == 2 else kernel
             values = np.ascontiguousarray(kernel.transpose(order))
-            return self.writer.tensor(values.shape, "float32", values), self.writer.tensor(
-                bias.shape, "float32", bias
-            )
+            values = values[:, 0, 0] if flat else values
+            return self._add_kernel(values), self.writer.tensor(bias.shape, "float32", bias)
         layer = self.checkpoint.quantization.layers[key]
         levels: NDArray[Any] = np.ascontiguousarray(layer.kernel.transpose(order))
+        levels = levels[:, 0, 0] if flat else levels
         zero_points = [layer.zero_point] * len(layer.scales)
         if self.signed:
             levels, zero_points = (levels ^ 128).view(np.int8), [0] * len(layer.scales)
@@ -215,43 +258,67 @@ class _Network:
         )
         return kernel_levels, bias_units
 
+    def _add_kernel(self, values: NDArray[np.float32]) -> int:
+        if not self.style.float16:
+            return self.writer.tensor(values.shape, "float32", values)
+        packed = self.writer.tensor(values.shape, "float16", values.astype(np.float16))
+        unpacked = self.writer.tensor(values.shape, "float32")
+        self.writer.operator("DEQUANTIZE", [packed], unpacked)
+        return unpacked
 
-def write_tflite(
-    checkpoint: Checkpoint,
-    side: int,
-    *,
-    pooling: str = "AVERAGE_POOL_2D",
-    activation: str = "RELU6",
-    softmax: bool = True,
-) -> bytes:
+    def add_quantize(self, *, signed: bool) -> None:
+        """The same levels, as int8 or as uint8."""
+        shape = (1, self.height, self.height, self.map_kind[0])
+        target = self.add_map(*self.map_kind) if signed else self.add_bytes(shape)
+        self.add_operator("QUANTIZE", target, "")
+
+    def add_bytes(self, shape: tuple[int, ...]) -> int:
+        parameters = self.map_kind[1]
+        assert parameters
+        scales, zero_points = [parameters.scale], [parameters.zero_point]
+        return self.writer.tensor(shape, "uint8", scales=scales, zero_points=zero_points)
+
+
+def write_tflite(checkpoint: Checkpoint, side: int, **style: Any) -> bytes:
     """A checkpoint as a `.tflite` for inputs of (1, side, side, 3).
 
     Args:
         checkpoint: its levels if it is quantized, else its float weights with identity BatchNorm.
         side: in pixels.
-        pooling: `AVERAGE_POOL_2D`, `MEAN`, or nothing for a feature extractor without one.
-        activation: fused into the convolutions.
-        softmax: after the classifier.
+        style: as in `Style`.
     """
-    network = _Network(checkpoint, activation, side)
+    network = _Network(checkpoint, side, Style(**style))
     config, quantization = checkpoint.config, checkpoint.quantization
-    first = network.current = network.add_map(3, quantization.input if quantization else None)
+    network.map_kind = 3, quantization.input if quantization else None
+    if network.style.quantizes:
+        first = network.current = network.add_bytes((1, side, side, 3))
+        network.add_quantize(signed=True)
+    else:
+        first = network.current = network.add_map(*network.map_kind)
     for layer in config.layers:
         name = "DEPTHWISE_CONV_2D" if layer.groups > 1 else "CONV_2D"
         network.add_convolution(layer.key, layer.out_channels, name, layer.stride)
-    if pooling:
-        window = {"FilterHeight": network.height, "FilterWidth": network.height, "Padding": 1}
-        network.height = 1
-        target = network.add_map(config.num_features, quantization.pooled if quantization else None)
-        if pooling == "MEAN":
-            axes = network.writer.tensor([2], "int32", np.array([1, 2], np.int32))
-            network.add_operator("MEAN", target, "ReducerOptions", axes, KeepDims=True)
-        else:
-            network.add_operator(pooling, target, "Pool2DOptions", StrideH=1, StrideW=1, **window)
+    if network.style.pooling:
+        _add_pooling(network)
     if config.num_labels:
-        network.add_convolution(CLASSIFIER, config.num_labels, "CONV_2D")
-        if softmax:
+        network.add_convolution(CLASSIFIER, config.num_labels, network.style.classifier)
+        if network.style.softmax:
             scores = QuantizationParameters(1 / 256, 0) if quantization else None
             target = network.add_map(config.num_labels, scores)
             network.add_operator("SOFTMAX", target, "SoftmaxOptions", Beta=1.0)
+    if network.style.quantizes:
+        network.add_quantize(signed=False)
     return network.writer.finish(first, network.current)
+
+
+def _add_pooling(network: _Network) -> None:
+    window = {"FilterHeight": network.height, "FilterWidth": network.height, "Padding": 1}
+    network.height = 1
+    quantization, name = network.checkpoint.quantization, network.style.pooling
+    channels = network.checkpoint.config.num_features
+    target = network.add_map(channels, quantization.pooled if quantization else None)
+    if name == "MEAN":
+        axes = network.writer.tensor([2], "int32", np.array([1, 2], np.int32))
+        network.add_operator(name, target, "ReducerOptions", axes, KeepDims=True)
+    else:
+        network.add_operator(name, target, "Pool2DOptions", StrideH=1, StrideW=1, **window)
