@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from model.errors import InvalidCheckpointError
+from model.importers.archive import GZIP_MAGIC, read_model
 from model.importers.frozen_graph import import_frozen_graph
 
 if TYPE_CHECKING:
@@ -12,18 +13,58 @@ if TYPE_CHECKING:
 
 __all__ = ["import_checkpoint"]
 
+_MAX_FILE_BYTES = 256 << 20
+_TFLITE_IDENTIFIER = b"TFL3"  # of the FlatBuffers schema, at bytes 4 to 8
+_OTHERS = {  # first bytes of what is often taken for one of ours
+    b"PK\x03\x04": "a zip archive or a PyTorch file",
+    b"\x89HDF": "an HDF5 (Keras) file",
+    b"\x80\x02": "a pickle",
+    b"\x80\x04": "a pickle",
+    b"<": "an HTML or XML page",
+    b"{": "a JSON file",
+    b"version https://git-lfs": "a pointer of Git LFS instead of the file",
+}
 
-def import_checkpoint(source: Path, directory: Path) -> None:
+
+def import_checkpoint(
+    source: Path, directory: Path, *, image_size: int | None = None, dequantize: bool = False
+) -> None:
     """Convert a released checkpoint to a directory that `load_checkpoint` reads.
 
     Args:
-        source: a frozen TensorFlow graph (`.pb`).
-        directory: where to write; made if it is not there.
+        source: a frozen TensorFlow graph (`.pb`), a TensorFlow Lite file (`.tflite`), or an archive
+            (`.tgz`) with one of them; its content decides which, not its name.
+        directory: where to write; made if it is not there. Nothing is written before all is read.
+        image_size: side of the input in pixels; None if the file or its name tells.
+        dequantize: write float weights of a quantized file.
 
     Raises:
         InvalidCheckpointError: the file is not a MobileNet V1.
         ModelError: the `convert` extra is not installed.
     """
+    data = _read(source)
+    if data.startswith(GZIP_MAGIC):
+        member = read_model(source, data)
+        source, data = source / member.name, member.data
+    if data[4:8] == _TFLITE_IDENTIFIER:
+        from model.importers.tflite import import_tflite  # type: ignore[import-not-found]  # to come
+
+        import_tflite(source, data, directory, dequantize=dequantize)
+        return
+    for magic, what in _OTHERS.items():
+        if data.startswith(magic):
+            raise InvalidCheckpointError(f"{source}: is {what}")
+    import_frozen_graph(source, data, directory, image_size=image_size)
+
+
+def _read(source: Path) -> bytes:
     if not source.is_file():
         raise InvalidCheckpointError(f"{source}: is not a file")
-    import_frozen_graph(source, directory)
+    try:
+        with source.open("rb") as file:
+            data = file.read(_MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise InvalidCheckpointError(f"{source}: {error.strerror}") from error
+    if len(data) > _MAX_FILE_BYTES:
+        raise InvalidCheckpointError(f"{source}: is larger than {_MAX_FILE_BYTES >> 20} MiB")
+    return data

@@ -7,6 +7,8 @@ as (height, width, in, out), and depthwise ones as (height, width, channels, 1).
 
 from __future__ import annotations
 
+import math
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +16,7 @@ import numpy as np
 from model.checkpoint import check_weights, save_checkpoint
 from model.config import ConvLayer, MobileNetV1Config
 from model.errors import InvalidCheckpointError, ModelError
-from model.labels import load_imagenet_labels
+from model.labels import IMAGENET_CLASSES, load_imagenet_labels
 from model.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -27,6 +29,16 @@ _LOGITS = f"{_SCOPE}/Logits/Conv2d_1c_1x1"
 _LAST_LAYER = f"{_SCOPE}/Conv2d_13_pointwise/weights"
 _FULL_DEPTH = 1024
 _TOTAL_STRIDE = 32
+_MARGIN = 32  # the short side is that much longer than the crop, as transformers converts it
+_DEFAULT_EPSILON = 1e-4  # of FusedBatchNorm, which a stripped graph leaves out
+_DT_FLOAT = 1
+_MAX_VALUES = 1 << 24  # of one constant
+_NAME = re.compile(r"mobilenet_(?:v1_)?\d\.?\d*_(\d{2,4})(?!\d)")
+_OTHERS = {  # parts of nodes' names
+    ("BoxPredictor", "BoxEncodingPredictor", "FeatureExtractor/", "Postprocessor/"): "a detector",
+    ("MobilenetV2/",): "a MobileNet V2",
+    ("MobilenetV3/",): "a MobileNet V3",
+}
 _BATCH_NORM = {
     "weight": "gamma",
     "bias": "beta",
@@ -35,46 +47,53 @@ _BATCH_NORM = {
 }
 
 
-def import_frozen_graph(source: Path, directory: Path) -> None:
+def import_frozen_graph(
+    source: Path, data: bytes, directory: Path, *, image_size: int | None = None
+) -> None:
     """Convert a frozen float graph; see `import_checkpoint`.
+
+    Args:
+        source: where the graph is from: named in a refusal, and its name may tell the input's size.
+        data: the serialized GraphDef.
+        directory: where to write.
+        image_size: see `import_checkpoint`.
 
     Raises:
         InvalidCheckpointError: the file is not such a graph.
         ModelError: the `convert` extra is not installed.
     """
-    graph = _parse(source)
+    graph = _parse(source, data)
+    _refuse_others(source, graph)
     try:
-        _convert(source, graph, directory)
+        _convert(source, graph, directory, image_size)
     except (IndexError, ValueError) as error:  # constants in shapes that no MobileNet V1 has
         raise InvalidCheckpointError(f"{source}: is damaged, or not a MobileNet V1") from error
 
 
-def _convert(source: Path, graph: Any, directory: Path) -> None:
-    constants = {node.name: node for node in graph.node if node.op == "Const"}
-    reader = _Reader(source, constants)
-    if any(node.op.startswith("FakeQuant") for node in graph.node):
-        raise InvalidCheckpointError(f"{source}: is a quantized graph; only float ones are read")
-    classes = reader.read(f"{_LOGITS}/biases").shape[0]
-    labels = load_imagenet_labels()
-    if classes != len(labels):
-        raise InvalidCheckpointError(f"{source}: has {classes} classes instead of {len(labels)}")
-    side = _image_side(source, graph)
+def _convert(source: Path, graph: Any, directory: Path, image_size: int | None) -> None:
+    reader = _Reader(source, {node.name: node for node in graph.node if node.op == "Const"})
+    depth = reader.read(_LAST_LAYER).shape[-1]
+    side = image_size or read_image_size(source, graph)
+    weights = reader.classifier()
     config = MobileNetV1Config(
         image_size=side,
-        depth_multiplier=reader.read(_LAST_LAYER).shape[-1] / _FULL_DEPTH,
+        depth_multiplier=depth / _FULL_DEPTH,
+        hidden_act="relu" if _only_relu(graph) else "relu6",
         layer_norm_eps=_epsilon(source, graph, reader),
-        id2label={label.class_id: label.label for label in labels},
+        id2label=_create_id2label(weights["classifier.bias"].shape[0] if weights else 0),
     )
-    weights: dict[str, NDArray[np.float32]] = {}
     for layer in config.layers:
         weights |= reader.layer(layer)
-    weights["classifier.weight"] = reader.read(f"{_LOGITS}/weights")[0, 0].T
-    weights["classifier.bias"] = reader.read(f"{_LOGITS}/biases")
-    preprocessing = Preprocessing.model_validate(
-        {"size": {"shortest_edge": side + 32}, "crop_size": {"height": side, "width": side}}
-    )
+    preprocessing = Preprocessing.model_validate({"size": side + _MARGIN, "crop_size": side})
     check_weights(source, weights, config)
     save_checkpoint(directory, config, preprocessing, weights)
+
+
+def _create_id2label(classes: int) -> dict[int, str]:
+    """ImageNet's classes with the background, told by their number; others have no names here."""
+    if classes == IMAGENET_CLASSES:
+        return {label.class_id: label.label for label in load_imagenet_labels()}
+    return {class_id: f"LABEL_{class_id}" for class_id in range(classes)}
 
 
 class _Reader:
@@ -87,9 +106,15 @@ class _Reader:
     def read(self, name: str) -> NDArray[np.float32]:
         """A float32 constant, in TensorFlow's own layout."""
         if name not in self._constants:
-            raise InvalidCheckpointError(f"{self._source}: is not a MobileNet V1 (no {name})")
+            raise InvalidCheckpointError(
+                f"{self._source}: is not a MobileNet V1, or is cut: no {name}"
+            )
         tensor = self._constants[name].attr["value"].tensor
         shape = [dim.size for dim in tensor.tensor_shape.dim]
+        if tensor.dtype != _DT_FLOAT or not 0 <= math.prod(shape) <= _MAX_VALUES:
+            raise InvalidCheckpointError(
+                f"{self._source}: {name} is not of floats, or is too large"
+            )
         values = (
             np.frombuffer(tensor.tensor_content, "<f4")
             if tensor.tensor_content
@@ -100,6 +125,15 @@ class _Reader:
         if values.size != np.prod(shape):
             raise InvalidCheckpointError(f"{self._source}: {name} is damaged")
         return values.reshape(shape)
+
+    def classifier(self) -> dict[str, NDArray[np.float32]]:
+        """The weights of the classification layer; none of a feature extractor."""
+        if not self._constants.keys() & {f"{_LOGITS}/weights", f"{_LOGITS}/biases"}:
+            return {}
+        return {
+            "classifier.weight": self.read(f"{_LOGITS}/weights")[0, 0].T,
+            "classifier.bias": self.read(f"{_LOGITS}/biases"),
+        }
 
     def layer(self, layer: ConvLayer) -> dict[str, NDArray[np.float32]]:
         """The weights of one layer under transformers' names and in its layout."""
@@ -114,7 +148,7 @@ class _Reader:
         return weights
 
 
-def _parse(source: Path) -> Any:
+def _parse(source: Path, data: bytes) -> Any:
     try:
         from google.protobuf.message import DecodeError
         from tensorboard.compat.proto.graph_pb2 import GraphDef
@@ -123,24 +157,52 @@ def _parse(source: Path) -> Any:
             "a frozen graph needs the `convert` extra: pip install 'mobilenet-serve[convert]'"
         ) from error
     try:
-        return GraphDef.FromString(source.read_bytes())
-    except (DecodeError, OSError) as error:
-        raise InvalidCheckpointError(f"{source}: is not a TensorFlow graph") from error
+        return GraphDef.FromString(data)
+    except DecodeError as error:
+        raise InvalidCheckpointError(f"{source}: is not a TensorFlow graph, or is cut") from error
 
 
-def _image_side(source: Path, graph: Any) -> int:
-    """The input's side in pixels, told by the last pooling: it covers the whole last map."""
+def _refuse_others(source: Path, graph: Any) -> None:
+    for marks, what in _OTHERS.items():
+        if any(mark in node.name for node in graph.node for mark in marks):
+            raise InvalidCheckpointError(f"{source}: is {what}, not a MobileNet V1")
+    if any(node.op.startswith("FakeQuant") for node in graph.node):
+        raise InvalidCheckpointError(f"{source}: is a quantized graph; only float ones are read")
+
+
+def read_image_size(source: Path, graph: Any) -> int:
+    """The input's side in pixels, told by its placeholder, by the last pooling, or by a name.
+
+    The pooling covers the whole last map. Google's names end in multiplier and size.
+
+    Raises:
+        InvalidCheckpointError: nothing tells.
+    """
     for node in graph.node:
-        if node.op == "AvgPool":
-            return int(node.attr["ksize"].list.i[1]) * _TOTAL_STRIDE
-    raise InvalidCheckpointError(f"{source}: has no average pooling, so its size is not known")
+        if node.op == "Placeholder":
+            sides = [dim.size for dim in node.attr["shape"].shape.dim][1:3]
+            if len(set(sides)) == 1 and sides[0] > 0:
+                return int(sides[0])
+    for node in graph.node:
+        if node.op == "AvgPool" and (kernel := node.attr["ksize"].list.i[1:3]):
+            return int(kernel[0]) * _TOTAL_STRIDE
+    for name in (source.name, source.parent.name):
+        if match := _NAME.search(name):
+            return int(match[1])
+    raise InvalidCheckpointError(f"{source}: does not tell its input's side; give --image-size")
+
+
+def _only_relu(graph: Any) -> bool:
+    operators = {node.op for node in graph.node}
+    return "Relu" in operators and "Relu6" not in operators
 
 
 def _epsilon(source: Path, graph: Any, reader: _Reader) -> float:
     """BatchNorm's epsilon: an attribute of the fused operation, or a constant that is added."""
     for node in graph.node:
         if node.op.startswith("FusedBatchNorm"):
-            return round(float(node.attr["epsilon"].f), 9)
+            epsilon = node.attr["epsilon"].f if "epsilon" in node.attr else _DEFAULT_EPSILON
+            return round(float(epsilon), 9)
         if node.op == "Const" and node.name.endswith("BatchNorm/batchnorm/add/y"):
             return round(float(reader.read(node.name)), 9)
     raise InvalidCheckpointError(f"{source}: has no BatchNorm")
