@@ -15,12 +15,12 @@ from app.errors import NotReadyError, ShuttingDownError
 from app.metrics import Metrics
 from app.service import Service
 from app.settings import Settings
-from model.checkpoint import load_checkpoint
 from model.decode import DecodeLimits
 from model.engines import load_engine
 from model.engines.base import Engine
 from model.engines.cores import count_cores
 from model.engines.warm_up import Speed, check_engine, measure_speed
+from model.sources import load_model
 
 _log = logging.getLogger(__name__)
 
@@ -125,9 +125,9 @@ class Lifecycle:
 
     def _load_engines(self) -> list[Engine]:
         engines = []
-        for name, directory in self.settings.model_directories():
+        for name, source in self.settings.model_sources():
             engine = load_engine(
-                load_checkpoint(directory, name),
+                load_model(source, name),
                 name=self.settings.engine,
                 device=self.settings.device,
                 threads=self.threads,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from model.checkpoint import DEFAULT_DIRECTORY
+from model.sources import default_name
 
 ENV_PREFIX = "MOBILENET_"
 
@@ -35,7 +35,7 @@ class Settings(BaseSettings):
         (DEFAULT_DIRECTORY.name,),
         min_length=1,
         max_length=1,
-        description="checkpoint directory, or a packaged one; name=path gives it a name",
+        description="checkpoint directory, file to import, or Hugging Face id; name=it names it",
     )
     engine: Literal["auto", "onnx", "torch"] = Field("auto", description="what runs the batches")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where they run")
@@ -82,13 +82,11 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    def model_directories(self) -> Iterator[tuple[str, Path]]:
-        """Name and directory of each model, in the order given."""
+    def model_sources(self) -> Iterator[tuple[str, str]]:
+        """Name and source of each model, in the order given; see `model.sources.load_model`."""
         for entry in self.models:
-            name, separator, path = entry.rpartition("=")
-            packaged = DEFAULT_DIRECTORY.parent / path
-            directory = packaged if packaged.is_dir() and not Path(path).exists() else Path(path)
-            yield (name if separator else directory.resolve().name), directory
+            name, separator, source = entry.rpartition("=")
+            yield (name if separator else default_name(source)), source
 
 
 def load_settings(**given: Any) -> Settings:
