@@ -7,6 +7,7 @@ from pathlib import Path
 from model.errors import InvalidCheckpointError, ModelError
 
 _FILES = ["config.json", "preprocessor_config.json", "model.safetensors"]
+_UNAUTHORIZED = 401
 
 
 def download_snapshot(repo_id: str, revision: str | None = None) -> Path:
@@ -40,18 +41,18 @@ def download_snapshot(repo_id: str, revision: str | None = None) -> Path:
 def _explain(error: Exception, revision: str | None) -> str:
     from huggingface_hub import errors
 
+    unknown = "is neither here nor on the hub, or is private: check the name, or set HF_TOKEN"
     reasons: list[tuple[type[Exception], str]] = [  # a subclass goes before its base
         (errors.RevisionNotFoundError, f"has no revision {revision!r}"),
         (errors.GatedRepoError, "is gated: accept its terms, and set HF_TOKEN"),
-        (
-            errors.RepositoryNotFoundError,
-            "is neither here nor on the hub, or is private: check the name, or set HF_TOKEN",
-        ),
+        (errors.RepositoryNotFoundError, unknown),
         (errors.LocalEntryNotFoundError, "is not in the cache, and the hub cannot be reached"),
     ]
     for kind, reason in reasons:
         if isinstance(error, kind):
             return reason
+    if isinstance(error, errors.HfHubHTTPError) and error.response.status_code == _UNAUTHORIZED:
+        return unknown
     return f"could not be downloaded whole ({type(error).__name__})"
 
 
