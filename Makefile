@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 8000
 
-.PHONY: serve test check format docs lock clean
+.PHONY: serve test check format bench-models docs lock clean
 
 serve: .venv/base.stamp
 	$(BIN)/python -m app serve --port $(PORT)
@@ -32,6 +32,9 @@ $(BIN)/python:
 .venv/dev.stamp: requirements/dev.lock | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@ .venv/base.stamp
+
+bench-models: .venv/dev.stamp
+	$(BIN)/python -m bench.models
 
 docs: .venv/base.stamp
 	{ printf '# Settings\n\nWritten by `make docs` from `app/settings.py`.\n\n'; \

@@ -21,14 +21,13 @@ class BatchRow:
     """One entry's row of its batch, and what the batch cost.
 
     Attributes:
-        logits: (classes,).
-        features: by name; `pooled` is (channels,).
+        arrays: the wanted outputs by name; `logits` (classes,), `pooled` (channels,), and maps by
+            their end points, (height, width, channels).
         queue_s: from submission until the batch started, in seconds.
         inference_s: how long the whole batch ran, in seconds.
     """
 
-    logits: NDArray[np.float32]
-    features: Mapping[str, NDArray[np.float32]]
+    arrays: Mapping[str, NDArray[np.float32]]
     queue_s: float
     inference_s: float
     batch_size: int
@@ -40,6 +39,8 @@ class Entry:
 
     Attributes:
         pixels: (height, width, channels).
+        outputs: names of the engine's outputs that it wants.
+        output_stride: see `MobileNetV1Config.layers_at`.
         deadline: when its answer is no longer wanted, in seconds on the batcher's clock.
         submitted: when it came, on the same clock.
         answer: what its caller awaits.
@@ -47,13 +48,19 @@ class Entry:
 
     engine: Engine
     pixels: NDArray[np.uint8]
+    outputs: frozenset[str]
+    output_stride: int
     deadline: float
     submitted: float
     answer: asyncio.Future[BatchRow]
 
     def can_join(self, other: Entry) -> bool:
         """Whether the two may be in one batch."""
-        return self.engine is other.engine and self.pixels.shape == other.pixels.shape
+        return (
+            self.engine is other.engine
+            and self.output_stride == other.output_stride
+            and self.pixels.shape == other.pixels.shape
+        )
 
     def settle(self, outcome: Outcome) -> None:
         """Give its caller the outcome, if the caller still waits. Only on the event loop."""
@@ -73,6 +80,8 @@ def run_batch(
 ) -> list[tuple[Entry, Outcome]]:
     """Compute entries that can join each other; halve what fails until only the guilty fail.
 
+    The batch runs as deep as its deepest wanted output.
+
     Args:
         entries: at least one, all of one engine and shape.
         alone: see `Engine.run`.
@@ -80,7 +89,12 @@ def run_batch(
     """
     started = now()
     try:
-        output = entries[0].engine.run(np.stack([entry.pixels for entry in entries]), alone=alone)
+        output = entries[0].engine.run(
+            np.stack([entry.pixels for entry in entries]),
+            frozenset().union(*(entry.outputs for entry in entries)),
+            output_stride=entries[0].output_stride,
+            alone=alone,
+        )
     except Exception as error:  # noqa: BLE001  # whatever it was, it may be one entry's fault
         failure: Exception | None = error
     else:
@@ -95,7 +109,7 @@ def run_batch(
 
 
 def _has_rows(output: EngineOutput, count: int) -> bool:
-    return {len(output.logits), *map(len, output.features.values())} == {count}
+    return set(map(len, output.arrays.values())) == {count}
 
 
 def _rows(
@@ -104,13 +118,12 @@ def _rows(
     outcomes: list[tuple[Entry, Outcome]] = []
     for index, entry in enumerate(entries):
         row = BatchRow(
-            output.logits[index],
-            {name: rows[index] for name, rows in output.features.items()},
+            {name: output.arrays[name][index] for name in entry.outputs},
             queue_s=started - entry.submitted,
             inference_s=inference_s,
             batch_size=len(entries),
         )
-        finite = all(np.isfinite(values).all() for values in (row.logits, *row.features.values()))
+        finite = all(np.isfinite(values).all() for values in row.arrays.values())
         outcomes.append((entry, row if finite else ModelOutputInvalidError()))
     return outcomes
 

@@ -93,13 +93,21 @@ class DynamicBatcher:
         return len(self._waiting)
 
     async def submit(
-        self, engine: Engine, pixels: NDArray[np.uint8], *, deadline: float = math.inf
+        self,
+        engine: Engine,
+        pixels: NDArray[np.uint8],
+        outputs: frozenset[str],
+        *,
+        output_stride: int = 32,
+        deadline: float = math.inf,
     ) -> BatchRow:
         """Wait for one image's row; the caller holds a place.
 
         Args:
             engine: what computes it.
             pixels: (height, width, channels).
+            outputs: names of the engine's outputs that are wanted.
+            output_stride: see `MobileNetV1Config.layers_at`.
             deadline: when the answer is no longer wanted, on the batcher's clock.
 
         Raises:
@@ -111,7 +119,8 @@ class DynamicBatcher:
         """
         if self._dead == self.streams:
             raise NotReadyError
-        entry = Entry(engine, pixels, deadline, self._now(), self._loop.create_future())
+        answer = self._loop.create_future()
+        entry = Entry(engine, pixels, outputs, output_stride, deadline, self._now(), answer)
         with self._changed:
             self._waiting.append(entry)
             self._changed.notify()

@@ -9,12 +9,12 @@ AppError                          500 internal_error
 +-- NotAcceptableError            406
 +-- RequestTimeoutError           408, closes the connection
 +-- BodyTooLargeError             413, closes the connection
-+-- ImageTooLargeError            413
++-- ImageTooLargeError, OutputTooLargeError                            413
 +-- UnsupportedMediaTypeError     415
 +-- UnsupportedImageFormatError   415
 +-- UnsupportedContentEncodingError 415
 +-- MissingFileError, EmptyFileError, TooManyFilesError, InvalidParameterError,
-|   InvalidImageError, ImageTruncatedError, ImageTooComplexError       422
+|   InvalidImageError, ImageTruncatedError, ImageTooComplexError, NoClassifierError   422
 +-- OverloadedError               429
 +-- ModelOutputInvalidError       500
 +-- UnavailableError              503
@@ -91,7 +91,7 @@ class NotAcceptableError(AppError):
     """No representation that the client accepts."""
 
     status, code, title = 406, "not_acceptable", "Not acceptable"
-    detail = "The answer can be application/json or application/x-npy."
+    detail = "Vectors can be application/json; one layer application/x-npy; all application/x-npz."
 
 
 class RequestTimeoutError(AppError):
@@ -115,6 +115,13 @@ class ImageTooLargeError(AppError):
 
     status, code, title = 413, "image_too_large", "Image too large"
     detail = "The image has more pixels or a longer side than allowed (MAX_PIXELS_MP, MAX_SIDE)."
+
+
+class OutputTooLargeError(AppError):
+    """More numbers than an answer may have."""
+
+    status, code, title = 413, "output_too_large", "Output too large"
+    detail = "The answer would be larger than allowed (MAX_OUTPUT_MIB)."
 
 
 class UnsupportedMediaTypeError(AppError):
@@ -188,6 +195,13 @@ class ImageTooComplexError(AppError):
 
     status, code, title = 422, "image_too_complex", "Image too complex"
     detail = "The image would take too long to decode for its size."
+
+
+class NoClassifierError(AppError):
+    """The model has no classes."""
+
+    status, code, title = 422, "no_classifier", "No classifier"
+    detail = "This model has no classification layer; /embed works."
 
 
 class OverloadedError(AppError):

@@ -25,6 +25,7 @@ from model.sources import load_model
 _log = logging.getLogger(__name__)
 
 _MEGA = 1_000_000
+_MEBI = 1024 * 1024
 
 
 class Lifecycle:
@@ -76,7 +77,7 @@ class Lifecycle:
         engines = await asyncio.to_thread(self._load_engines)
         first = engines[0]
         batcher = DynamicBatcher(
-            streams=first.streams,
+            streams=max(engine.streams for engine in engines),
             max_batch_size=self.speed.max_batch_size,
             admission=Admission(self.queue_capacity, self.speed.images_per_s),
             metrics=self.metrics,
@@ -89,6 +90,7 @@ class Lifecycle:
             batcher,
             decode_threads,
             self.metrics,
+            int(self.settings.max_output_mib * _MEBI),
         )
         self.ready.set()
         _log.info(

@@ -7,14 +7,7 @@ import sys
 from typing import Literal
 
 import structlog
-from structlog.typing import Processor
-
-_SHARED: tuple[Processor, ...] = (
-    structlog.stdlib.add_log_level,
-    structlog.stdlib.add_logger_name,
-    structlog.stdlib.ExtraAdder(allow=("request_id",)),
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
-)
+from structlog.typing import EventDict, Processor, WrappedLogger
 
 
 def configure_logs(log_format: Literal["auto", "json", "console"], level: str) -> None:
@@ -26,27 +19,31 @@ def configure_logs(log_format: Literal["auto", "json", "console"], level: str) -
     """
     console = log_format == "console" or (log_format == "auto" and sys.stdout.isatty())
     renderers: list[Processor] = (
-        [structlog.dev.ConsoleRenderer()]
+        [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
         if console
         else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
     )
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=_SHARED,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
-        )
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[
+            structlog.stdlib.add_log_level,
+            structlog.stdlib.add_logger_name,
+            structlog.stdlib.ExtraAdder(),
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+        ],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            _drop_color_message,
+            *renderers,
+        ],
     )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     logging.captureWarnings(capture=True)
     logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *_SHARED,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
+
+
+def _drop_color_message(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Uvicorn says everything twice, once in colours."""
+    event.pop("color_message", None)
+    return event

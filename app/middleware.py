@@ -13,7 +13,6 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 
-import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -27,7 +26,7 @@ _CLIENT_CLOSED = 499
 _UNMATCHED = "unmatched"
 
 _log = logging.getLogger(__name__)
-_access = structlog.get_logger("access")
+_access = logging.getLogger("access")
 
 
 class RequestContext:
@@ -75,15 +74,14 @@ class RequestContext:
         label = "client_closed" if status == _CLIENT_CLOSED else str(status)
         self._metrics.requests.labels(route, label).inc()
         self._metrics.request_duration.labels(route).observe(duration_s)
-        _access.info(
-            "request",
-            request_id=scope["state"]["request_id"],
-            method=scope["method"],
-            path=scope["path"],
-            status=status,
-            duration_ms=round(duration_s * 1000, 2),
-            **scope["state"].get("log", {}),
-        )
+        fields = {
+            "request_id": scope["state"]["request_id"],
+            "method": scope["method"],
+            "path": scope["path"],
+            "status": status,
+            "duration_ms": round(duration_s * 1000, 2),
+        }
+        _access.info("request", extra=fields)
 
 
 class Door:

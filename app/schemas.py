@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from model.config import POOLED
+from model.features import Feature, Pooling, parse_layer
 
 MAX_TOP_K = 1001
 MIN_SIZE, MAX_SIZE = 32, 512
@@ -41,9 +44,42 @@ class EmbedOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    normalize: bool = Field(default=False, description="Scale the embedding to unit length.")
+    layer: str = Field(
+        POOLED,
+        max_length=400,
+        description="`pooled`, or pointwise end points by name or number, with commas: `5,11,13`.",
+    )
+    pooling: Pooling = Field(
+        "global",
+        description="Of a layer's map: `global` average; `avg7`: 7x7 average, stride 2; `none`.",
+    )
+    normalize: bool = Field(default=False, description="Scale to unit length along the channels.")
+    output_stride: Literal[32, 16, 8] = Field(
+        32, description="Input side over the last map's; less than 32 dilates the last layers."
+    )
+    dtype: Literal["float32", "float16"] = Field(
+        "float32", description="Of binary answers; JSON has float32 only."
+    )
     size: _Size = None
     model: _Model = None
+
+    @field_validator("output_stride", mode="before")
+    @classmethod
+    def _read_number(cls, value: object) -> object:
+        return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+    @field_validator("layer")
+    @classmethod
+    def _check_layers(cls, value: str) -> str:
+        for text in value.split(","):
+            parse_layer(text)
+        return value
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """What is asked for, each once, in the order given."""
+        layers = dict.fromkeys(parse_layer(text) for text in self.layer.split(","))
+        return tuple(Feature(layer, self.pooling) for layer in layers)
 
 
 class LabelsOptions(BaseModel):
@@ -52,6 +88,10 @@ class LabelsOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: _Model = None
+
+
+def _is_none(value: object) -> bool:
+    return value is None
 
 
 class ImageBody(BaseModel):
@@ -106,12 +146,13 @@ class ClassifyResponse(BaseModel):
 
 
 class EmbedResponse(BaseModel):
-    """The features of an image."""
+    """The features of an image: `embedding`, or `embeddings` of several layers."""
 
     model: str
-    embedding: list[float]
-    dim: int
-    layer: str
+    embedding: list[float] | None = Field(None, exclude_if=_is_none)
+    embeddings: dict[str, list[float]] | None = Field(None, exclude_if=_is_none)
+    dim: int | None = Field(None, exclude_if=_is_none)
+    layer: str | None = Field(None, exclude_if=_is_none)
     timing_ms: Timing
     batch_size: int
     request_id: str

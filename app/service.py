@@ -3,71 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app import errors
+from app.answers import Classification, Embedding, Outputs, Stages
 from app.batching import DynamicBatcher
 from app.decoding import DecodeThreads
 from app.metrics import Metrics
 from app.schemas import ClassifyOptions, EmbedOptions
-from model.engines.base import POOLED, Engine
-from model.labels import Label
+from model.config import LOGITS, OUTPUT_STRIDES, POOLED
+from model.engines.base import Engine, deepest_layer
 from model.postprocess import normalize, softmax, top_k
 
-_Answer = TypeVar("_Answer")
+_FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Stages:
-    """Where an image's time went, in seconds.
+class _Plan:
+    """What a request computes of each of its images."""
 
-    Attributes:
-        decode_s: in a decode thread, from bytes to pixels.
-        queue_s: waiting, for a decode thread and for a batch.
-        inference_s: in its batch.
-    """
+    engine: Engine
+    outputs: frozenset[str]
+    side: int
+    output_stride: int = OUTPUT_STRIDES[0]
 
-    decode_s: float
-    queue_s: float
-    inference_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Features:
-    """What the engine says of one image: logits (classes,) and pooled features (channels,)."""
-
-    logits: NDArray[np.float32]
-    pooled: NDArray[np.float32]
-    stages: Stages
-    batch_size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Classification:
-    """The best classes of one image with their scores, best first."""
-
-    model: str
-    predictions: Sequence[tuple[Label, float]]
-    stages: Stages
-    batch_size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Embedding:
-    """One image's features, (channels,), float32, and the layer that they are of."""
-
-    model: str
-    layer: str
-    values: NDArray[np.float32]
-    stages: Stages
-    batch_size: int
+    @property
+    def multiply_adds(self) -> int:
+        return self.engine.checkpoint.config.multiply_adds(
+            self.side, self.side, self.output_stride, deepest_layer(self.outputs)
+        )
 
 
 class Service:
@@ -77,6 +48,7 @@ class Service:
         engines: one a served model, by its name; the first is the default.
         batcher: already started.
         decode_threads: already started.
+        max_output_bytes: float32 numbers of one answer.
     """
 
     def __init__(
@@ -85,11 +57,13 @@ class Service:
         batcher: DynamicBatcher,
         decode_threads: DecodeThreads,
         metrics: Metrics,
+        max_output_bytes: int,
     ) -> None:
         self.engines = engines
         self.batcher = batcher
         self._decode_threads = decode_threads
         self._metrics = metrics
+        self._max_output_bytes = max_output_bytes
 
     def engine(self, model: str | None) -> Engine:
         """The engine of a served model; of the first one if None.
@@ -103,6 +77,25 @@ class Service:
             raise errors.ModelNotFoundError
         return self.engines[model]
 
+    def embedding_shapes(
+        self, options: EmbedOptions, images: int = 1
+    ) -> dict[str, tuple[int, ...]]:
+        """What `embed` would answer of each image: the shapes by layer.
+
+        Raises:
+            OutputTooLargeError: for so many images, that is more than an answer may have.
+        """
+        plan = self._embedder(options)
+        config = plan.engine.checkpoint.config
+        shapes = {
+            feature.layer: feature.shape(config, plan.side, plan.side, plan.output_stride)
+            for feature in options.features
+        }
+        numbers = images * sum(map(math.prod, shapes.values()))
+        if numbers * _FLOAT_BYTES > self._max_output_bytes:
+            raise errors.OutputTooLargeError
+        return shapes
+
     async def classify(
         self, image: bytes, options: ClassifyOptions, timeout_s: float
     ) -> Classification:
@@ -111,17 +104,19 @@ class Service:
         Raises:
             AppError: see `app.errors`.
         """
-        engine = self._classifier(options)
-        features = await self._compute(image, engine, options.size, timeout_s)
-        return _classification(features, engine, options)
+        plan = self._classifier(options)
+        return _classification(await self._compute(image, plan, timeout_s), plan, options)
 
     async def classify_many(
         self, images: Sequence[bytes], options: ClassifyOptions, timeout_s: float
     ) -> list[Classification | errors.AppError]:
         """Name the best classes of each image; one that cannot be read fails alone."""
-        engine = self._classifier(options)
-        many = await self._compute_many(images, engine, options.size, timeout_s)
-        return _each(many, lambda features: _classification(features, engine, options))
+        plan = self._classifier(options)
+        many = await self._compute_many(images, plan, timeout_s)
+        return [
+            one if isinstance(one, errors.AppError) else _classification(one, plan, options)
+            for one in many
+        ]
 
     async def embed(self, image: bytes, options: EmbedOptions, timeout_s: float) -> Embedding:
         """The features of one image.
@@ -129,46 +124,59 @@ class Service:
         Raises:
             AppError: see `app.errors`.
         """
-        engine = self.engine(options.model)
-        features = await self._compute(image, engine, options.size, timeout_s)
-        return _embedding(features, engine, options)
+        plan = self._embedder(options)
+        return await _embedding(await self._compute(image, plan, timeout_s), plan, options)
 
     async def embed_many(
         self, images: Sequence[bytes], options: EmbedOptions, timeout_s: float
     ) -> list[Embedding | errors.AppError]:
         """The features of each image; one that cannot be read fails alone."""
-        engine = self.engine(options.model)
-        many = await self._compute_many(images, engine, options.size, timeout_s)
-        return _each(many, lambda features: _embedding(features, engine, options))
+        plan = self._embedder(options)
+        many = await self._compute_many(images, plan, timeout_s)
+        return [
+            one if isinstance(one, errors.AppError) else await _embedding(one, plan, options)
+            for one in many
+        ]
 
-    def _classifier(self, options: ClassifyOptions) -> Engine:
+    def _classifier(self, options: ClassifyOptions) -> _Plan:
         engine = self.engine(options.model)
         classes = engine.checkpoint.config.num_labels
+        if not classes:
+            raise errors.NoClassifierError
         if "top_k" in options.model_fields_set and options.top_k > classes:
             raise errors.InvalidParameterError(f"top_k must be at most {classes} for this model.")
-        return engine
+        return _Plan(engine, frozenset({LOGITS}), _side(engine, options.size))
 
-    async def _compute(
-        self, image: bytes, engine: Engine, side: int | None, timeout_s: float
-    ) -> Features:
-        async with self._admit(_cost(engine, side), timeout_s) as deadline:
-            return await self._run(image, engine, side, deadline)
+    def _embedder(self, options: EmbedOptions) -> _Plan:
+        engine = self.engine(options.model)
+        outputs = frozenset(feature.output for feature in options.features)
+        return _Plan(engine, outputs, _side(engine, options.size), options.output_stride)
+
+    def _cost(self, plan: _Plan) -> float:
+        """An image's work, in images of the default model's default size."""
+        first = next(iter(self.engines.values()))
+        side = _side(first, None)
+        return plan.multiply_adds / first.checkpoint.config.multiply_adds(side, side)
+
+    async def _compute(self, image: bytes, plan: _Plan, timeout_s: float) -> Outputs:
+        async with self._admit(self._cost(plan), timeout_s) as deadline:
+            return await self._run(image, plan, deadline)
 
     async def _compute_many(
-        self, images: Sequence[bytes], engine: Engine, side: int | None, timeout_s: float
-    ) -> list[Features | errors.AppError]:
+        self, images: Sequence[bytes], plan: _Plan, timeout_s: float
+    ) -> list[Outputs | errors.AppError]:
         """Feed the images through a window, so that one request cannot fill the queue alone."""
         window = min(len(images), self.batcher.streams * self.batcher.max_batch_size)
         free = asyncio.Semaphore(window)
 
-        async def run(image: bytes) -> Features | errors.AppError:
+        async def run(image: bytes) -> Outputs | errors.AppError:
             async with free:
                 try:
-                    return await self._run(image, engine, side, deadline)
+                    return await self._run(image, plan, deadline)
                 except errors.AppError as error:
                     return error
 
-        cost = window * _cost(engine, side)
+        cost = window * self._cost(plan)
         async with self._admit(cost, timeout_s) as deadline, asyncio.TaskGroup() as group:
             tasks = [group.create_task(run(image)) for image in images]
         return [task.result() for task in tasks]
@@ -183,37 +191,42 @@ class Service:
             except TimeoutError:
                 raise errors.DeadlineExceededError from None
 
-    async def _run(
-        self, image: bytes, engine: Engine, side: int | None, deadline: float
-    ) -> Features:
-        decoded = await self._decode_threads.decode(image, engine.checkpoint.preprocessing, side)
-        row = await self.batcher.submit(engine, decoded.pixels, deadline=deadline)
+    async def _run(self, image: bytes, plan: _Plan, deadline: float) -> Outputs:
+        preprocessing = plan.engine.checkpoint.preprocessing
+        decoded = await self._decode_threads.decode(image, preprocessing, plan.side)
+        row = await self.batcher.submit(
+            plan.engine,
+            decoded.pixels,
+            plan.outputs,
+            output_stride=plan.output_stride,
+            deadline=deadline,
+        )
         stages = Stages(decoded.decode_s, decoded.wait_s + row.queue_s, row.inference_s)
         observe = self._metrics.stage_duration
         observe.labels("decode").observe(stages.decode_s)
         observe.labels("queue").observe(stages.queue_s)
         observe.labels("inference").observe(stages.inference_s)
-        return Features(row.logits, row.features[POOLED], stages, row.batch_size)
+        return Outputs(row.arrays, stages, row.batch_size)
 
 
-def _cost(engine: Engine, side: int | None) -> float:
-    """An image's work over that of the model's default size: multiply-adds grow with the area."""
-    return 1.0 if side is None else (side / engine.checkpoint.preprocessing.crop_side) ** 2
+def _side(engine: Engine, size: int | None) -> int:
+    return engine.checkpoint.preprocessing.crop_side if size is None else size
 
 
-def _each(
-    many: Sequence[Features | errors.AppError], shape: Callable[[Features], _Answer]
-) -> list[_Answer | errors.AppError]:
-    return [one if isinstance(one, errors.AppError) else shape(one) for one in many]
+def _classification(outputs: Outputs, plan: _Plan, options: ClassifyOptions) -> Classification:
+    checkpoint = plan.engine.checkpoint
+    best = top_k(softmax(outputs.arrays[LOGITS]), options.top_k, options.min_score)
+    predictions = [(checkpoint.labels[class_id], score) for class_id, score in best]
+    return Classification(checkpoint.name, predictions, outputs.stages, outputs.batch_size)
 
 
-def _classification(features: Features, engine: Engine, options: ClassifyOptions) -> Classification:
-    labels = engine.checkpoint.labels
-    best = top_k(softmax(features.logits), options.top_k, options.min_score)
-    predictions = [(labels[class_id], score) for class_id, score in best]
-    return Classification(engine.checkpoint.name, predictions, features.stages, features.batch_size)
+async def _embedding(outputs: Outputs, plan: _Plan, options: EmbedOptions) -> Embedding:
+    def extract() -> dict[str, NDArray[np.float32]]:
+        layers = {one.layer: one.extract(outputs.arrays) for one in options.features}
+        return {name: normalize(array) for name, array in layers.items()} if unit else layers
 
-
-def _embedding(features: Features, engine: Engine, options: EmbedOptions) -> Embedding:
-    values = normalize(features.pooled) if options.normalize else features.pooled
-    return Embedding(engine.checkpoint.name, POOLED, values, features.stages, features.batch_size)
+    unit = options.normalize
+    small = plan.outputs == {POOLED}
+    layers = extract() if small else await asyncio.to_thread(extract)  # maps are pooled here
+    name = plan.engine.checkpoint.name
+    return Embedding(name, layers, outputs.stages, outputs.batch_size)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from model.checkpoint import DEFAULT_DIRECTORY
@@ -34,8 +35,9 @@ class Settings(BaseSettings):
     models: Annotated[tuple[str, ...], NoDecode] = Field(
         (DEFAULT_DIRECTORY.name,),
         min_length=1,
-        max_length=1,
-        description="checkpoint directory, file to import, or Hugging Face id; name=it names it",
+        max_length=16,
+        description="directories, files to import, or Hugging Face ids, with commas; the first is "
+        "the default; name=source gives one a name",
     )
     engine: Literal["auto", "onnx", "torch"] = Field("auto", description="what runs the batches")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where they run")
@@ -54,6 +56,9 @@ class Settings(BaseSettings):
     max_body_mib: float = Field(10, gt=0, le=1024, description="largest body of one image, in MiB")
     max_batch_body_mib: float = Field(
         64, gt=0, le=4096, description="largest body of many images, in MiB"
+    )
+    max_output_mib: float = Field(
+        16, gt=0, le=1024, description="largest answer of /embed, in MiB of numbers"
     )
     max_pixels_mp: float = Field(
         25, gt=0, le=80, description="largest picture, in megapixels; twice that is decoded at once"
@@ -82,11 +87,22 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
+    @field_validator("models")
+    @classmethod
+    def _check_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        names = [name for name, _ in map(_name_and_source, value)]
+        if len(set(names)) < len(names):
+            raise PydanticCustomError("names", "two models have the same name")
+        return value
+
     def model_sources(self) -> Iterator[tuple[str, str]]:
         """Name and source of each model, in the order given; see `model.sources.load_model`."""
-        for entry in self.models:
-            name, separator, source = entry.rpartition("=")
-            yield (name if separator else default_name(source)), source
+        return map(_name_and_source, self.models)
+
+
+def _name_and_source(entry: str) -> tuple[str, str]:
+    name, separator, source = entry.rpartition("=")
+    return (name if separator else default_name(source)), source
 
 
 def load_settings(**given: Any) -> Settings:

@@ -37,15 +37,18 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 _BATCH_NORM_MOMENTUM = 0.9997
 
 
-def same_padding(size: int, kernel_size: int, stride: int) -> tuple[int, int]:
+def same_padding(size: int, kernel_size: int, stride: int, rate: int = 1) -> tuple[int, int]:
     """TensorFlow's SAME padding before and after one axis: the odd pixel goes after."""
     covered = stride if size % stride == 0 else size % stride
-    total = max(kernel_size - covered, 0)
+    total = max((kernel_size - 1) * rate + 1 - covered, 0)
     return total // 2, total - total // 2
 
 
 class ConvNormAct(nn.Module):
-    """Convolution, BatchNorm, activation: (n, in, h, w) -> (n, out, h / stride, w / stride)."""
+    """Convolution, BatchNorm, activation: (n, in, h, w) -> (n, out, h / stride, w / stride).
+
+    Stride and rate come with each call: the same weights serve every output stride.
+    """
 
     def __init__(self, config: MobileNetV1Config, layer: ConvLayer) -> None:
         super().__init__()
@@ -54,8 +57,6 @@ class ConvNormAct(nn.Module):
             layer.in_channels,
             layer.out_channels,
             layer.kernel_size,
-            stride=layer.stride,
-            padding=0 if config.tf_padding else layer.kernel_size // 2,
             groups=layer.groups,
             bias=False,
         )
@@ -64,14 +65,22 @@ class ConvNormAct(nn.Module):
         )
         self.activation = ACTIVATIONS[config.hidden_act]()
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor, layer: ConvLayer) -> Tensor:
         """Run one layer; see the class for the shapes."""
         if self.tf_padding:
-            kernel_size, stride = self.convolution.kernel_size[0], self.convolution.stride[0]
-            top, bottom = same_padding(features.shape[-2], kernel_size, stride)
-            left, right = same_padding(features.shape[-1], kernel_size, stride)
-            features = functional.pad(features, (left, right, top, bottom))
-        features = self.normalization(self.convolution(features))
+            geometry = layer.kernel_size, layer.stride, layer.rate
+            top, bottom = same_padding(features.shape[-2], *geometry)
+            left, right = same_padding(features.shape[-1], *geometry)
+        else:
+            top = bottom = left = right = layer.kernel_size // 2 * layer.rate
+        features = functional.conv2d(
+            functional.pad(features, (left, right, top, bottom)),
+            self.convolution.weight,
+            stride=layer.stride,
+            dilation=layer.rate,
+            groups=layer.groups,
+        )
+        features = self.normalization(features)
         return self.activation(features)  # type: ignore[no-any-return]  # modules return Any
 
 
@@ -96,14 +105,18 @@ class MobileNetV1(nn.Module):
             if config.num_labels
             else nn.Identity()
         )
-        self._end_points = [layer.end_point for layer in config.layers]
+        self._config = config
         self._initialize(config.initializer_range)
 
-    def forward_features(self, images: Tensor) -> dict[str, Tensor]:
+    def forward_features(
+        self, images: Tensor, output_stride: int = 32, deepest: str | None = None
+    ) -> dict[str, Tensor]:
         """Every layer's output by its end point's name.
 
         Args:
             images: (n, channels, height, width), float, in [-1, 1]; sides of at least 32 pixels.
+            output_stride: see `MobileNetV1Config.layers_at`.
+            deepest: end point to stop after; None means all.
 
         Raises:
             ValueError: the images are too small.
@@ -111,9 +124,12 @@ class MobileNetV1(nn.Module):
         if min(images.shape[-2:]) < MIN_IMAGE_SIDE:
             raise ValueError(f"images must be at least {MIN_IMAGE_SIDE} pixels wide and high")
         features, end_points = images, {}
-        layers = [self.mobilenet_v1["conv_stem"], *self.mobilenet_v1["layer"]]  # type: ignore[misc]  # a ModuleList iterates
-        for name, layer in zip(self._end_points, layers, strict=True):
-            end_points[name] = features = layer(features)
+        modules = [self.mobilenet_v1["conv_stem"], *self.mobilenet_v1["layer"]]  # type: ignore[misc]  # a ModuleList iterates
+        layers = self._config.layers_at(output_stride)
+        for layer, module in zip(layers, modules, strict=True):
+            end_points[layer.end_point] = features = module(features, layer)
+            if layer.end_point == deepest:
+                break
         return end_points
 
     def forward_head(self, features: Tensor) -> tuple[Tensor, Tensor]:

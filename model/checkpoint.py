@@ -1,8 +1,9 @@
 """A checkpoint: configuration, preprocessing and weights, in Hugging Face's layout.
 
 A directory holds `config.json`, `preprocessor_config.json` and `model.safetensors`, which
-`transformers` reads and writes too. Ours holds `SHA256SUMS` as well (`sha256sum -c` checks it by
-hand), and where it is there, every file in it is verified at load.
+`transformers` reads and writes too. A quantized one has `quantization.safetensors` besides, which
+is what runs; its float weights are the dequantized ones. Ours holds `SHA256SUMS` as well
+(`sha256sum -c` checks it by hand), and where it is there, every file in it is verified at load.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from model.config import MobileNetV1Config
 from model.errors import InvalidCheckpointError
 from model.labels import Label, create_labels
 from model.preprocessing import Preprocessing
+from model.quantization import Quantization
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 DEFAULT_DIRECTORY = Path(__file__).parent / "weights" / "mobilenet_v1_1.0_224"
 
 _CONFIG, _PREPROCESSOR, _WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
+_QUANTIZATION = "quantization.safetensors"
 _SUMS = "SHA256SUMS"
 _COUNTER = "num_batches_tracked"  # of training steps
 _PREFIX, _CLASSIFIER = "mobilenet_v1.", "classifier."
@@ -43,7 +46,9 @@ class Checkpoint:
 
     Attributes:
         weights: float32 arrays under transformers' names; kernels are (out, in / groups, h, w).
-        digest: sha256 of `model.safetensors`, in hexadecimal.
+        digest: sha256 of the file that runs, `model.safetensors` or `quantization.safetensors`, in
+            hexadecimal.
+        quantization: the same network on 8-bit levels, if it was quantized.
     """
 
     name: str
@@ -51,6 +56,7 @@ class Checkpoint:
     preprocessing: Preprocessing
     weights: Mapping[str, NDArray[np.float32]]
     digest: str
+    quantization: Quantization | None = None
 
     @cached_property
     def labels(self) -> tuple[Label, ...]:
@@ -87,21 +93,29 @@ def load_checkpoint(directory: Path, name: str | None = None) -> Checkpoint:
     """
     if not directory.is_dir():
         raise InvalidCheckpointError(f"{directory}: is not a directory")
-    path = directory / _WEIGHTS
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InvalidCheckpointError(f"{path}: {error.strerror}") from error
-    digest = hashlib.sha256(data).hexdigest()
-    _verify_sums(directory, {_WEIGHTS: digest})
+    data = {_WEIGHTS: _read(directory / _WEIGHTS)}
+    if (directory / _QUANTIZATION).exists():
+        data[_QUANTIZATION] = _read(directory / _QUANTIZATION)
+    digests = {file: hashlib.sha256(content).hexdigest() for file, content in data.items()}
+    _verify_sums(directory, digests)
     config = MobileNetV1Config.load(directory / _CONFIG)
     preprocessing = Preprocessing.load(directory / _PREPROCESSOR)
-    weights = _read_weights(path, data)
+    path = directory / _WEIGHTS
+    weights = _read_weights(path, data[_WEIGHTS])
     if not any(name.startswith(_CLASSIFIER) for name in weights):
         config = config.model_copy(update={"id2label": {}})
     check_weights(path, weights, config)
+    quantization = None
+    if _QUANTIZATION in data:
+        path = directory / _QUANTIZATION
+        quantization = _read_quantization(path, data[_QUANTIZATION], config)
     return Checkpoint(
-        name or directory.resolve().name, config, preprocessing, weights, digest=digest
+        name or directory.resolve().name,
+        config,
+        preprocessing,
+        weights,
+        digest=digests[_QUANTIZATION if quantization else _WEIGHTS],
+        quantization=quantization,
     )
 
 
@@ -110,6 +124,7 @@ def save_checkpoint(
     config: MobileNetV1Config,
     preprocessing: Preprocessing,
     weights: Mapping[str, NDArray[np.float32]],
+    quantization: Quantization | None = None,
 ) -> None:
     """Write a checkpoint directory, with the sums that `load_checkpoint` verifies.
 
@@ -117,6 +132,8 @@ def save_checkpoint(
         InvalidCheckpointError: the weights do not fit the configuration.
     """
     check_weights(directory, weights, config)
+    if quantization:
+        quantization.check(config)
     directory.mkdir(parents=True, exist_ok=True)
     config.save(directory / _CONFIG)
     preprocessing.save(directory / _PREPROCESSOR)
@@ -128,9 +145,15 @@ def save_checkpoint(
         f"{layer.key}.normalization.{_COUNTER}": np.zeros((), np.int64) for layer in config.layers
     }
     (directory / _WEIGHTS).write_bytes(safetensors.numpy.save(tensors, metadata={"format": "pt"}))
+    files = [_CONFIG, _WEIGHTS, _PREPROCESSOR]
+    if quantization:
+        files.append(_QUANTIZATION)
+        content = safetensors.numpy.save(quantization.to_tensors())
+        (directory / _QUANTIZATION).write_bytes(content)
+    else:  # one that an earlier checkpoint left here would be taken for this one's
+        (directory / _QUANTIZATION).unlink(missing_ok=True)
     lines = [
-        f"{hashlib.sha256((directory / file).read_bytes()).hexdigest()}  {file}\n"
-        for file in (_CONFIG, _WEIGHTS, _PREPROCESSOR)
+        f"{hashlib.sha256((directory / file).read_bytes()).hexdigest()}  {file}\n" for file in files
     ]
     (directory / _SUMS).write_text("".join(lines), encoding="ascii")
 
@@ -154,6 +177,22 @@ def _verify_sums(directory: Path, known: Mapping[str, str]) -> None:
             raise InvalidCheckpointError(f"{path}: {error.strerror}") from error
         if actual != expected:
             raise InvalidCheckpointError(f"{path}: sha256 is not the one in {_SUMS}")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidCheckpointError(f"{path}: {error.strerror}") from error
+
+
+def _read_quantization(path: Path, data: bytes, config: MobileNetV1Config) -> Quantization:
+    try:
+        return Quantization.from_tensors(safetensors.numpy.load(data), config)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise InvalidCheckpointError(f"{path}: is not a safetensors file, or is cut") from error
+    except InvalidCheckpointError as error:
+        raise InvalidCheckpointError(f"{path}: {error}") from error
 
 
 def _read_weights(path: Path, data: bytes) -> dict[str, NDArray[np.float32]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -21,6 +22,14 @@ MIN_IMAGE_SIDE = 32
 
 OUTPUT_STRIDES = (32, 16, 8)
 """What the input's side can be over the last map's; the first one is without dilation."""
+
+END_POINTS = ("Conv2d_0", *(f"Conv2d_{block}_pointwise" for block in range(1, 14)))
+"""TF-Slim's names of the layers whose maps are features: the stem, then the pointwise ones."""
+
+LOGITS = "logits"
+"""Name of the classification layer's output."""
+POOLED = "pooled"
+"""Name of the last feature map, averaged over its height and width."""
 
 _MAX_CLASSES = 100_000
 
@@ -145,6 +154,14 @@ class MobileNetV1Config(Document):
             channels = out_channels
         return tuple(layers)
 
+    def maps(
+        self, height: int, width: int, output_stride: int = 32
+    ) -> Iterator[tuple[ConvLayer, int, int]]:
+        """Each layer with the height and width of its map, for one image of that size in pixels."""
+        for layer in self.layers_at(output_stride):
+            height, width = -(-height // layer.stride), -(-width // layer.stride)
+            yield layer, height, width
+
     def multiply_adds(
         self, height: int, width: int, output_stride: int = 32, deepest: str | None = None
     ) -> int:
@@ -157,9 +174,8 @@ class MobileNetV1Config(Document):
             deepest: end point of the last layer that is computed; None means all and the head.
         """
         total = 0
-        for layer in self.layers_at(output_stride):
-            height, width = -(-height // layer.stride), -(-width // layer.stride)
-            total += height * width * math.prod(layer.weight_shape)
+        for layer, rows, columns in self.maps(height, width, output_stride):
+            total += rows * columns * math.prod(layer.weight_shape)
             if layer.end_point == deepest:
                 return total
         return total + self.num_features * self.num_labels

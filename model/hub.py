@@ -6,7 +6,12 @@ from pathlib import Path
 
 from model.errors import InvalidCheckpointError, ModelError
 
-_FILES = ["config.json", "preprocessor_config.json", "model.safetensors"]
+_FILES = [
+    "config.json",
+    "preprocessor_config.json",
+    "model.safetensors",
+    "quantization.safetensors",
+]
 _UNAUTHORIZED = 401
 
 

@@ -69,7 +69,13 @@ def convert_model(
         import_checkpoint(Path(source), directory, image_size=image_size, dequantize=dequantize)
     else:
         checkpoint = load_model(source)
-        save_checkpoint(directory, checkpoint.config, checkpoint.preprocessing, checkpoint.weights)
+        save_checkpoint(
+            directory,
+            checkpoint.config,
+            checkpoint.preprocessing,
+            checkpoint.weights,
+            None if dequantize else checkpoint.quantization,
+        )
 
 
 def default_name(source: str) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.checkpoint import Checkpoint
-from model.engines.base import POOLED, EngineOutput
+from model.config import LOGITS, POOLED
+from model.engines.base import EngineOutput
 
 
 def pixels(value: int, side: int = 1) -> NDArray[np.uint8]:
@@ -23,6 +24,7 @@ class FakeEngine:
     Attributes:
         batches: the first values of each batch that ran, in order.
         alone: what the batcher said of each.
+        outputs: what was wanted of each.
         entered: released once for each batch that begins.
         gate: batches wait for it; open unless `hold` was called.
     """
@@ -37,6 +39,7 @@ class FakeEngine:
         self.streams = 2
         self.batches: list[list[int]] = []
         self.alone: list[bool] = []
+        self.outputs: list[frozenset[str]] = []
         self.entered = threading.Semaphore(0)
         self.gate = threading.Event()
         self.gate.set()
@@ -51,16 +54,27 @@ class FakeEngine:
     def hold(self) -> None:
         self.gate.clear()
 
-    def run(self, pixels: NDArray[np.uint8], *, alone: bool = True) -> EngineOutput:
+    def run(
+        self,
+        pixels: NDArray[np.uint8],
+        outputs: Collection[str] = (),
+        *,
+        output_stride: int = 32,
+        alone: bool = True,
+    ) -> EngineOutput:
         values = [int(image.flat[0]) for image in pixels]
         self.batches.append(values)
         self.alone.append(alone)
+        self.outputs.append(frozenset(outputs))
         self.entered.release()
         self.gate.wait()
         self.fail(values)
         rows = np.asarray(values, np.float32)[:, None]
-        logits = np.repeat(rows, self._classes, axis=1)
-        return self.shape(EngineOutput(logits, {POOLED: np.repeat(rows, self._channels, axis=1)}))
+        arrays = {
+            name: np.repeat(rows, self._classes if name == LOGITS else self._channels, axis=1)
+            for name in outputs or (LOGITS, POOLED)
+        }
+        return self.shape(EngineOutput(arrays))
 
     @property
     def computed(self) -> list[int]:

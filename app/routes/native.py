@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from io import BytesIO
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
-import numpy as np
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel
 
 from app import schemas
+from app.answers import Classification, Embedding, Stages
 from app.errors import AppError, NotAcceptableError
 from app.problems import create_problem
+from app.representations import JSON, NPY, NPZ, encode_arrays, negotiate
 from app.routes.dependencies import (
     ServiceDep,
     TimeoutDep,
     refuse_repeated_parameters,
 )
 from app.schemas import ClassifyOptions, EmbedOptions
-from app.service import Classification, Embedding, Stages
 from app.uploads import read_image, read_images
 
 MAX_FILES = 64
-_NPY = "application/x-npy"
-_JSON = "application/json"
-_OFFERED = {"*/*": _JSON, "application/*": _JSON, _JSON: _JSON, _NPY: _NPY}
 
 _Answer = TypeVar("_Answer", Classification, Embedding)
 _Response = TypeVar("_Response", schemas.ClassifyResponse, schemas.EmbedResponse)
@@ -45,7 +41,7 @@ def _image_body(*, many: bool) -> dict[str, Any]:
     document = {"type": "object", "required": [name], "properties": {name: value}}
     content: dict[str, Any] = {
         "multipart/form-data": {"schema": form},
-        _JSON: {"schema": document},
+        JSON: {"schema": document},
     }
     if not many:
         content |= {kind: {"schema": binary} for kind in ("image/*", "application/octet-stream")}
@@ -85,7 +81,11 @@ async def classify(
     response_model=schemas.EmbedResponse,
     responses={
         **_PROBLEMS,
-        200: {"content": {_NPY: {"schema": {"type": "string", "format": "binary"}}}},
+        200: {
+            "content": {
+                kind: {"schema": {"type": "string", "format": "binary"}} for kind in (NPY, NPZ)
+            }
+        },
     },
     openapi_extra=_image_body(many=False),
 )
@@ -96,16 +96,16 @@ async def embed(
     options: Annotated[EmbedOptions, Query()],
 ) -> Response:
     """Turn an image into features, to compare with those of others."""
-    media_type = _negotiate(request.headers.get("accept", "*/*"))
+    shapes = service.embedding_shapes(options)
+    media_type = negotiate(request.headers.get("accept", "*/*"), _offers(options, shapes))
     image = await read_image(request)
     answer = await service.embed(image, options, timeout_s)
-    if media_type == _JSON:
+    if media_type == JSON:
         body = _embed_response(request, answer)
         return _json(body, _server_timing(body.timing_ms))
-    buffer = BytesIO()
-    np.save(buffer, answer.values)
+    content = encode_arrays(answer.layers, media_type, options.dtype)
     headers = _server_timing(_timing(request, answer.stages))
-    return Response(buffer.getvalue(), media_type=_NPY, headers=headers)
+    return Response(content, media_type=media_type, headers=headers)
 
 
 @router.post(
@@ -141,6 +141,8 @@ async def embed_batch(
     options: Annotated[EmbedOptions, Query()],
 ) -> Response:
     """Embed up to 64 images; one that cannot be read fails alone."""
+    if JSON not in _offers(options, service.embedding_shapes(options, MAX_FILES)):
+        raise NotAcceptableError("Many images are answered in JSON, which carries only vectors.")
     images = await read_images(request, MAX_FILES)
     answers = await service.embed_many(images, options, timeout_s)
     results = _results(request, answers, _embed_response)
@@ -149,30 +151,14 @@ async def embed_batch(
 
 
 def _json(body: BaseModel, headers: dict[str, str] | None = None) -> Response:
-    return Response(body.model_dump_json(), media_type=_JSON, headers=headers)
+    return Response(body.model_dump_json(), media_type=JSON, headers=headers)
 
 
-def _negotiate(accept: str) -> str:
-    """The media type to answer with: the first that the client prefers and we have.
-
-    Raises:
-        NotAcceptableError: there is none.
-    """
-    ranges = []
-    for part in accept.split(","):
-        media_range, _, parameters = part.partition(";")
-        ranges.append((media_range.strip().lower(), _quality(parameters)))
-    for media_range, quality in sorted(ranges, key=lambda one: -one[1]):
-        if quality > 0 and media_range in _OFFERED:
-            return _OFFERED[media_range]
-    raise NotAcceptableError
-
-
-def _quality(parameters: str) -> float:
-    try:
-        return float(parameters.strip().removeprefix("q=") or 1)
-    except ValueError:
-        return 1.0
+def _offers(options: EmbedOptions, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """The media types that can carry such an embedding, the preferred one first."""
+    only_vectors = all(len(shape) == 1 for shape in shapes.values())
+    offers = [JSON] if only_vectors and options.dtype == "float32" else []
+    return [*offers, NPY, NPZ] if len(shapes) == 1 else [*offers, NPZ]
 
 
 def _timing(request: Request, stages: Stages) -> schemas.Timing:
@@ -209,15 +195,17 @@ def _classify_response(request: Request, answer: Classification) -> schemas.Clas
 
 
 def _embed_response(request: Request, answer: Embedding) -> schemas.EmbedResponse:
-    return schemas.EmbedResponse(
-        model=answer.model,
-        embedding=answer.values.tolist(),
-        dim=len(answer.values),
-        layer=answer.layer,
-        timing_ms=_timing(request, answer.stages),
-        batch_size=answer.batch_size,
-        request_id=request.state.request_id,
-    )
+    common = {
+        "model": answer.model,
+        "timing_ms": _timing(request, answer.stages),
+        "batch_size": answer.batch_size,
+        "request_id": request.state.request_id,
+    }
+    if len(answer.layers) > 1:
+        embeddings = {layer: values.tolist() for layer, values in answer.layers.items()}
+        return schemas.EmbedResponse(embeddings=embeddings, **common)
+    ((layer, values),) = answer.layers.items()
+    return schemas.EmbedResponse(embedding=values.tolist(), dim=len(values), layer=layer, **common)
 
 
 def _results(

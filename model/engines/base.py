@@ -2,32 +2,61 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from model.config import END_POINTS, LOGITS, POOLED, MobileNetV1Config
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
 
     from model.checkpoint import Checkpoint
 
-POOLED = "pooled"
-"""Name of the globally averaged last feature map among an engine's features."""
-
 
 @dataclass(frozen=True, slots=True)
 class EngineOutput:
-    """One row an image.
+    """One row an image, float32, of each output that was asked for.
 
     Attributes:
-        logits: (n, classes), float32.
-        features: by name; `pooled` is (n, channels), float32.
+        arrays: by name; `logits` (n, classes), `pooled` (n, channels), and maps by their end
+            points, (n, height, width, channels).
     """
 
-    logits: NDArray[np.float32]
-    features: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    arrays: Mapping[str, NDArray[np.float32]]
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """The classification layer's output, (n, classes)."""
+        return self.arrays[LOGITS]
+
+    @property
+    def pooled(self) -> NDArray[np.float32]:
+        """The averaged last feature map, (n, channels)."""
+        return self.arrays[POOLED]
+
+
+def default_outputs(config: MobileNetV1Config) -> tuple[str, ...]:
+    """What a network gives unless told otherwise: logits, if it classifies, and pooled."""
+    return (LOGITS, POOLED) if config.num_labels else (POOLED,)
+
+
+def deepest_layer(outputs: Collection[str]) -> str | None:
+    """The end point after which nothing needs to be computed; None means that the head is needed.
+
+    Args:
+        outputs: names as in `EngineOutput`, at least one.
+
+    Raises:
+        ValueError: a name is none of them.
+    """
+    if unknown := set(outputs) - {LOGITS, POOLED, *END_POINTS}:
+        raise ValueError(f"unknown outputs: {sorted(unknown)}")
+    if LOGITS in outputs or POOLED in outputs:
+        return None
+    return max(outputs, key=END_POINTS.index)
 
 
 class Engine(Protocol):
@@ -53,14 +82,24 @@ class Engine(Protocol):
         """The weights that it runs."""
         ...
 
-    def run(self, pixels: NDArray[np.uint8], *, alone: bool = True) -> EngineOutput:
-        """Compute one batch.
+    def run(
+        self,
+        pixels: NDArray[np.uint8],
+        outputs: Collection[str] = (),
+        *,
+        output_stride: int = 32,
+        alone: bool = True,
+    ) -> EngineOutput:
+        """Compute one batch, no deeper than the outputs need.
 
         Args:
             pixels: (n, height, width, channels), uint8; sides of at least 32 pixels.
+            outputs: names as in `EngineOutput`; none means `default_outputs`.
+            output_stride: see `MobileNetV1Config.layers_at`.
             alone: no other batch runs meanwhile, so that all threads may work on this one.
 
         Raises:
             MemoryError: the batch does not fit into memory.
+            ValueError: the images are too small, or there is no such output.
         """
         ...

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 import onnxruntime
 
-from model.config import MIN_IMAGE_SIDE
-from model.engines.base import POOLED, EngineOutput
-from model.engines.onnx_graph import LOGITS, PIXELS, create_graph
+from model.config import END_POINTS, MIN_IMAGE_SIDE, OUTPUT_STRIDES
+from model.engines import onnx_graph, quantized_graph
+from model.engines.base import EngineOutput, deepest_layer, default_outputs
+from model.engines.onnx_graph import PIXELS
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     import numpy as np
     from numpy.typing import NDArray
+    from onnx import ModelProto
 
     from model.checkpoint import Checkpoint
 
 _WARNING = 3
+_MAX_VARIANTS = 4
+"""Graphs kept besides the default one; each costs 26 to 56 MB, and 13 to 58 ms to build anew."""
+
+_Variant = tuple[int, str | None]
+"""Output stride, and the deepest layer's end point; None is the whole network with all maps."""
 
 
 class OnnxEngine:
     """Two sessions over one graph: all threads for a batch that is alone, else one thread each.
+
+    ONNX Runtime runs every node of a graph, whatever is asked of it, so that there is one graph for
+    the default outputs, and one for each other depth and output stride, built on first use.
 
     Raises:
         UnsupportedModelError: the checkpoint's `hidden_act` has no nodes.
@@ -32,17 +46,62 @@ class OnnxEngine:
     def __init__(self, checkpoint: Checkpoint, threads: int) -> None:
         self.checkpoint = checkpoint
         self.streams = threads
-        model = create_graph(checkpoint).SerializeToString()
-        self._single = _create_session(model, 1)
-        self._whole = self._single if threads == 1 else _create_session(model, threads)
+        self._threads = threads
+        self._default_outputs = default_outputs(checkpoint.config)
+        self._graph = quantized_graph if checkpoint.quantization else onnx_graph
+        self._default = self._create_sessions(self._default_outputs)
+        self._variants: OrderedDict[_Variant, _Sessions] = OrderedDict()
+        self._building = threading.Lock()
 
-    def run(self, pixels: NDArray[np.uint8], *, alone: bool = True) -> EngineOutput:
+    def run(
+        self,
+        pixels: NDArray[np.uint8],
+        outputs: Collection[str] = (),
+        *,
+        output_stride: int = 32,
+        alone: bool = True,
+    ) -> EngineOutput:
         """Compute one batch; see `Engine.run`."""
         if min(pixels.shape[1:3]) < MIN_IMAGE_SIDE:
             raise ValueError(f"images must be at least {MIN_IMAGE_SIDE} pixels wide and high")
-        session = self._whole if alone else self._single
-        logits, pooled = session.run([LOGITS, POOLED], {PIXELS: pixels})
-        return EngineOutput(logits, {POOLED: pooled})
+        names = list(outputs or self._default_outputs)
+        sessions = self._sessions(names, output_stride)
+        session = sessions.whole if alone else sessions.single
+        arrays = session.run(names, {PIXELS: pixels})
+        return EngineOutput(dict(zip(names, arrays, strict=True)))
+
+    def _sessions(self, outputs: Collection[str], output_stride: int) -> _Sessions:
+        if output_stride == OUTPUT_STRIDES[0] and set(outputs) <= set(self._default_outputs):
+            return self._default
+        variant = output_stride, deepest_layer(outputs)
+        with self._building:
+            if variant not in self._variants:
+                self._variants[variant] = self._create_variant(*variant)
+            self._variants.move_to_end(variant)
+            while len(self._variants) > _MAX_VARIANTS:
+                self._variants.popitem(last=False)
+            return self._variants[variant]
+
+    def _create_variant(self, output_stride: int, deepest: str | None) -> _Sessions:
+        names: tuple[str, ...] = END_POINTS
+        if deepest is None:
+            names += self._default_outputs
+        else:
+            names = names[: names.index(deepest) + 1]
+        return self._create_sessions(names, output_stride)
+
+    def _create_sessions(self, outputs: tuple[str, ...], output_stride: int = 32) -> _Sessions:
+        graph = self._graph.create_graph(self.checkpoint, outputs, output_stride)
+        return _Sessions(graph, self._threads)
+
+
+class _Sessions:
+    """One graph with one thread, and with all."""
+
+    def __init__(self, graph: ModelProto, threads: int) -> None:
+        model = graph.SerializeToString()
+        self.single = _create_session(model, 1)
+        self.whole = self.single if threads == 1 else _create_session(model, threads)
 
 
 def _create_session(model: bytes, threads: int) -> onnxruntime.InferenceSession:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import TensorProto, checker, helper, numpy_helper
 
-from model.engines.base import POOLED
+from model.config import LOGITS, POOLED
 from model.errors import UnsupportedModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
     from onnx import ModelProto, NodeProto
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
     from model.config import ConvLayer, MobileNetV1Config
 
+_Constants = dict[str, "NDArray[Any] | np.float32"]
+
 OPSET = 20
-LOGITS = "logits"
 PIXELS = "pixels"
 CHANNELS = "channels"
 
@@ -61,13 +62,17 @@ ACTIVATIONS: dict[str, Callable[[str, str], list[NodeProto]]] = {
 """The values of `hidden_act` that this engine knows, and the nodes that compute them."""
 
 
-def create_graph(checkpoint: Checkpoint, outputs: Sequence[str] = (LOGITS, POOLED)) -> ModelProto:
-    """Write a checkpoint as an ONNX model.
+def create_graph(
+    checkpoint: Checkpoint,
+    outputs: Sequence[str] = (LOGITS, POOLED),
+    output_stride: int = 32,
+) -> ModelProto:
+    """Write a checkpoint as an ONNX model, no deeper than the outputs need.
 
     Args:
         checkpoint: float32 weights.
-        outputs: `logits`, `pooled` and names of end points. An end point's map is
-            (n, height, width, channels).
+        outputs: names as in `EngineOutput`.
+        output_stride: see `MobileNetV1Config.layers_at`.
 
     Raises:
         UnsupportedModelError: the graph has no nodes for the checkpoint's `hidden_act`.
@@ -79,13 +84,11 @@ def create_graph(checkpoint: Checkpoint, outputs: Sequence[str] = (LOGITS, POOLE
             f"known are {sorted(ACTIVATIONS)}"
         )
     scale, offset = checkpoint.preprocessing.scale_and_offset()
-    constants: dict[str, NDArray[Any] | np.float32] = {
+    constants: _Constants = {
         "scale": scale,
         "offset": offset,
         "zero": np.float32(0),
         "six": np.float32(6),
-        "classifier.weight": checkpoint.weights["classifier.weight"],
-        "classifier.bias": checkpoint.weights["classifier.bias"],
     }
     nodes = [
         helper.make_node("Cast", [PIXELS], ["float"], to=TensorProto.FLOAT),
@@ -93,8 +96,8 @@ def create_graph(checkpoint: Checkpoint, outputs: Sequence[str] = (LOGITS, POOLE
         helper.make_node("Sub", ["scaled", "offset"], ["centred"]),
         helper.make_node("Transpose", ["centred"], ["input"], perm=[0, 3, 1, 2]),
     ]
-    source = "input"
-    for layer in config.layers:
+    source, unmet = "input", set(outputs)
+    for layer in config.layers_at(output_stride):
         kernel, bias = fold(checkpoint, layer)
         constants |= {f"{layer.key}.weight": kernel, f"{layer.key}.bias": bias}
         nodes += _convolution(layer, config, source)
@@ -103,14 +106,26 @@ def create_graph(checkpoint: Checkpoint, outputs: Sequence[str] = (LOGITS, POOLE
             nodes.append(
                 helper.make_node("Transpose", [source], [layer.end_point], perm=[0, 2, 3, 1])
             )
-    nodes += [
+        unmet.discard(layer.end_point)
+        if not unmet:
+            break
+    if unmet:
+        nodes += _head(checkpoint, constants, source, outputs)
+    return _model(nodes, constants, config, outputs)
+
+
+def _head(
+    checkpoint: Checkpoint, constants: _Constants, source: str, outputs: Sequence[str]
+) -> list[NodeProto]:
+    nodes = [
         helper.make_node("GlobalAveragePool", [source], ["mean"]),
         helper.make_node("Flatten", ["mean"], [POOLED]),
-        helper.make_node(
-            "Gemm", [POOLED, "classifier.weight", "classifier.bias"], [LOGITS], transB=1
-        ),
     ]
-    return _model(nodes, constants, config, outputs)
+    if LOGITS in outputs:
+        names = ["classifier.weight", "classifier.bias"]
+        constants |= {name: checkpoint.weights[name] for name in names}
+        nodes.append(helper.make_node("Gemm", [POOLED, *names], [LOGITS], transB=1))
+    return nodes
 
 
 def fold(
@@ -141,8 +156,11 @@ def _map_name(layer: ConvLayer) -> str:
 
 
 def _convolution(layer: ConvLayer, config: MobileNetV1Config, source: str) -> list[NodeProto]:
+    # ONNX Runtime refuses SAME_UPPER with dilation; a dilated layer has no stride, so SAME is even.
     padding: dict[str, Any] = (
-        {"auto_pad": "SAME_UPPER"} if config.tf_padding else {"pads": [layer.kernel_size // 2] * 4}
+        {"auto_pad": "SAME_UPPER"}
+        if config.tf_padding and layer.rate == 1
+        else {"pads": [layer.kernel_size // 2 * layer.rate] * 4}
     )
     convolved = f"{layer.end_point}/convolved"
     node = helper.make_node(
@@ -152,6 +170,7 @@ def _convolution(layer: ConvLayer, config: MobileNetV1Config, source: str) -> li
         name=layer.end_point,
         kernel_shape=[layer.kernel_size] * 2,
         strides=[layer.stride] * 2,
+        dilations=[layer.rate] * 2,
         group=layer.groups,
         **padding,
     )
@@ -160,7 +179,7 @@ def _convolution(layer: ConvLayer, config: MobileNetV1Config, source: str) -> li
 
 def _model(
     nodes: list[NodeProto],
-    constants: Mapping[str, NDArray[Any] | np.float32],
+    constants: _Constants,
     config: MobileNetV1Config,
     outputs: Sequence[str],
 ) -> ModelProto:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model.engines.base import POOLED
 from model.errors import SelfTestError
 
 if TYPE_CHECKING:
@@ -47,14 +46,17 @@ def check_engine(engine: Engine) -> None:
     rows = [engine.run(batch, alone=alone) for alone in (True, False)]
     rows.append(engine.run(batch[:1]))
     for output in rows:
-        count = len(output.logits)
+        count = len(output.pooled)
         if (
-            output.logits.shape != (count, config.num_labels)
-            or output.features[POOLED].shape != (count, config.num_features)
-            or not np.isfinite(output.logits).all()
+            output.pooled.shape != (count, config.num_features)
+            or (config.num_labels and output.logits.shape != (count, config.num_labels))
+            or not all(np.isfinite(array).all() for array in output.arrays.values())
         ):
             raise SelfTestError(f"{engine.checkpoint.name}: the self-test gave no valid answer")
-        if not np.allclose(output.logits[0], rows[0].logits[0], rtol=1e-3, atol=1e-3):
+        answers = [
+            one.logits[0] if config.num_labels else one.pooled[0] for one in (output, rows[0])
+        ]
+        if not np.allclose(answers[0], answers[1], rtol=1e-3, atol=1e-3):
             raise SelfTestError(f"{engine.checkpoint.name}: the self-test's answers disagree")
 
 

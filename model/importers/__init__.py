@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from model.errors import InvalidCheckpointError
 from model.importers.archive import GZIP_MAGIC, read_model
 from model.importers.frozen_graph import import_frozen_graph
+from model.importers.tflite import import_tflite
+from model.importers.tflite_graph import IDENTIFIER
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
 __all__ = ["import_checkpoint"]
 
 _MAX_FILE_BYTES = 256 << 20
-_TFLITE_IDENTIFIER = b"TFL3"  # of the FlatBuffers schema, at bytes 4 to 8
 _OTHERS = {  # first bytes of what is often taken for one of ours
     b"PK\x03\x04": "a zip archive or a PyTorch file",
     b"\x89HDF": "an HDF5 (Keras) file",
@@ -36,7 +37,7 @@ def import_checkpoint(
             (`.tgz`) with one of them; its content decides which, not its name.
         directory: where to write; made if it is not there. Nothing is written before all is read.
         image_size: side of the input in pixels; None if the file or its name tells.
-        dequantize: write float weights of a quantized file.
+        dequantize: of a quantized checkpoint, write float weights alone.
 
     Raises:
         InvalidCheckpointError: the file is not a MobileNet V1.
@@ -46,9 +47,7 @@ def import_checkpoint(
     if data.startswith(GZIP_MAGIC):
         member = read_model(source, data)
         source, data = source / member.name, member.data
-    if data[4:8] == _TFLITE_IDENTIFIER:
-        from model.importers.tflite import import_tflite  # type: ignore[import-not-found]  # to come
-
+    if data[4:8] == IDENTIFIER:
         import_tflite(source, data, directory, dequantize=dequantize)
         return
     for magic, what in _OTHERS.items():

@@ -23,10 +23,13 @@ from app.errors import (
     ShuttingDownError,
 )
 from app.metrics import Metrics
+from model.config import LOGITS, POOLED
 from model.engines.base import EngineOutput
 from tests.fakes import FakeClock, FakeEngine, pixels
 
 pytestmark = pytest.mark.anyio
+
+BOTH = frozenset({LOGITS, POOLED})
 
 
 def create_batcher(
@@ -46,7 +49,7 @@ def create_batcher(
 
 async def ask(batcher: DynamicBatcher, engine: FakeEngine, value: int, side: int = 1) -> BatchRow:
     with batcher.admission.reserve():
-        return await batcher.submit(engine, pixels(value, side))
+        return await batcher.submit(engine, pixels(value, side), BOTH)
 
 
 async def occupy(batcher: DynamicBatcher, engine: FakeEngine) -> asyncio.Task[BatchRow]:
@@ -71,7 +74,7 @@ async def start(
 async def outcomes(tasks: list[asyncio.Task[BatchRow]]) -> list[int | type[BaseException]]:
     results = await asyncio.gather(*tasks, return_exceptions=True)
     return [
-        type(result) if isinstance(result, BaseException) else int(result.logits[0])
+        type(result) if isinstance(result, BaseException) else int(result.arrays[LOGITS][0])
         for result in results
     ]
 
@@ -81,8 +84,8 @@ async def test_a_caller_gets_the_row_of_its_own_image() -> None:
     async with create_batcher() as batcher:
         row = await ask(batcher, engine, 7)
         assert batcher.healthy
-    assert row.logits.tolist() == [7, 7, 7]
-    assert row.features["pooled"].tolist() == [7, 7, 7, 7]
+    assert row.arrays[LOGITS].tolist() == [7, 7, 7]
+    assert row.arrays[POOLED].tolist() == [7, 7, 7, 7]
     assert row.batch_size == 1
 
 
@@ -189,8 +192,8 @@ async def test_an_expired_entry_is_not_computed() -> None:
     engine, clock = FakeEngine(), FakeClock()
     async with create_batcher(now=clock) as batcher:
         blocker = await occupy(batcher, engine)
-        late = batcher.submit(engine, pixels(1), deadline=clock.time + 5)
-        patient = batcher.submit(engine, pixels(2), deadline=clock.time + 60)
+        late = batcher.submit(engine, pixels(1), BOTH, deadline=clock.time + 5)
+        patient = batcher.submit(engine, pixels(2), BOTH, deadline=clock.time + 60)
         tasks = await start(batcher, late, patient)
         clock.time += 5
         engine.gate.set()
@@ -202,11 +205,13 @@ async def test_a_queue_of_nothing_but_expired_entries_is_answered_too() -> None:
     engine, clock = FakeEngine(), FakeClock()
     async with create_batcher(now=clock) as batcher:
         blocker = await occupy(batcher, engine)
-        tasks = await start(batcher, batcher.submit(engine, pixels(1), deadline=clock.time + 5))
+        tasks = await start(
+            batcher, batcher.submit(engine, pixels(1), BOTH, deadline=clock.time + 5)
+        )
         clock.time += 6
         engine.gate.set()
         assert await outcomes([blocker, *tasks]) == [255, DeadlineExceededError]
-        assert (await ask(batcher, engine, 9)).logits[0] == 9
+        assert (await ask(batcher, engine, 9)).arrays[LOGITS][0] == 9
 
 
 async def test_a_failing_batch_fails_only_the_guilty_entries() -> None:
@@ -267,7 +272,7 @@ async def test_a_row_that_is_not_finite_is_an_error_and_never_an_answer(value: f
 
     def spoil(output: EngineOutput) -> EngineOutput:
         output.logits[output.logits[:, 0] == 1, 2] = value
-        output.features["pooled"][output.logits[:, 0] == 3, 0] = value
+        output.pooled[output.logits[:, 0] == 3, 0] = value
         return output
 
     engine.shape = spoil
@@ -285,7 +290,7 @@ async def test_a_wrong_number_of_rows_is_an_error_and_never_an_answer(extra: int
 
     def miscount(output: EngineOutput) -> EngineOutput:
         rows = np.resize(output.logits, (len(output.logits) + extra, 3))
-        return EngineOutput(rows, output.features)
+        return EngineOutput({**output.arrays, LOGITS: rows})
 
     async with create_batcher() as batcher:
         blocker = await occupy(batcher, engine)
@@ -311,7 +316,7 @@ async def test_the_last_stream_that_dies_fails_everybody_and_lets_nobody_in() ->
         with pytest.raises(NotReadyError):
             await ask(batcher, engine, 1)
         with pytest.raises(NotReadyError):
-            await batcher.submit(engine, pixels(1))
+            await batcher.submit(engine, pixels(1), BOTH)
 
 
 async def test_a_stream_that_dies_leaves_the_others_at_work() -> None:
@@ -326,7 +331,7 @@ async def test_a_stream_that_dies_leaves_the_others_at_work() -> None:
         with pytest.raises(NotReadyError):
             await ask(batcher, engine, 13)
         assert not batcher.healthy
-        assert (await ask(batcher, engine, 1)).logits[0] == 1
+        assert (await ask(batcher, engine, 1)).arrays[LOGITS][0] == 1
 
 
 @pytest.mark.parametrize("overflow", range(1, 21))
@@ -340,7 +345,7 @@ async def test_exactly_the_overflow_is_refused(overflow: int) -> None:
         engine.gate.set()
         results = await outcomes(tasks)
         assert results == [*range(room), *[OverloadedError] * overflow]
-        assert (await ask(batcher, engine, 77)).logits[0] == 77
+        assert (await ask(batcher, engine, 77)).arrays[LOGITS][0] == 77
 
 
 async def test_answers_are_never_swapped() -> None:
@@ -352,7 +357,7 @@ async def test_answers_are_never_swapped() -> None:
             answered = 0
             for value in values:
                 row = await ask(batcher, engine, value)
-                assert row.logits[0] == row.features["pooled"][0] == value % 256
+                assert row.arrays[LOGITS][0] == row.arrays[POOLED][0] == value % 256
                 answered += 1
             return answered
 
@@ -382,7 +387,7 @@ async def test_who_holds_a_place_may_still_submit_while_draining() -> None:
         with batcher.admission.reserve():
             drained = asyncio.create_task(batcher.drain())
             await anyio.lowlevel.checkpoint()
-            assert (await batcher.submit(engine, pixels(5))).logits[0] == 5
+            assert (await batcher.submit(engine, pixels(5), BOTH)).arrays[LOGITS][0] == 5
         await drained
 
 

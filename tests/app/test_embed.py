@@ -9,7 +9,6 @@ import pytest
 from model.checkpoint import Checkpoint
 from model.decode import DecodeLimits, Decoder
 from model.engines import load_engine
-from model.engines.base import POOLED
 from model.preprocess import preprocess
 
 
@@ -17,7 +16,7 @@ def test_an_embedding_is_the_pooled_features(
     client: httpx2.Client, checkpoint: Checkpoint, cat: bytes
 ) -> None:
     pixels = preprocess(Decoder(DecodeLimits()).decode(cat), checkpoint.preprocessing)
-    expected = load_engine(checkpoint, name="torch").run(pixels[None]).features[POOLED][0]
+    expected = load_engine(checkpoint, name="torch").run(pixels[None]).pooled[0]
     body = client.post("/embed", files={"file": cat}).json()
     assert list(body) == [
         "model", "embedding", "dim", "layer", "timing_ms", "batch_size", "request_id"

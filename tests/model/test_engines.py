@@ -12,7 +12,6 @@ import torch
 
 import model.engines
 from model.engines import load_engine
-from model.engines.base import POOLED
 from model.errors import EngineUnavailableError, UnsupportedModelError
 from model.postprocess import softmax
 from model.preprocess import preprocess
@@ -80,8 +79,8 @@ def test_photos_get_the_logits_and_features_of_transformers(
     preprocessing = default_engine.checkpoint.preprocessing
     output = default_engine.run(np.stack([preprocess(photo, preprocessing) for photo in photos]))
     np.testing.assert_allclose(output.logits, logits, rtol=0, atol=1e-4)
-    np.testing.assert_allclose(output.features[POOLED], pooled, rtol=0, atol=1e-4)
-    assert output.logits.dtype == output.features[POOLED].dtype == np.float32
+    np.testing.assert_allclose(output.pooled, pooled, rtol=0, atol=1e-4)
+    assert output.logits.dtype == output.pooled.dtype == np.float32
 
 
 def test_photos_are_seen_for_what_they_are(
@@ -104,7 +103,7 @@ def test_batch_mates_do_not_change_an_answer(
     for row in range(count):
         alone = default_engine.run(batch[row : row + 1])
         assert_same_answer(together.logits[row], alone.logits[0])
-        assert_same_answer(together.features[POOLED][row], alone.features[POOLED][0])
+        assert_same_answer(together.pooled[row], alone.pooled[0])
 
 
 def test_a_batch_among_others_gets_the_answers_of_one_alone(
@@ -114,7 +113,7 @@ def test_a_batch_among_others_gets_the_answers_of_one_alone(
         engine = load_engine(default_checkpoint, name=name, device="cpu", threads=2)
         alone, among = (engine.run(batch[:3], alone=flag) for flag in (True, False))
         assert_same_answer(alone.logits, among.logits)
-        assert_same_answer(alone.features[POOLED], among.features[POOLED])
+        assert_same_answer(alone.pooled, among.pooled)
 
 
 def assert_same_answer(actual: NDArray[np.float32], expected: NDArray[np.float32]) -> None:

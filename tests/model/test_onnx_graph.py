@@ -11,8 +11,8 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from model.checkpoint import Checkpoint
-from model.engines.base import POOLED
-from model.engines.onnx_graph import ACTIVATIONS, LOGITS, PIXELS, create_graph, fold
+from model.config import LOGITS, POOLED
+from model.engines.onnx_graph import ACTIVATIONS, PIXELS, create_graph, fold
 from tests.model.twins import (
     DEPTH_MULTIPLIERS,
     SIZES,

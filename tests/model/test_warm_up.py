@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from model.checkpoint import Checkpoint
+from model.config import LOGITS
 from model.engines import load_engine
 from model.engines.base import EngineOutput
 from model.engines.warm_up import check_engine, measure_speed
@@ -42,7 +43,7 @@ def test_an_engine_without_valid_answers_is_not_trusted(
             logits = logits[:, 1:]
         elif not engine.alone[-1]:
             logits += 1
-        return EngineOutput(logits, output.features)
+        return EngineOutput({**output.arrays, LOGITS: logits})
 
     check_engine(engine)
     engine.shape = spoil
