@@ -27,17 +27,23 @@ _FLOAT_BYTES = 4
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What a request computes of each of its images."""
+    """What a request computes of each of its images; without a side, at the model's own size."""
 
     engine: Engine
     outputs: frozenset[str]
-    side: int
+    side: int | None
     output_stride: int = OUTPUT_STRIDES[0]
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the pixels."""
+        own_size = self.engine.checkpoint.preprocessing.input_size
+        return own_size if self.side is None else (self.side, self.side)
 
     @property
     def multiply_adds(self) -> int:
         return self.engine.checkpoint.config.multiply_adds(
-            self.side, self.side, self.output_stride, deepest_layer(self.outputs)
+            *self.input_size, self.output_stride, deepest_layer(self.outputs)
         )
 
 
@@ -88,7 +94,7 @@ class Service:
         plan = self._embedder(options)
         config = plan.engine.checkpoint.config
         shapes = {
-            feature.layer: feature.shape(config, plan.side, plan.side, plan.output_stride)
+            feature.layer: feature.shape(config, *plan.input_size, plan.output_stride)
             for feature in options.features
         }
         numbers = images * sum(map(math.prod, shapes.values()))
@@ -145,18 +151,17 @@ class Service:
             raise errors.NoClassifierError
         if "top_k" in options.model_fields_set and options.top_k > classes:
             raise errors.InvalidParameterError(f"top_k must be at most {classes} for this model.")
-        return _Plan(engine, frozenset({LOGITS}), _side(engine, options.size))
+        return _Plan(engine, frozenset({LOGITS}), options.size)
 
     def _embedder(self, options: EmbedOptions) -> _Plan:
         engine = self.engine(options.model)
         outputs = frozenset(feature.output for feature in options.features)
-        return _Plan(engine, outputs, _side(engine, options.size), options.output_stride)
+        return _Plan(engine, outputs, options.size, options.output_stride)
 
     def _cost(self, plan: _Plan) -> float:
         """An image's work, in images of the default model's default size."""
-        first = next(iter(self.engines.values()))
-        side = _side(first, None)
-        return plan.multiply_adds / first.checkpoint.config.multiply_adds(side, side)
+        first = next(iter(self.engines.values())).checkpoint
+        return plan.multiply_adds / first.config.multiply_adds(*first.preprocessing.input_size)
 
     async def _compute(self, image: bytes, plan: _Plan, timeout_s: float) -> Outputs:
         async with self._admit(self._cost(plan), timeout_s) as deadline:
@@ -207,10 +212,6 @@ class Service:
         observe.labels("queue").observe(stages.queue_s)
         observe.labels("inference").observe(stages.inference_s)
         return Outputs(row.arrays, stages, row.batch_size)
-
-
-def _side(engine: Engine, size: int | None) -> int:
-    return engine.checkpoint.preprocessing.crop_side if size is None else size
 
 
 def _classification(outputs: Outputs, plan: _Plan, options: ClassifyOptions) -> Classification:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path, PurePath
-from tempfile import TemporaryDirectory
 
 from model.checkpoint import DEFAULT_DIRECTORY, Checkpoint, load_checkpoint, save_checkpoint
 from model.errors import InvalidCheckpointError
 from model.hub import download_snapshot, list_files
-from model.importers import import_checkpoint
+from model.importers import import_checkpoint, read_released
 
 _HUB_ID = re.compile(r"(?P<repo_id>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>\w[\w./-]*))?", re.ASCII)
 _IMPORTED = (".tar.gz", ".tgz", ".pb", ".tflite")
@@ -23,7 +23,7 @@ def load_model(source: str, name: str | None = None) -> Checkpoint:
 
     Args:
         source: a directory in Hugging Face's layout, the name of a packaged one, a file that
-            `import_checkpoint` reads, or a Hugging Face id: `owner/name` or `owner/name@revision`.
+            `read_released` reads, or a Hugging Face id: `owner/name` or `owner/name@revision`.
             What exists on disk goes first.
         name: what to call it; see `default_name` if None.
 
@@ -34,9 +34,7 @@ def load_model(source: str, name: str | None = None) -> Checkpoint:
     name = name or default_name(source)
     path = Path(source)
     if path.is_file():
-        with TemporaryDirectory(prefix="mobilenet-serve-") as directory:
-            import_checkpoint(path, Path(directory))
-            return load_checkpoint(Path(directory), name)
+        return replace(read_released(path), name=name)
     if path.is_dir():
         _refuse_pickle(source, path, {file.name for file in path.iterdir()})
         return load_checkpoint(path, name)
@@ -58,8 +56,8 @@ def convert_model(
     Args:
         source: see `load_model`.
         directory: where to write; made if it is not there.
-        image_size: see `import_checkpoint`.
-        dequantize: see `import_checkpoint`.
+        image_size: see `read_released`.
+        dequantize: see `read_released`.
 
     Raises:
         InvalidCheckpointError: see `load_model`.

@@ -21,6 +21,16 @@ _MIB = 1 << 20
 _MAX_MEMBERS = 100
 _MAX_MEMBER_BYTES = 64 * _MIB
 _MAX_INFLATED_BYTES = 256 * _MIB
+_DAMAGE = (
+    EOFError,
+    OSError,
+    RecursionError,  # one extended header after the other
+    ValueError,
+    zlib.error,
+    tarfile.TarError,
+)
+"""What the standard library raises when an archive is not what it says."""
+
 _GRAPH, _TFLITE = ".pb", ".tflite"
 
 
@@ -79,7 +89,7 @@ def _read_members(source: Path, data: bytes) -> list[Member]:
                     models.append(_read_member(source, archive, member))
             while inflating.read(_MIB):  # up to gzip's own sum at the end
                 pass
-    except (EOFError, OSError, zlib.error, tarfile.TarError) as error:
+    except _DAMAGE as error:
         raise InvalidCheckpointError(f"{source}: is a damaged or cut archive") from error
     return models
 

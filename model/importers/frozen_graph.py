@@ -1,4 +1,4 @@
-"""A frozen TensorFlow graph (`.pb`) of TF-Slim's MobileNet V1 -> a checkpoint directory.
+"""A frozen TensorFlow graph (`.pb`) of TF-Slim's MobileNet V1 -> a checkpoint.
 
 The variables' names are TF-Slim's (tensorflow/models, research/slim/nets/mobilenet_v1.py):
 `MobilenetV1/Conv2d_3_depthwise/depthwise_weights`, `.../BatchNorm/gamma`. TensorFlow keeps kernels
@@ -7,13 +7,14 @@ as (height, width, in, out), and depthwise ones as (height, width, channels, 1).
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model.checkpoint import check_weights, save_checkpoint
+from model.checkpoint import Checkpoint, check_weights
 from model.config import ConvLayer, MobileNetV1Config
 from model.errors import InvalidCheckpointError, ModelError
 from model.labels import IMAGENET_CLASSES, load_imagenet_labels
@@ -47,16 +48,13 @@ _BATCH_NORM = {
 }
 
 
-def import_frozen_graph(
-    source: Path, data: bytes, directory: Path, *, image_size: int | None = None
-) -> None:
-    """Convert a frozen float graph; see `import_checkpoint`.
+def read_frozen_graph(source: Path, data: bytes, *, image_size: int | None = None) -> Checkpoint:
+    """Read a frozen float graph; see `read_released`.
 
     Args:
         source: where the graph is from: named in a refusal, and its name may tell the input's size.
         data: the serialized GraphDef.
-        directory: where to write.
-        image_size: see `import_checkpoint`.
+        image_size: see `read_released`.
 
     Raises:
         InvalidCheckpointError: the file is not such a graph.
@@ -65,12 +63,16 @@ def import_frozen_graph(
     graph = _parse(source, data)
     _refuse_others(source, graph)
     try:
-        _convert(source, graph, directory, image_size)
-    except (IndexError, ValueError) as error:  # constants in shapes that no MobileNet V1 has
+        return _convert(source, data, graph, image_size)
+    except (
+        IndexError,
+        TypeError,
+        ValueError,
+    ) as error:  # constants in shapes that no MobileNet V1 has
         raise InvalidCheckpointError(f"{source}: is damaged, or not a MobileNet V1") from error
 
 
-def _convert(source: Path, graph: Any, directory: Path, image_size: int | None) -> None:
+def _convert(source: Path, data: bytes, graph: Any, image_size: int | None) -> Checkpoint:
     reader = _Reader(source, {node.name: node for node in graph.node if node.op == "Const"})
     depth = reader.read(_LAST_LAYER).shape[-1]
     side = image_size or read_image_size(source, graph)
@@ -84,9 +86,10 @@ def _convert(source: Path, graph: Any, directory: Path, image_size: int | None) 
     )
     for layer in config.layers:
         weights |= reader.layer(layer)
-    preprocessing = Preprocessing.model_validate({"size": side + _MARGIN, "crop_size": side})
     check_weights(source, weights, config)
-    save_checkpoint(directory, config, preprocessing, weights)
+    preprocessing = Preprocessing.model_validate({"size": side + _MARGIN, "crop_size": side})
+    digest = hashlib.sha256(data).hexdigest()
+    return Checkpoint(source.name, config, preprocessing, weights, digest)
 
 
 def _create_id2label(classes: int) -> dict[int, str]:

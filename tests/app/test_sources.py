@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import httpx2
+import numpy as np
 
-from model.checkpoint import save_checkpoint
+from model.checkpoint import load_checkpoint, save_checkpoint
+from model.decode import DecodeLimits, Decoder
+from model.engines import load_engine
+from model.preprocess import preprocess
 from model.preprocessing import Preprocessing
 from tests.conftest import serve
 from tests.model.graphs import create_archive, create_graph_def, create_released, release
@@ -30,8 +35,23 @@ def test_a_fine_tuned_head_and_a_rectangle_are_served(tmp_path: Path, cat: bytes
         {"size": {"height": 96, "width": 64}, "do_center_crop": False}
     )
     save_checkpoint(tmp_path / "pets", config, preprocessing, create_weights(config))
-    with serve(models=str(tmp_path / "pets")) as server:
-        answer = httpx2.post(f"{server.url}/classify", files={"file": cat}, timeout=30).json()
+    with (
+        serve(models=str(tmp_path / "pets")) as server,
+        httpx2.Client(base_url=server.url, timeout=30) as client,
+    ):
+        answer = client.post("/classify", files={"file": cat}).json()
+        embedding = client.post("/embed", files={"file": cat}).json()["embedding"]
+        assert client.get("/info").json()["models"][0]["input_size"] == [96, 64]
+        last_map = client.post(
+            "/embed?layer=13&pooling=none",
+            files={"file": cat},
+            headers={"Accept": "application/x-npy"},
+        )
+        assert np.load(io.BytesIO(last_map.content)).shape == (3, 2, 10)
     assert answer["model"] == "pets"
     predictions = [(one["label"], one["wnid"]) for one in answer["predictions"]]
     assert sorted(predictions) == [("jaguar", None), ("kitten", None)]
+    pixels = preprocess(Decoder(DecodeLimits()).decode(cat), preprocessing)
+    assert pixels.shape == (96, 64, 3)
+    engine = load_engine(load_checkpoint(tmp_path / "pets"), name="torch", device="cpu")
+    assert np.allclose(embedding, engine.run(pixels[None]).pooled[0], atol=1e-4)

@@ -4,9 +4,12 @@ import gzip
 import io
 import os
 import tarfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from model.checkpoint import DEFAULT_DIRECTORY, load_checkpoint
 from model.errors import InvalidCheckpointError
@@ -139,6 +142,38 @@ def test_a_sparse_member_is_refused(source: Path) -> None:
     header = tarfile.TarInfo("model_frozen.pb")
     header.type = tarfile.GNUTYPE_SPARSE
     assert refusal(source, gzip.compress(header.tobuf() + bytes(1024)))
+
+
+def test_extended_headers_without_end_are_refused(source: Path) -> None:
+    header = tarfile.TarInfo("x")
+    header.type = tarfile.XHDTYPE
+    data = gzip.compress(header.tobuf(tarfile.USTAR_FORMAT) * 5000)
+    assert refusal(source, data) == ": is a damaged or cut archive"
+
+
+@given(changes=st.lists(st.tuples(st.integers(0, 2047), st.integers(0, 255)), min_size=1))
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_headers_of_any_bytes_are_read_or_refused(changes: list[tuple[int, int]]) -> None:
+    data = bytearray(gzip.decompress(create_archive({"a_frozen.pb": b"x", "b.txt": b"y"})))
+    for place, value in changes:
+        data[place] = value
+    for start in (0, 1024):  # with the sums that tar looks at
+        header = data[start : start + 512]
+        total = 8 * ord(" ") + sum(header[:148]) + sum(header[156:])
+        data[start + 148 : start + 156] = b"%06o\0 " % total
+    with suppress(InvalidCheckpointError):
+        archive.read_model(Path("x.tgz"), gzip.compress(bytes(data)))
+
+
+@pytest.mark.skipif("RELEASED_CHECKPOINTS" not in os.environ, reason="no released checkpoints")
+def test_the_integers_of_a_released_archive_are_imported(source: Path) -> None:
+    name = "mobilenet_v1_0.25_128_quant.tflite"
+    released = Path(os.environ["RELEASED_CHECKPOINTS"]) / name
+    source.write_bytes(create_archive({name: released.read_bytes()}))
+    import_checkpoint(source, source.parent / "imported")
+    imported = load_checkpoint(source.parent / "imported")
+    assert imported.config.depth_multiplier == 0.25
+    assert imported.quantization
 
 
 def test_too_many_members_are_refused(source: Path) -> None:
