@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from model.errors import InvalidCheckpointError, ModelError
@@ -32,11 +33,14 @@ def download_snapshot(repo_id: str, revision: str | None = None) -> Path:
     """
     try:
         from huggingface_hub import snapshot_download
+        from huggingface_hub.utils.tqdm import disable_progress_bars
     except ImportError as error:
         raise ModelError(
             f"{repo_id}: the Hugging Face hub needs the `hub` extra: "
             "pip install 'mobilenet-serve[hub]'"
         ) from error
+    if not sys.stderr.isatty():  # a log is not for bars
+        disable_progress_bars()
     try:
         return Path(snapshot_download(repo_id, revision=revision, allow_patterns=_FILES))
     except Exception as error:  # the client lets errors of its HTTP library through

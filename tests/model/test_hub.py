@@ -72,6 +72,7 @@ def load(hub: HubServer, tmp_path: Path, source: str = ID, **variables: str) -> 
         check=True,
         timeout=100,
     )
+    assert "%" not in run.stderr  # no progress bars in a log
     answer = json.loads(run.stdout)
     assert len(answer.get("error", "").splitlines()) <= 1
     return answer
@@ -159,6 +160,18 @@ def test_a_download_that_breaks_off_is_resumed(hub: HubServer, tmp_path: Path) -
     hub.cut = "model.safetensors"
     assert load(hub, tmp_path)["labels"] == ["cat", "dog"]
     assert hub.downloads().count("model.safetensors") == 2
+
+
+def test_a_model_of_the_hub_is_converted(hub: HubServer, tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "app", "convert", f"{ID}@v1.0", str(tmp_path / "converted")],
+        env=environment(hub, tmp_path),
+        capture_output=True,
+        check=True,
+    )
+    assert run.stderr == b""
+    weights = hub.repositories[ID].commits[OLD]["model.safetensors"]
+    assert (tmp_path / "converted" / "model.safetensors").read_bytes() == weights
 
 
 def test_a_repository_without_weights_is_refused(hub: HubServer, tmp_path: Path) -> None:
