@@ -95,12 +95,11 @@ def run_batch(
             output_stride=entries[0].output_stride,
             alone=alone,
         )
+        if _has_rows(output, len(entries)):
+            return _rows(entries, output, started, now() - started)
+        failure: Exception = ModelOutputInvalidError()
     except Exception as error:  # noqa: BLE001  # whatever it was, it may be one entry's fault
-        failure: Exception | None = error
-    else:
-        failure = None if _has_rows(output, len(entries)) else ModelOutputInvalidError()
-    if failure is None:
-        return _rows(entries, output, started, now() - started)
+        failure = error
     if len(entries) == 1:
         return [(entries[0], _translate(failure))]
     middle = len(entries) // 2

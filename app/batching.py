@@ -13,7 +13,8 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from typing import Self
+from contextlib import suppress
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,11 @@ from app.metrics import Metrics
 from model.engines.base import Engine
 
 _log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+_JOIN_S = 1.0
+"""How long a stream may take to finish a batch that nobody waits for any more, in seconds."""
 
 
 class DynamicBatcher:
@@ -77,10 +83,8 @@ class DynamicBatcher:
             with self._changed:
                 self._stopping = True
                 self._changed.notify_all()
-                hung = self._busy
-        if not hung:
-            for thread in self._threads:
-                thread.join()
+        for thread in self._threads:
+            thread.join(_JOIN_S)
 
     @property
     def healthy(self) -> bool:
@@ -146,14 +150,16 @@ class DynamicBatcher:
         try:
             while taken := self._take():
                 batch, alone = taken
-                outcomes = run_batch(batch, alone=alone, now=self._now)
-                with self._changed:
-                    self._busy -= 1
+                try:
+                    outcomes = run_batch(batch, alone=alone, now=self._now)
+                finally:
+                    with self._changed:
+                        self._busy -= 1
                 self._metrics.batch_size.observe(len(batch))
                 self._deliver(outcomes)
         except BaseException:  # noqa: BLE001  # whatever it was, nobody may wait for this thread any longer
             _log.critical("A stream died; the service is no longer ready.", exc_info=True)
-            self._loop.call_soon_threadsafe(self._bury, batch)
+            self._call_loop(self._bury, batch)
 
     def _take(self) -> tuple[list[Entry], bool] | None:
         """Wait for a batch; also say whether it is alone. None means stop."""
@@ -181,7 +187,11 @@ class DynamicBatcher:
             self._deliver([(entry, DeadlineExceededError()) for entry in expired])
 
     def _deliver(self, outcomes: list[tuple[Entry, Outcome]]) -> None:
-        self._loop.call_soon_threadsafe(_settle, outcomes)
+        self._call_loop(_settle, outcomes)
+
+    def _call_loop(self, callback: Callable[[list[_T]], None], argument: list[_T]) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(callback, argument)
 
     def _bury(self, batch: list[Entry]) -> None:
         """Fail those who waited for a dead stream, and everybody if it was the last one."""

@@ -21,7 +21,8 @@ AppError                          500 internal_error
 |   +-- NotReadyError, ShuttingDownError, OutOfMemoryError
 +-- DeadlineExceededError         504
 
-Texts are fixed: nothing that a client sent, and no exception's own text, ever goes into one.
+Texts are fixed: no exception's own, and nothing that a client sent.
+This file is longer than others because it is the whole table, a few lines a row.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class AppError(Exception):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
     title: ClassVar[str] = "Internal error"
-    detail: str = "The service failed to answer; the log has the reason under this request's id."
+    detail: str = "The service failed to answer; its log has the reason."
     closes_connection: ClassVar[bool] = False
 
     def __init__(self, detail: str | None = None, headers: dict[str, str] | None = None) -> None:
@@ -106,7 +107,7 @@ class BodyTooLargeError(AppError):
     """More bytes than a body may have."""
 
     status, code, title = 413, "body_too_large", "Body too large"
-    detail = "The body has more bytes than allowed (MAX_BODY_MIB)."
+    detail = "The body has more bytes than allowed (MAX_BODY_MIB; of a batch, MAX_BATCH_BODY_MIB)."
     closes_connection = True
 
 

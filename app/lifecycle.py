@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import AsyncExitStack
-from typing import Self
+from typing import Self, TypeVar
 
 from app.admission import Admission
 from app.batching import DynamicBatcher
@@ -24,6 +27,7 @@ from model.sources import load_model
 
 _log = logging.getLogger(__name__)
 
+_T = TypeVar("_T")
 _MEGA = 1_000_000
 _MEBI = 1024 * 1024
 
@@ -35,6 +39,7 @@ class Lifecycle:
         self.settings = settings
         self.metrics = metrics
         self.threads = count_cores() if settings.threads == "auto" else settings.threads
+        self.streams = 0
         self.speed = Speed(max_batch_size=1, images_per_s=1.0)
         self.ready = asyncio.Event()
         self._service: Service | None = None
@@ -64,8 +69,9 @@ class Lifecycle:
 
     @property
     def queue_capacity(self) -> float:
-        """Work that may be inside, in default images."""
-        return max(1.0, self.settings.queue_ms / 1000 * self.speed.images_per_s)
+        """Work that may be inside, in default images: what may wait, and what runs."""
+        waiting = self.settings.queue_ms / 1000 * self.speed.images_per_s
+        return waiting + self.streams * self.speed.max_batch_size
 
     async def load(self) -> None:
         """Read the checkpoints, build and test the engines, open the queue.
@@ -74,10 +80,11 @@ class Lifecycle:
             ModelError: a checkpoint or an engine cannot be used.
         """
         started = time.monotonic()
-        engines = await asyncio.to_thread(self._load_engines)
+        engines = await _run_in_daemon(self._load_engines)
         first = engines[0]
+        self.streams = max(engine.streams for engine in engines)
         batcher = DynamicBatcher(
-            streams=max(engine.streams for engine in engines),
+            streams=self.streams,
             max_batch_size=self.speed.max_batch_size,
             admission=Admission(self.queue_capacity, self.speed.images_per_s),
             metrics=self.metrics,
@@ -143,3 +150,18 @@ class Lifecycle:
     def _decode_limits(self) -> DecodeLimits:
         max_pixels = int(self.settings.max_pixels_mp * _MEGA)
         return DecodeLimits(max_pixels, self.settings.max_side, 2 * max_pixels)
+
+
+async def _run_in_daemon(work: Callable[[], _T]) -> _T:
+    """Await work in a thread that does not keep the process from ending."""
+    done: Future[_T] = Future()
+    done.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # noqa: BLE001  # its awaiter gets it
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="load", daemon=True).start()
+    return await asyncio.wrap_future(done)

@@ -9,6 +9,10 @@ from typing import Literal
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+_TRACEBACKS = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)  # images, headers, keys
+)
+
 
 def configure_logs(log_format: Literal["auto", "json", "console"], level: str) -> None:
     """Send everything that is logged in this process to stdout.
@@ -21,7 +25,7 @@ def configure_logs(log_format: Literal["auto", "json", "console"], level: str) -
     renderers: list[Processor] = (
         [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
         if console
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        else [_TRACEBACKS, structlog.processors.JSONRenderer()]
     )
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[
@@ -40,6 +44,7 @@ def configure_logs(log_format: Literal["auto", "json", "console"], level: str) -
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     logging.captureWarnings(capture=True)
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a bad form has its own line
     logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback
 
 

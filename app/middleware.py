@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import AppError, BodyTooLargeError, RequestTimeoutError
+from app.errors import AppError, BodyTooLargeError, RequestTimeoutError, ShuttingDownError
 from app.metrics import Metrics
 from app.problems import create_problem_response
 
@@ -54,13 +54,21 @@ class RequestContext:
                     *message.get("headers", ()),
                     (b"x-request-id", request_id.encode()),
                 ]
-            await send(message)
+            try:
+                await send(message)
+            except RuntimeError as error:  # uvloop's, for a connection that is closed
+                raise ClientDisconnect from error
 
         with self._metrics.in_flight.track_inprogress():
             try:
                 await self._app(scope, receive, send_with_id)
             except ClientDisconnect:
                 status = _CLIENT_CLOSED
+            except asyncio.CancelledError:
+                # Only the server's shutdown cancels a request: its time is up.
+                if not status:
+                    error = ShuttingDownError()
+                    await create_problem_response(error, request_id)(scope, receive, send_with_id)
             except Exception:  # noqa: BLE001  # the last place before the client
                 _log.exception("A request failed.", extra={"request_id": request_id})
                 if not status:
@@ -70,14 +78,16 @@ class RequestContext:
                 self._record(scope, status or _CLIENT_CLOSED, time.perf_counter() - started)
 
     def _record(self, scope: Scope, status: int, duration_s: float) -> None:
-        route = getattr(scope.get("route"), "path", _UNMATCHED)
+        refused_at = scope["state"].get("refused_at", _UNMATCHED)  # the door comes before routing
+        route = getattr(scope.get("route"), "path", refused_at)
         label = "client_closed" if status == _CLIENT_CLOSED else str(status)
         self._metrics.requests.labels(route, label).inc()
         self._metrics.request_duration.labels(route).observe(duration_s)
+        path = scope["path"]
         fields = {
             "request_id": scope["state"]["request_id"],
             "method": scope["method"],
-            "path": scope["path"],
+            "path": path if path.isprintable() else ascii(path)[1:-1],
             "status": status,
             "duration_ms": round(duration_s * 1000, 2),
         }
@@ -119,6 +129,7 @@ class Door:
             self._check_admission()
         except AppError as error:
             self._metrics.refusals.labels(error.code).inc()
+            scope["state"]["refused_at"] = scope["path"]
             response = create_problem_response(error, scope["state"]["request_id"])
             await response(scope, receive, send)
             return

@@ -11,8 +11,10 @@ import urllib.request
 def main() -> int:
     """Ask /readyz on the port that the settings name."""
     port = os.environ.get("MOBILENET_PORT", "8000")
+    # A proxy of the environment is for other hosts.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2):
+        with opener.open(f"http://127.0.0.1:{port}/readyz", timeout=2):
             return 0
     except OSError as error:
         sys.stdout.write(f"not ready: {error}\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, FailFast, Field, field_validator
 
 from model.config import POOLED
 from model.features import Feature, Pooling, parse_layer
@@ -103,7 +103,9 @@ class ImageBody(BaseModel):
 class ImagesBody(BaseModel):
     """Several images in JSON."""
 
-    images: list[str] = Field(description="base64, or data: URIs with base64", min_length=1)
+    images: Annotated[list[str], FailFast()] = Field(
+        description="base64, or data: URIs with base64", min_length=1
+    )
 
 
 class Problem(BaseModel):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
+import threading
 from types import FrameType
 
 import uvicorn
@@ -42,7 +44,7 @@ class Server(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 timeout_graceful_shutdown=max(
-                    1, round(settings.shutdown_timeout_s - settings.drain_s - _MIN_ANSWER_S)
+                    1, int(settings.shutdown_timeout_s - settings.drain_s - _MIN_ANSWER_S)
                 ),
             )
         )
@@ -95,4 +97,7 @@ def run(settings: Settings) -> int:
     except SystemExit as error:  # uvicorn's own: the address is taken
         return error.code if isinstance(error.code, int) else 1
     sys.stdout.flush()
+    if any(thread.daemon for thread in threading.enumerate()):
+        # A thread that is still in native code would abort the interpreter's own ending.
+        os._exit(server.exit_code)
     return server.exit_code

@@ -41,9 +41,13 @@ class _Plan:
         return own_size if self.side is None else (self.side, self.side)
 
     @property
+    def deepest(self) -> str | None:
+        return deepest_layer(self.outputs)
+
+    @property
     def multiply_adds(self) -> int:
         return self.engine.checkpoint.config.multiply_adds(
-            *self.input_size, self.output_stride, deepest_layer(self.outputs)
+            *self.input_size, self.output_stride, self.deepest
         )
 
 
@@ -70,6 +74,10 @@ class Service:
         self._decode_threads = decode_threads
         self._metrics = metrics
         self._max_output_bytes = max_output_bytes
+        first = next(iter(engines.values())).checkpoint
+        own_size = first.preprocessing.input_size
+        self._default_multiply_adds = first.config.multiply_adds(*own_size)
+        self._costs: dict[tuple[str, int, int, int, str | None], float] = {}
 
     def engine(self, model: str | None) -> Engine:
         """The engine of a served model; of the first one if None.
@@ -160,8 +168,10 @@ class Service:
 
     def _cost(self, plan: _Plan) -> float:
         """An image's work, in images of the default model's default size."""
-        first = next(iter(self.engines.values())).checkpoint
-        return plan.multiply_adds / first.config.multiply_adds(*first.preprocessing.input_size)
+        shape = plan.engine.checkpoint.name, *plan.input_size, plan.output_stride, plan.deepest
+        if shape not in self._costs:
+            self._costs[shape] = plan.multiply_adds / self._default_multiply_adds
+        return self._costs[shape]
 
     async def _compute(self, image: bytes, plan: _Plan, timeout_s: float) -> Outputs:
         async with self._admit(self._cost(plan), timeout_s) as deadline:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -80,6 +80,13 @@ class Settings(BaseSettings):
         "info", description="lowest level that is logged"
     )
 
+    @field_validator("shutdown_timeout_s")
+    @classmethod
+    def _leave_time_to_drain(cls, value: float, info: ValidationInfo) -> float:
+        if value <= info.data.get("drain_s", 0):
+            raise PydanticCustomError("shutdown", "must be longer than DRAIN_S, which it includes")
+        return value
+
     @field_validator("models", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
@@ -114,10 +121,12 @@ def load_settings(**given: Any) -> Settings:
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        every = error.errors(include_url=False)
+        first = every[0]
         (wrong,) = (one for one in describe_settings() if one.name == first["loc"][0])
+        why = " or ".join(one["msg"] for one in every if one["loc"][0] == first["loc"][0])
         raise InvalidSettingError(
-            f"{wrong.variable} ({wrong.flag}): {first['msg']}, got {str(first['input'])!r}"
+            f"{wrong.variable} ({wrong.flag}): {why}, got {str(first['input'])!r}"
         ) from error
 
 

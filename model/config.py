@@ -183,7 +183,7 @@ class MobileNetV1Config(Document):
     @property
     def num_features(self) -> int:
         """Channels of the last layer, the length of a pooled embedding."""
-        return self.layers[-1].out_channels
+        return self._depth(_BLOCKS[-1][0])
 
     def _depth(self, channels: int) -> int:
         return max(int(channels * self.depth_multiplier), self.min_depth)

@@ -45,7 +45,7 @@ _TRANSPOSE = {  # EXIF orientation -> what makes it upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_BACKGROUND = (255, 255, 255, 255)
+_BACKGROUND = (255, 255, 255)
 _MAX_SCANS = 100
 _MAX_SCANNED_PIXELS = 500_000_000
 """Scans times pixels: every scan of a progressive JPEG visits every pixel, at about 1 ns each."""
@@ -101,12 +101,18 @@ class Decoder:
             self._check_size(image)
             if image_format == "JPEG":
                 _check_scans(data, image)
-            with self._budget.reserve(image.width * image.height):
+            with self._budget.reserve(self._memory(image, image_format)):
                 image.load()
                 if image_format == "PNG":
                     png.check_rows(data, image)
                 upright = _orient(image)
                 return _to_rgb(upright)
+
+    def _memory(self, image: Image.Image, image_format: str) -> int:
+        """Pixels of the budget that it takes: alpha and libwebp's own canvases count double."""
+        twice = image_format == "WEBP" or image.has_transparency_data
+        pixels = image.width * image.height * (2 if twice else 1)
+        return min(pixels, self.limits.max_pixels_at_once)
 
     def _check_size(self, image: Image.Image) -> None:
         width, height = image.size
@@ -171,7 +177,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):  # convert() would clip 16 bits to white
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
-        with_alpha = image.convert("RGBA")
-        background = Image.new("RGBA", image.size, _BACKGROUND)
-        return Image.alpha_composite(background, with_alpha).convert("RGB")
-    return image.convert("RGB")
+        with_alpha = image if image.mode == "RGBA" else image.convert("RGBA")
+        background = Image.new("RGB", image.size, _BACKGROUND)
+        background.paste(with_alpha, mask=with_alpha)
+        return background
+    return image if image.mode == "RGB" else image.convert("RGB")

@@ -29,7 +29,9 @@ async def labels(
     content = schemas.LabelsResponse(model=checkpoint.name, labels=rows).model_dump_json()
     etag = f'"{hashlib.sha256(content.encode()).hexdigest()[:32]}"'
     headers = {"ETag": etag, "Cache-Control": "no-cache"}
-    if etag in request.headers.get("if-none-match", ""):
+    if request.headers.get("if-none-match", "").strip() == "*" or etag in request.headers.get(
+        "if-none-match", ""
+    ):
         return Response(status_code=304, headers=headers)
     return Response(content, media_type="application/json", headers=headers)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 import pytest
@@ -59,11 +60,27 @@ def test_sixty_four_images_are_answered_and_one_more_is_refused(
 def test_many_images_go_through_a_window_and_leave_room_for_others(
     fake_engine: FakeEngine,
 ) -> None:
-    with serve(max_batch_size=2) as server, httpx2.Client(base_url=server.url) as client:
+    with (
+        serve(max_batch_size=2) as server,
+        httpx2.Client(base_url=server.url) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        window = server.batcher.streams * 2
+        while fake_engine.entered.acquire(blocking=False):
+            pass
+        fake_engine.hold()
         images = parts(*(uniform(value) for value in range(40)))
-        answer = client.post("/embed/batch", files=images)
-        firsts = [result["embedding"][0] for result in answer.json()["results"]]
-        assert firsts == list(range(40))
-        window = 2 * 2
-        assert max(result["batch_size"] for result in answer.json()["results"]) <= window
+        call = pool.submit(client.post, "/embed/batch", files=images)
+        server.wait_for(lambda: server.batcher.waiting == window - server.batcher.streams)
+        assert server.batcher.admission.work == window
+        fake_engine.gate.set()
+        results = call.result().json()["results"]
+        assert [result["embedding"][0] for result in results] == list(range(40))
         assert server.batcher.admission.work == 0
+
+
+def test_values_that_are_no_images_are_refused_at_the_first(client: httpx2.Client) -> None:
+    body = b'{"images": [' + b"1," * 200_000 + b"1]}"
+    headers = {"Content-Type": "application/json"}
+    answer = client.post("/classify/batch", content=body, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_parameter")

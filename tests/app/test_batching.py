@@ -319,6 +319,51 @@ async def test_the_last_stream_that_dies_fails_everybody_and_lets_nobody_in() ->
             await batcher.submit(engine, pixels(1), BOTH)
 
 
+async def test_a_batch_that_leaves_others_waiting_may_not_use_all_threads() -> None:
+    engine = FakeEngine()
+    async with create_batcher(max_batch_size=2) as batcher:
+        blocker = await occupy(batcher, engine)
+        tasks = await start(batcher, *(ask(batcher, engine, value) for value in range(4)))
+        engine.gate.set()
+        await outcomes([blocker, *tasks])
+    assert engine.alone == [True, False, True]
+
+
+async def test_when_no_stream_lives_admission_says_so_at_the_door() -> None:
+    engine = FakeEngine()
+
+    def die(_: list[int]) -> None:
+        raise SystemExit
+
+    engine.fail = die
+    async with create_batcher() as batcher:
+        with pytest.raises(NotReadyError):
+            await ask(batcher, engine, 1)
+        with pytest.raises(NotReadyError):
+            batcher.admission.check()
+
+
+async def test_an_engine_that_gives_nothing_fails_its_callers_and_not_its_stream() -> None:
+    engine = FakeEngine()
+    async with create_batcher() as batcher:
+        engine.shape = lambda _: None  # type: ignore[assignment, return-value]  # what it must not be
+        assert await outcomes([asyncio.create_task(ask(batcher, engine, 1))]) == [AppError]
+        engine.shape = lambda output: output
+        assert await outcomes([asyncio.create_task(ask(batcher, engine, 2))]) == [2]
+        assert batcher.healthy
+
+
+async def test_leaving_waits_for_a_batch_that_nobody_waits_for() -> None:
+    engine = FakeEngine()
+    async with create_batcher() as batcher:
+        caller = await occupy(batcher, engine)
+        caller.cancel()
+        opener = threading.Timer(0, engine.gate.set)
+        opener.start()
+    assert not any(thread.is_alive() for thread in batcher._threads)
+    opener.join()
+
+
 async def test_a_stream_that_dies_leaves_the_others_at_work() -> None:
     engine = FakeEngine()
 
@@ -332,6 +377,7 @@ async def test_a_stream_that_dies_leaves_the_others_at_work() -> None:
             await ask(batcher, engine, 13)
         assert not batcher.healthy
         assert (await ask(batcher, engine, 1)).arrays[LOGITS][0] == 1
+    assert engine.alone == [True, True]
 
 
 @pytest.mark.parametrize("overflow", range(1, 21))

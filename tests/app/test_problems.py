@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import socket
 
 import httpx2
 import pytest
@@ -134,6 +135,32 @@ def test_an_error_nobody_foresaw_is_an_internal_error_without_its_text(
         expect(answer, 500, "internal_error")
         assert "secret" not in answer.text
         assert httpx2.post(f"{server.url}/embed", files={"file": cat}).status_code == 200
+
+
+def test_a_picture_that_does_not_fit_into_memory_is_unavailable(
+    monkeypatch: pytest.MonkeyPatch, client: httpx2.Client, cat: bytes
+) -> None:
+    def run_out(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("model.decode.Decoder.decode", run_out)
+    answer = client.post("/classify", files={"file": cat})
+    expect(answer, 503, "out_of_memory")
+    assert answer.headers["Retry-After"] == "1"
+
+
+def test_a_declared_length_over_the_limit_is_refused_unread_and_counted_by_its_route() -> None:
+    with serve(max_body_mib=0.01) as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=30) as connection:
+            connection.sendall(
+                b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
+                b"Expect: 100-continue\r\nContent-Length: 99999999\r\n\r\n"
+            )
+            answer = connection.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 413 ")
+        labels = {"route": "/embed", "status": "413"}
+        server.wait_for(lambda: server.metric("mobilenet_requests_total", **labels) == 1)
 
 
 def test_every_error_has_a_status_a_code_and_a_sentence() -> None:

@@ -19,6 +19,7 @@ import httpx2
 import pytest
 
 from model.checkpoint import DEFAULT_DIRECTORY
+from tests.pictures import uniform
 
 SERVE = [sys.executable, "-m", "app", "serve"]
 
@@ -26,9 +27,10 @@ SERVE = [sys.executable, "-m", "app", "serve"]
 class Process:
     """A server in a process of its own, and what it has logged so far."""
 
-    def __init__(self, *flags: str, **env: str) -> None:
+    def __init__(self, *flags: str, program: str | None = None, **env: str) -> None:
+        command = [sys.executable, "-c", program, "serve"] if program else SERVE
         self.process = subprocess.Popen(
-            [*SERVE, "--port", "0", "--log-format", "json", *flags],
+            [*command, "--port", "0", "--log-format", "json", *flags],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -59,8 +61,8 @@ class Process:
 
 
 @contextmanager
-def start(*flags: str, **env: str) -> Iterator[Process]:
-    server = Process(*flags, **env)
+def start(*flags: str, program: str | None = None, **env: str) -> Iterator[Process]:
+    server = Process(*flags, program=program, **env)
     try:
         yield server
     finally:
@@ -169,6 +171,83 @@ def test_an_activation_that_the_engine_does_not_know_is_refused_by_name(copy: Pa
     code, output = fails_to_start("--models", str(copy))
     assert code == 1
     assert "selu" in output
+
+
+def test_stalled_uploads_cannot_hold_up_the_end() -> None:
+    with start("--shutdown-timeout-s", "2") as server:
+        host, port = server.ready().removeprefix("http://").split(":")
+        stalled = [socket.create_connection((host, int(port)), timeout=30) for _ in range(20)]
+        for connection in stalled:
+            connection.sendall(
+                b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
+                b"Content-Length: 1000\r\n\r\nhalf"
+            )
+        while "in_flight_requests 21" not in httpx2.get(f"http://{host}:{port}/metrics").text:
+            pass
+        server.process.send_signal(signal.SIGTERM)
+        answers = [connection.makefile("rb").read() for connection in stalled]
+        assert server.end() == 0
+        for connection in stalled:
+            connection.close()
+    assert all(b'"code":"shutting_down"' in answer for answer in answers)
+    assert not [line for line in server.lines if "Traceback" in line]
+
+
+def test_a_signal_ends_a_process_whose_engine_hangs() -> None:
+    program = """
+import sys, threading
+import app.lifecycle
+from model.engines.onnx_engine import OnnxEngine
+class Hanging(OnnxEngine):
+    hangs = False
+    def run(self, pixels, *args, **kwargs):
+        if pixels[0, 0, 0, 0] == 13:
+            threading.Event().wait()
+        return super().run(pixels, *args, **kwargs)
+app.lifecycle.load_engine = lambda checkpoint, **_: Hanging(checkpoint, 1)
+from app.cli import main
+main()
+"""
+    with start("--request-timeout-s", "0.2", program=program) as server:
+        url = server.ready()
+        answer = httpx2.post(f"{url}/classify", files={"file": uniform(13)})
+        assert answer.status_code == 504
+        server.process.send_signal(signal.SIGTERM)
+        assert server.end() == 0
+
+
+def test_a_signal_while_loading_ends_the_process() -> None:
+    program = """
+import threading
+import app.lifecycle
+app.lifecycle.load_checkpoint = lambda *_: threading.Event().wait()
+from app.cli import main
+main()
+"""
+    with start(program=program) as server:
+        server.read_until("Uvicorn running on")
+        server.process.send_signal(signal.SIGTERM)
+        assert server.end() == 0
+    assert not [line for line in server.lines if "Ready after" in line]
+
+
+def test_an_engine_that_fails_its_self_test_is_never_ready() -> None:
+    program = """
+import numpy
+import app.lifecycle
+from model.engines.onnx_engine import OnnxEngine
+class Wrong(OnnxEngine):
+    def run(self, pixels, *args, **kwargs):
+        output = super().run(pixels, *args, **kwargs)
+        output.pooled[:] = numpy.nan
+        return output
+app.lifecycle.load_engine = lambda checkpoint, **_: Wrong(checkpoint, 1)
+from app.cli import main
+main()
+"""
+    with start(program=program) as server:
+        assert server.end() == 1
+    assert "self-test" in "".join(server.lines)
 
 
 def test_serving_does_not_import_torch(cat: bytes) -> None:

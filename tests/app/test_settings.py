@@ -46,6 +46,7 @@ def test_a_model_can_have_a_name() -> None:
         ("max_side", "0"),
         ("body_timeout_s", "inf"),
         ("drain_s", "-1"),
+        ("shutdown_timeout_s", "0"),
         ("log_level", "verbose"),
     ],
 )
@@ -58,6 +59,16 @@ def test_a_bad_setting_is_refused_in_one_line_that_names_it(
     text = str(refused.value)
     assert f"MOBILENET_{name.upper()}" in text
     assert "\n" not in text
+
+
+def test_every_way_to_be_right_is_named() -> None:
+    with pytest.raises(InvalidSettingError, match=r"'auto' or .*greater than or equal to 1"):
+        load_settings(threads="0")
+
+
+def test_draining_has_to_end_before_shutting_down() -> None:
+    with pytest.raises(InvalidSettingError, match="MOBILENET_SHUTDOWN_TIMEOUT_S"):
+        load_settings(drain_s="20", shutdown_timeout_s="5")
 
 
 def test_unknown_variables_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
