@@ -100,11 +100,14 @@ class Quantization:
         input: of the pixels: each byte of a picture is its level.
         layers: by the layer's key, in the network's order, `classifier` last if there is one.
         pooled: of the averaged last map, which the classifier reads.
+        half_up: half a level of the average goes up, as in LiteRT's AVERAGE_POOL_2D; else to the
+            even level, as in its MEAN.
     """
 
     input: QuantizationParameters
     layers: Mapping[str, QuantizedLayer]
     pooled: QuantizationParameters
+    half_up: bool = True
 
     def dequantize(self, config: MobileNetV1Config) -> dict[str, NDArray[np.float32]]:
         """The same network as float32 weights under transformers' names.
@@ -123,6 +126,7 @@ class Quantization:
     def to_tensors(self) -> dict[str, NDArray[Any]]:
         """Everything as named arrays, which `from_tensors` reads."""
         tensors = {**_write("input", self.input), **_write("pooled", self.pooled)}
+        tensors["pooled.half_up"] = np.array(self.half_up)
         for key, layer in self.layers.items():
             tensors |= {
                 f"{key}.kernel": layer.kernel,
@@ -155,8 +159,9 @@ class Quantization:
                 output=reader.parameters(f"{key}.output"),
             )
             source = layers[key].output
+        half_up = bool(reader.read("pooled.half_up", np.bool_, ()))
         reader.check_that_all_was_read()
-        quantization = cls(pixels, layers, pooled)
+        quantization = cls(pixels, layers, pooled, half_up)
         quantization.check(config)
         return quantization
 
@@ -173,7 +178,7 @@ class Quantization:
         if {key: layer.kernel.shape for key, layer in self.layers.items()} != kernel_shapes(config):
             raise InvalidCheckpointError("the quantized kernels do not fit the configuration")
         for key, layer in self.layers.items():
-            with np.errstate(over="ignore", divide="ignore"):
+            with np.errstate(all="ignore"):
                 scales = np.concatenate([layer.scales, layer.bias_scales, layer.multipliers])
             if not (np.isfinite(scales).all() and scales.min() > 0):
                 raise InvalidCheckpointError(f"{key} has scales that are not finite and positive")

@@ -13,7 +13,7 @@ import numpy as np
 from onnx import TensorProto, checker, helper, numpy_helper
 
 from model.config import LOGITS, POOLED
-from model.quantization import CLASSIFIER, MAX_LEVEL
+from model.quantization import CLASSIFIER, MAX_LEVEL, QuantizationParameters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from model.checkpoint import Checkpoint
     from model.config import ConvLayer
-    from model.quantization import Quantization, QuantizationParameters, QuantizedLayer
+    from model.quantization import Quantization, QuantizedLayer
 
 OPSET = 20
 PIXELS = "pixels"
@@ -57,7 +57,7 @@ def create_graph(
         if not unmet:
             break
     if unmet:
-        pooled = graph.pooling(source, layer.key)
+        pooled = graph.pooling(layer.key)
         if POOLED in outputs:
             graph.add("Flatten", [pooled], POOLED)
         if LOGITS in outputs:
@@ -105,17 +105,21 @@ class _Graph:
             **padding,
         )
 
-    def pooling(self, source: str, key: str) -> str:
-        """The mean of each channel's levels, rounded as LiteRT does: half a level goes up."""
+    def pooling(self, key: str) -> str:
+        """The mean of each channel's levels, which whole numbers in float32 give exactly."""
         last, pooled = self._quantization.layers[key].output, self._quantization.pooled
-        if last != pooled:
-            mean = self.add("GlobalAveragePool", [source], "mean")
-            return self.dequantize(self.quantize(mean, pooled, "mean/levels"), pooled, "mean/real")
-        self._constants |= {"half": np.array(0.5, np.float32), "axes": np.array([2, 3], np.int64)}
-        levels = self.add("Cast", [f"{self._levels}"], "map/float", to=TensorProto.FLOAT)
+        self._constants["axes"] = np.array([2, 3], np.int64)
+        levels = self.add("Cast", [self._levels], "map/float", to=TensorProto.FLOAT)
         mean = self.add("ReduceMean", [levels, "axes"], "mean", keepdims=1)
-        up = self.add("Floor", [self.add("Add", [mean, "half"], "mean/half")], "mean/rounded")
-        rounded = self.add("Cast", [up], "mean/levels", to=TensorProto.UINT8)
+        if self._quantization.half_up and last == pooled:
+            self._constants["half"] = np.array(0.5, np.float32)
+            up = self.add("Floor", [self.add("Add", [mean, "half"], "mean/half")], "mean/up")
+            rounded = self.add("Cast", [up], "mean/levels", to=TensorProto.UINT8)
+        else:
+            self._constants["map/zero_point"] = np.array(last.zero_point, np.float32)
+            distance = self.add("Sub", [mean, "map/zero_point"], "mean/distance")
+            steps = QuantizationParameters(pooled.scale / last.scale, pooled.zero_point)
+            rounded = self.quantize(distance, steps, "mean/levels")
         return self.dequantize(rounded, pooled, "mean/real")
 
     def classifier(self, pooled: str) -> str:

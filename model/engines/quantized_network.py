@@ -67,14 +67,13 @@ class QuantizedNetwork(nn.Module):
         return real
 
     def _pool(self, levels: Tensor, last: QuantizationParameters) -> Tensor:
-        """The mean of each channel's levels, rounded as LiteRT does: half a level goes up."""
+        """The mean of each channel's levels."""
         pooled = self._quantization.pooled
-        if last != pooled:
-            mean = _dequantize(levels, last).mean(dim=(2, 3), keepdim=True)
-            return (torch.round(mean / pooled.scale) + pooled.zero_point).clamp(0, MAX_LEVEL)
-        count = levels.shape[2] * levels.shape[3]
-        sums = levels.to(torch.float64).sum(dim=(2, 3), keepdim=True)
-        return torch.floor((sums + count // 2) / count).to(torch.float32)
+        mean = levels.to(torch.float64).mean(dim=(2, 3), keepdim=True)
+        if self._quantization.half_up and last == pooled:
+            return torch.floor(mean + 0.5).to(torch.float32)
+        distance = (mean - last.zero_point) * (last.scale / pooled.scale)
+        return (torch.round(distance) + pooled.zero_point).clamp(0, MAX_LEVEL).to(torch.float32)
 
     def _clip_levels(self, layer: QuantizedLayer) -> tuple[int, int]:
         return layer.output.clip_levels(self._config.hidden_act)

@@ -55,7 +55,7 @@ def read_released(
     for magic, what in _OTHERS.items():
         if data.startswith(magic):
             raise InvalidCheckpointError(f"{source}: is {what}")
-    return read_frozen_graph(source, data, image_size=image_size)
+    return read_frozen_graph(source, data, image_size=image_size, dequantize=dequantize)
 
 
 def import_checkpoint(

@@ -8,8 +8,8 @@ as (height, width, in, out), and depthwise ones as (height, width, channels, 1).
 from __future__ import annotations
 
 import hashlib
-import math
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,10 +17,14 @@ import numpy as np
 from model.checkpoint import Checkpoint, check_weights
 from model.config import ConvLayer, MobileNetV1Config
 from model.errors import InvalidCheckpointError, ModelError
+from model.importers.fake_quant_graph import read_fake_quant_graph
+from model.importers.graph_constants import ConstantReader
 from model.labels import IMAGENET_CLASSES, load_imagenet_labels
 from model.preprocessing import Preprocessing
+from model.quantization import Quantization
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -32,8 +36,6 @@ _FULL_DEPTH = 1024
 _TOTAL_STRIDE = 32
 _MARGIN = 32  # the short side is that much longer than the crop, as transformers converts it
 _DEFAULT_EPSILON = 1e-4  # of FusedBatchNorm, which a stripped graph leaves out
-_DT_FLOAT = 1
-_MAX_VALUES = 1 << 24  # of one constant
 _NAME = re.compile(r"mobilenet_(?:v1_)?\d\.?\d*_(\d{2,4})(?!\d)")
 _OTHERS = {  # parts of nodes' names
     ("BoxPredictor", "BoxEncodingPredictor", "FeatureExtractor/", "Postprocessor/"): "a detector",
@@ -48,13 +50,16 @@ _BATCH_NORM = {
 }
 
 
-def read_frozen_graph(source: Path, data: bytes, *, image_size: int | None = None) -> Checkpoint:
-    """Read a frozen float graph; see `read_released`.
+def read_frozen_graph(
+    source: Path, data: bytes, *, image_size: int | None = None, dequantize: bool = False
+) -> Checkpoint:
+    """Read a frozen graph, float or with FakeQuant nodes; see `read_released`.
 
     Args:
         source: where the graph is from: named in a refusal, and its name may tell the input's size.
         data: the serialized GraphDef.
         image_size: see `read_released`.
+        dequantize: see `read_released`.
 
     Raises:
         InvalidCheckpointError: the file is not such a graph.
@@ -62,34 +67,83 @@ def read_frozen_graph(source: Path, data: bytes, *, image_size: int | None = Non
     """
     graph = _parse(source, data)
     _refuse_others(source, graph)
+    reader = ConstantReader(source, graph)
+    is_quantized = any(node.op.startswith("FakeQuant") for node in graph.node)
     try:
-        return _convert(source, data, graph, image_size)
-    except (
-        IndexError,
-        TypeError,
-        ValueError,
-    ) as error:  # constants in shapes that no MobileNet V1 has
+        network = (_read_quantized if is_quantized else _read_float)(source, graph, reader)
+        side = image_size or read_image_size(source, graph)
+        config = MobileNetV1Config(
+            image_size=side,
+            depth_multiplier=network.depth / _FULL_DEPTH,
+            hidden_act=network.hidden_act,
+            layer_norm_eps=network.epsilon,
+            id2label=_create_id2label(network.classes),
+        )
+        preprocessing = Preprocessing.model_validate({"size": side + _MARGIN, "crop_size": side})
+        weights = network.create_weights(config)
+    except (IndexError, TypeError, ValueError) as error:  # shapes that no MobileNet V1 has
         raise InvalidCheckpointError(f"{source}: is damaged, or not a MobileNet V1") from error
-
-
-def _convert(source: Path, data: bytes, graph: Any, image_size: int | None) -> Checkpoint:
-    reader = _Reader(source, {node.name: node for node in graph.node if node.op == "Const"})
-    depth = reader.read(_LAST_LAYER).shape[-1]
-    side = image_size or read_image_size(source, graph)
-    weights = reader.classifier()
-    config = MobileNetV1Config(
-        image_size=side,
-        depth_multiplier=depth / _FULL_DEPTH,
-        hidden_act="relu" if _only_relu(graph) else "relu6",
-        layer_norm_eps=_epsilon(source, graph, reader),
-        id2label=_create_id2label(weights["classifier.bias"].shape[0] if weights else 0),
-    )
-    for layer in config.layers:
-        weights |= reader.layer(layer)
     check_weights(source, weights, config)
-    preprocessing = Preprocessing.model_validate({"size": side + _MARGIN, "crop_size": side})
+    quantization = None if dequantize else network.quantization
     digest = hashlib.sha256(data).hexdigest()
-    return Checkpoint(source.name, config, preprocessing, weights, digest)
+    return Checkpoint(source.name, config, preprocessing, weights, digest, quantization)
+
+
+@dataclass(frozen=True, slots=True)
+class _Network:
+    """What a graph says; depth is the number of the last layer's channels."""
+
+    depth: int
+    classes: int
+    hidden_act: str
+    create_weights: Callable[[MobileNetV1Config], dict[str, NDArray[np.float32]]]
+    epsilon: float = MobileNetV1Config().layer_norm_eps
+    quantization: Quantization | None = None
+
+
+def _read_float(source: Path, graph: Any, reader: ConstantReader) -> _Network:
+    classifier = _read_classifier(reader)
+
+    def create_weights(config: MobileNetV1Config) -> dict[str, NDArray[np.float32]]:
+        weights = dict(classifier)
+        for layer in config.layers:
+            weights |= _read_layer(reader, layer)
+        return weights
+
+    return _Network(
+        depth=reader.read(_LAST_LAYER).shape[-1],
+        classes=classifier["classifier.bias"].shape[0] if classifier else 0,
+        hidden_act="relu" if _only_relu(graph) else "relu6",
+        create_weights=create_weights,
+        epsilon=_epsilon(source, graph, reader),
+    )
+
+
+def _read_quantized(source: Path, graph: Any, reader: ConstantReader) -> _Network:
+    try:
+        network = read_fake_quant_graph(graph, reader.read, MobileNetV1Config().layers)
+    except InvalidCheckpointError as error:
+        raise _no_quantized(source, error) from error
+
+    def create_weights(config: MobileNetV1Config) -> dict[str, NDArray[np.float32]]:
+        try:
+            network.quantization.check(config)
+        except InvalidCheckpointError as error:
+            raise _no_quantized(source, error) from error
+        return network.quantization.dequantize(config)
+
+    return _Network(
+        network.depth,
+        network.classes,
+        network.hidden_act,
+        create_weights,
+        quantization=network.quantization,
+    )
+
+
+def _no_quantized(source: Path, error: InvalidCheckpointError) -> InvalidCheckpointError:
+    text = str(error).removeprefix(f"{source}: ")
+    return InvalidCheckpointError(f"{source}: is not a quantized MobileNet V1: {text}")
 
 
 def _create_id2label(classes: int) -> dict[int, str]:
@@ -99,56 +153,27 @@ def _create_id2label(classes: int) -> dict[int, str]:
     return {class_id: f"LABEL_{class_id}" for class_id in range(classes)}
 
 
-class _Reader:
-    """The constants of one graph, by name."""
+def _read_classifier(reader: ConstantReader) -> dict[str, NDArray[np.float32]]:
+    """The weights of the classification layer; none of a feature extractor."""
+    if not reader.names & {f"{_LOGITS}/weights", f"{_LOGITS}/biases"}:
+        return {}
+    return {
+        "classifier.weight": reader.read(f"{_LOGITS}/weights")[0, 0].T,
+        "classifier.bias": reader.read(f"{_LOGITS}/biases"),
+    }
 
-    def __init__(self, source: Path, constants: dict[str, Any]) -> None:
-        self._source = source
-        self._constants = constants
 
-    def read(self, name: str) -> NDArray[np.float32]:
-        """A float32 constant, in TensorFlow's own layout."""
-        if name not in self._constants:
-            raise InvalidCheckpointError(
-                f"{self._source}: is not a MobileNet V1, or is cut: no {name}"
-            )
-        tensor = self._constants[name].attr["value"].tensor
-        shape = [dim.size for dim in tensor.tensor_shape.dim]
-        if tensor.dtype != _DT_FLOAT or not 0 <= math.prod(shape) <= _MAX_VALUES:
-            raise InvalidCheckpointError(
-                f"{self._source}: {name} is not of floats, or is too large"
-            )
-        values = (
-            np.frombuffer(tensor.tensor_content, "<f4")
-            if tensor.tensor_content
-            else np.asarray(tensor.float_val, np.float32)
-        )
-        if values.size == 1:  # a constant whose values are all the same is stored once
-            return np.full(shape, values[0], np.float32)
-        if values.size != np.prod(shape):
-            raise InvalidCheckpointError(f"{self._source}: {name} is damaged")
-        return values.reshape(shape)
-
-    def classifier(self) -> dict[str, NDArray[np.float32]]:
-        """The weights of the classification layer; none of a feature extractor."""
-        if not self._constants.keys() & {f"{_LOGITS}/weights", f"{_LOGITS}/biases"}:
-            return {}
-        return {
-            "classifier.weight": self.read(f"{_LOGITS}/weights")[0, 0].T,
-            "classifier.bias": self.read(f"{_LOGITS}/biases"),
-        }
-
-    def layer(self, layer: ConvLayer) -> dict[str, NDArray[np.float32]]:
-        """The weights of one layer under transformers' names and in its layout."""
-        scope = f"{_SCOPE}/{layer.end_point}"
-        if layer.groups > 1:
-            kernel = self.read(f"{scope}/depthwise_weights").transpose(2, 3, 0, 1)
-        else:
-            kernel = self.read(f"{scope}/weights").transpose(3, 2, 0, 1)
-        weights = {f"{layer.key}.convolution.weight": kernel}
-        for ours, theirs in _BATCH_NORM.items():
-            weights[f"{layer.key}.normalization.{ours}"] = self.read(f"{scope}/BatchNorm/{theirs}")
-        return weights
+def _read_layer(reader: ConstantReader, layer: ConvLayer) -> dict[str, NDArray[np.float32]]:
+    """The weights of one layer under transformers' names and in its layout."""
+    scope = f"{_SCOPE}/{layer.end_point}"
+    if layer.groups > 1:
+        kernel = reader.read(f"{scope}/depthwise_weights").transpose(2, 3, 0, 1)
+    else:
+        kernel = reader.read(f"{scope}/weights").transpose(3, 2, 0, 1)
+    weights = {f"{layer.key}.convolution.weight": kernel}
+    for ours, theirs in _BATCH_NORM.items():
+        weights[f"{layer.key}.normalization.{ours}"] = reader.read(f"{scope}/BatchNorm/{theirs}")
+    return weights
 
 
 def _parse(source: Path, data: bytes) -> Any:
@@ -169,8 +194,6 @@ def _refuse_others(source: Path, graph: Any) -> None:
     for marks, what in _OTHERS.items():
         if any(mark in node.name for node in graph.node for mark in marks):
             raise InvalidCheckpointError(f"{source}: is {what}, not a MobileNet V1")
-    if any(node.op.startswith("FakeQuant") for node in graph.node):
-        raise InvalidCheckpointError(f"{source}: is a quantized graph; only float ones are read")
 
 
 def read_image_size(source: Path, graph: Any) -> int:
@@ -200,7 +223,7 @@ def _only_relu(graph: Any) -> bool:
     return "Relu" in operators and "Relu6" not in operators
 
 
-def _epsilon(source: Path, graph: Any, reader: _Reader) -> float:
+def _epsilon(source: Path, graph: Any, reader: ConstantReader) -> float:
     """BatchNorm's epsilon: an attribute of the fused operation, or a constant that is added."""
     for node in graph.node:
         if node.op.startswith("FusedBatchNorm"):

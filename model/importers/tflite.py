@@ -16,10 +16,11 @@ from model.config import MobileNetV1Config
 from model.errors import InvalidCheckpointError
 from model.importers.tflite_graph import Operator, Tensor, read_chain
 from model.importers.tflite_weights import read_floats, read_levels, read_parameters
-from model.labels import load_imagenet_labels
+from model.labels import IMAGENET_CLASSES, load_imagenet_labels
 from model.preprocessing import Preprocessing
 from model.quantization import (
     CLASSIFIER,
+    MAX_LEVEL,
     Quantization,
     QuantizedLayer,
     identity_batch_norm,
@@ -37,6 +38,7 @@ _CLASSIFIERS = {"CONV_2D", "FULLY_CONNECTED"}
 _TRAILERS = {"RESHAPE", "SQUEEZE", "SOFTMAX", "DEQUANTIZE", "QUANTIZE"}
 _ACTIVATIONS = {"RELU6": "relu6", "RELU": "relu", "NONE": "linear"}
 _PAD_AFTER = [[0, 0], [0, 1], [0, 1], [0, 0]]  # what SAME pads at a stride of 2 and an even size
+_HIGHEST_OF_RELU6 = 6.01  # with what a scale in float32 adds
 _HALF_TOLERANCE = 0.005  # half a level
 
 
@@ -48,12 +50,14 @@ class _Network:
         input: what the first convolution reads.
         layers: the 27 convolutions.
         last: the last map's, or the averaged one's tensor.
+        half_up: see `Quantization`.
         classifier: None in a feature extractor.
     """
 
     input: Tensor
     layers: list[Operator]
     last: Tensor
+    half_up: bool
     classifier: Operator | None
 
 
@@ -116,7 +120,8 @@ def _recognize(pixels: Tensor, chain: list[Operator]) -> _Network:
         operators.pop(0)
     if operators:
         raise InvalidCheckpointError(f"{operators[0].name} follows its last layer")
-    return _Network(pixels, layers, last, classifier)
+    half_up = pooling is None or pooling.name != "MEAN"
+    return _Network(pixels, layers, last, half_up, classifier)
 
 
 def _take_layers(operators: list[Operator]) -> list[Operator]:
@@ -147,26 +152,37 @@ def _create_config(pixels: Tensor, network: _Network) -> MobileNetV1Config:
     _, height, width, _ = pixels.shape
     if height != width:
         raise InvalidCheckpointError(f"its input is {height}x{width}, not square")
-    activations = {operator.activation for operator in network.layers}
-    if len(activations) > 1 or not activations <= _ACTIVATIONS.keys():
-        raise InvalidCheckpointError(f"its activations are {sorted(activations)}")
-    labels = load_imagenet_labels()
     classes = network.classifier.output.shape[-1] if network.classifier else 0
-    names = (
-        {label.class_id: label.label for label in labels}
-        if classes == len(labels)
-        else {class_id: f"LABEL_{class_id}" for class_id in range(classes)}
-    )
-    config = MobileNetV1Config(
-        image_size=height,
-        depth_multiplier=network.layers[-1].output.shape[-1] / _FULL_DEPTH,
-        hidden_act=_ACTIVATIONS[activations.pop()],
-        id2label=names,
+    settings: dict[str, object] = {"num_labels": classes}
+    if classes == IMAGENET_CLASSES:
+        settings = {"id2label": {label.class_id: label.label for label in load_imagenet_labels()}}
+    config = MobileNetV1Config.model_validate(
+        settings
+        | {
+            "image_size": height,
+            "depth_multiplier": network.layers[-1].output.shape[-1] / _FULL_DEPTH,
+            "hidden_act": _hidden_act(network.layers),
+        }
     )
     for layer, operator in zip(config.layers, network.layers, strict=True):
         if operator.stride != (layer.stride,) * 2 or operator.dilation != (1, 1):
             raise InvalidCheckpointError(f"{layer.end_point} has another stride")
     return config
+
+
+def _hidden_act(layers: list[Operator]) -> str:
+    """The fused activation; a quantized file may leave it to what the maps' levels can hold."""
+    activations = {operator.activation for operator in layers}
+    if len(activations) > 1 or not activations <= _ACTIVATIONS.keys():
+        raise InvalidCheckpointError(f"its activations are {sorted(activations)}")
+    activation = _ACTIVATIONS[activations.pop()]
+    if activation != "linear" or layers[0].output.dtype == np.float32:
+        return activation
+    parameters = [read_parameters(operator.output) for operator in layers]
+    if any(one.zero_point > 0 for one in parameters):
+        return activation
+    highest = max(one.scale for one in parameters) * MAX_LEVEL
+    return "relu6" if highest < _HIGHEST_OF_RELU6 else "relu"
 
 
 def _create_preprocessing(network: _Network) -> Preprocessing:
@@ -205,4 +221,4 @@ def _create_quantization(network: _Network, config: MobileNetV1Config) -> Quanti
         source = layers[layer.key].output
     if network.classifier:
         layers[CLASSIFIER] = read_levels(network.classifier, pooled)
-    return Quantization(pixels, layers, pooled)
+    return Quantization(pixels, layers, pooled, network.half_up)

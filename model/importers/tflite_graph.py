@@ -25,6 +25,7 @@ IDENTIFIER = b"TFL3"
 """What a TensorFlow Lite file has as its bytes 4 to 7."""
 
 _MAX_OPERATORS = 200
+_MAX_INPUTS = 3
 _MAX_RANK = 4
 _DAMAGE = (
     AttributeError,
@@ -137,7 +138,8 @@ class _Reader:
                 raise InvalidCheckpointError(f"{self._source}: is not a MobileNet V1: {reason}")
             if name in _SHAPE_OPERATORS or (name == "DEQUANTIZE" and self._unpack(operator)):
                 continue
-            if operator.Inputs(0) != current or operator.OutputsLength() != 1:
+            single = operator.OutputsLength() == 1 and operator.InputsLength() <= _MAX_INPUTS
+            if operator.Inputs(0) != current or not single:
                 raise InvalidCheckpointError(
                     f"{self._source}: is not a MobileNet V1: its operators are not a chain ({name})"
                 )

@@ -30,7 +30,7 @@ def read_parameters(tensor: Tensor) -> QuantizationParameters:
     if len(tensor.scales) != 1 or tensor.dtype not in (np.uint8, np.int8):
         raise InvalidCheckpointError(f"a map is {tensor.dtype} with {len(tensor.scales)} scales")
     zero_point = int(tensor.zero_points[0]) + (_INT8_OFFSET if tensor.dtype == np.int8 else 0)
-    if not 0 <= zero_point <= MAX_LEVEL or not tensor.scales[0] > 0:
+    if not 0 <= zero_point <= MAX_LEVEL or not 0 < tensor.scales[0] < np.inf:
         raise InvalidCheckpointError("a map's scale or zero point cannot be")
     return QuantizationParameters(float(tensor.scales[0]), zero_point)
 
