@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: serve test check format bench-models docs lock clean
+.PHONY: serve test check format bench bench-models docs lock clean
 
 serve: .venv/base.stamp
 	$(BIN)/python -m app serve $(if $(PORT),--port $(PORT))
@@ -31,6 +31,9 @@ $(BIN)/python:
 .venv/dev.stamp: requirements/dev.lock | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@ .venv/base.stamp
+
+bench: .venv/dev.stamp
+	$(BIN)/python -m bench.service $(BENCH)
 
 bench-models: .venv/dev.stamp
 	$(BIN)/python -m bench.models

@@ -12,9 +12,11 @@ import typer
 
 from app import __version__
 from app.settings import InvalidSettingError, describe_settings, load_settings
+from model.config import MIN_IMAGE_SIDE
 from model.errors import ModelError
 
 _USAGE = 2
+_MAX_IMAGE_SIDE = 1024
 
 app = typer.Typer(
     help="Image labels and image embeddings from MobileNet V1.",
@@ -87,18 +89,29 @@ def settings() -> None:
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="a frozen TensorFlow graph (.pb) or a .tflite")],
+    source: Annotated[
+        str,
+        typer.Argument(help="a .tgz, .pb or .tflite file, a directory, or a Hugging Face id"),
+    ],
     directory: Annotated[Path, typer.Argument(help="where to write the checkpoint")],
     *,
+    image_size: Annotated[
+        int | None,
+        typer.Option(
+            min=MIN_IMAGE_SIDE,
+            max=_MAX_IMAGE_SIDE,
+            help="Side of the input, if a file does not tell.",
+        ),
+    ] = None,
     dequantize: Annotated[
         bool, typer.Option("--dequantize", help="Write float weights only, for transformers.")
     ] = False,
 ) -> None:
     """Turn a released checkpoint into a directory that serve and transformers read."""
-    from model.importers import import_checkpoint
+    from model.sources import convert_model
 
     try:
-        import_checkpoint(source, directory, dequantize=dequantize)
+        convert_model(source, directory, image_size=image_size, dequantize=dequantize)
     except ModelError as error:
         _fail(str(error), 1)
     typer.echo(f"Wrote {directory}")

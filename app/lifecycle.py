@@ -18,12 +18,12 @@ from app.errors import NotReadyError, ShuttingDownError
 from app.metrics import Metrics
 from app.service import Service
 from app.settings import Settings
-from model.checkpoint import load_checkpoint
 from model.decode import DecodeLimits
 from model.engines import load_engine
 from model.engines.base import Engine
 from model.engines.cores import count_cores
 from model.engines.warm_up import Speed, check_engine, measure_speed
+from model.sources import load_model
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +39,7 @@ class Lifecycle:
         self.settings = settings
         self.metrics = metrics
         self.threads = count_cores() if settings.threads == "auto" else settings.threads
+        self.streams = 0
         self.speed = Speed(max_batch_size=1, images_per_s=1.0)
         self.ready = asyncio.Event()
         self._service: Service | None = None
@@ -68,8 +69,9 @@ class Lifecycle:
 
     @property
     def queue_capacity(self) -> float:
-        """Work that may be inside, in default images."""
-        return max(1.0, self.settings.queue_ms / 1000 * self.speed.images_per_s)
+        """Work that may be inside, in default images: what may wait, and what runs."""
+        waiting = self.settings.queue_ms / 1000 * self.speed.images_per_s
+        return waiting + self.streams * self.speed.max_batch_size
 
     async def load(self) -> None:
         """Read the checkpoints, build and test the engines, open the queue.
@@ -80,8 +82,9 @@ class Lifecycle:
         started = time.monotonic()
         engines = await _run_in_daemon(self._load_engines)
         first = engines[0]
+        self.streams = max(engine.streams for engine in engines)
         batcher = DynamicBatcher(
-            streams=max(engine.streams for engine in engines),
+            streams=self.streams,
             max_batch_size=self.speed.max_batch_size,
             admission=Admission(self.queue_capacity, self.speed.images_per_s),
             metrics=self.metrics,
@@ -131,9 +134,9 @@ class Lifecycle:
 
     def _load_engines(self) -> list[Engine]:
         engines = []
-        for name, directory in self.settings.model_directories():
+        for name, source in self.settings.model_sources():
             engine = load_engine(
-                load_checkpoint(directory, name),
+                load_model(source, name),
                 name=self.settings.engine,
                 device=self.settings.device,
                 threads=self.threads,

@@ -202,7 +202,9 @@ class ModelInfo(BaseModel):
     digest: str
     engine: str
     device: str
-    input_size: int
+    input_size: int | tuple[int, int] = Field(
+        description="Side of the square that it sees, or height and width, in pixels."
+    )
     num_labels: int
     num_features: int
 

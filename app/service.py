@@ -27,12 +27,18 @@ _FLOAT_BYTES = 4
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What a request computes of each of its images."""
+    """What a request computes of each of its images; without a side, at the model's own size."""
 
     engine: Engine
     outputs: frozenset[str]
-    side: int
+    side: int | None
     output_stride: int = OUTPUT_STRIDES[0]
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the pixels."""
+        own_size = self.engine.checkpoint.preprocessing.input_size
+        return own_size if self.side is None else (self.side, self.side)
 
     @property
     def deepest(self) -> str | None:
@@ -41,7 +47,7 @@ class _Plan:
     @property
     def multiply_adds(self) -> int:
         return self.engine.checkpoint.config.multiply_adds(
-            self.side, self.side, self.output_stride, self.deepest
+            *self.input_size, self.output_stride, self.deepest
         )
 
 
@@ -68,10 +74,10 @@ class Service:
         self._decode_threads = decode_threads
         self._metrics = metrics
         self._max_output_bytes = max_output_bytes
-        first = next(iter(engines.values()))
-        side = _side(first, None)
-        self._default_multiply_adds = first.checkpoint.config.multiply_adds(side, side)
-        self._costs: dict[tuple[str, int, int, str | None], float] = {}
+        first = next(iter(engines.values())).checkpoint
+        own_size = first.preprocessing.input_size
+        self._default_multiply_adds = first.config.multiply_adds(*own_size)
+        self._costs: dict[tuple[str, int, int, int, str | None], float] = {}
 
     def engine(self, model: str | None) -> Engine:
         """The engine of a served model; of the first one if None.
@@ -96,7 +102,7 @@ class Service:
         plan = self._embedder(options)
         config = plan.engine.checkpoint.config
         shapes = {
-            feature.layer: feature.shape(config, plan.side, plan.side, plan.output_stride)
+            feature.layer: feature.shape(config, *plan.input_size, plan.output_stride)
             for feature in options.features
         }
         numbers = images * sum(map(math.prod, shapes.values()))
@@ -153,16 +159,16 @@ class Service:
             raise errors.NoClassifierError
         if "top_k" in options.model_fields_set and options.top_k > classes:
             raise errors.InvalidParameterError(f"top_k must be at most {classes} for this model.")
-        return _Plan(engine, frozenset({LOGITS}), _side(engine, options.size))
+        return _Plan(engine, frozenset({LOGITS}), options.size)
 
     def _embedder(self, options: EmbedOptions) -> _Plan:
         engine = self.engine(options.model)
         outputs = frozenset(feature.output for feature in options.features)
-        return _Plan(engine, outputs, _side(engine, options.size), options.output_stride)
+        return _Plan(engine, outputs, options.size, options.output_stride)
 
     def _cost(self, plan: _Plan) -> float:
         """An image's work, in images of the default model's default size."""
-        shape = plan.engine.checkpoint.name, plan.side, plan.output_stride, plan.deepest
+        shape = plan.engine.checkpoint.name, *plan.input_size, plan.output_stride, plan.deepest
         if shape not in self._costs:
             self._costs[shape] = plan.multiply_adds / self._default_multiply_adds
         return self._costs[shape]
@@ -216,10 +222,6 @@ class Service:
         observe.labels("queue").observe(stages.queue_s)
         observe.labels("inference").observe(stages.inference_s)
         return Outputs(row.arrays, stages, row.batch_size)
-
-
-def _side(engine: Engine, size: int | None) -> int:
-    return engine.checkpoint.preprocessing.crop_side if size is None else size
 
 
 def _classification(outputs: Outputs, plan: _Plan, options: ClassifyOptions) -> Classification:

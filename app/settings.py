@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
@@ -13,6 +12,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from model.checkpoint import DEFAULT_DIRECTORY
+from model.sources import default_name
 
 ENV_PREFIX = "MOBILENET_"
 
@@ -36,8 +36,8 @@ class Settings(BaseSettings):
         (DEFAULT_DIRECTORY.name,),
         min_length=1,
         max_length=16,
-        description="checkpoint directories, or packaged ones, with commas; the first is the "
-        "default; name=path gives one a name",
+        description="directories, files to import, or Hugging Face ids, with commas; the first is "
+        "the default; name=source gives one a name",
     )
     engine: Literal["auto", "onnx", "torch"] = Field("auto", description="what runs the batches")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where they run")
@@ -97,21 +97,19 @@ class Settings(BaseSettings):
     @field_validator("models")
     @classmethod
     def _check_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        names = [name for name, _ in map(_name_and_directory, value)]
+        names = [name for name, _ in map(_name_and_source, value)]
         if len(set(names)) < len(names):
             raise PydanticCustomError("names", "two models have the same name")
         return value
 
-    def model_directories(self) -> Iterator[tuple[str, Path]]:
-        """Name and directory of each model, in the order given."""
-        return map(_name_and_directory, self.models)
+    def model_sources(self) -> Iterator[tuple[str, str]]:
+        """Name and source of each model, in the order given; see `model.sources.load_model`."""
+        return map(_name_and_source, self.models)
 
 
-def _name_and_directory(entry: str) -> tuple[str, Path]:
-    name, separator, path = entry.rpartition("=")
-    packaged = DEFAULT_DIRECTORY.parent / path
-    directory = packaged if packaged.is_dir() and not Path(path).exists() else Path(path)
-    return name if separator else directory.resolve().name, directory
+def _name_and_source(entry: str) -> tuple[str, str]:
+    name, separator, source = entry.rpartition("=")
+    return (name if separator else default_name(source)), source
 
 
 def load_settings(**given: Any) -> Settings:

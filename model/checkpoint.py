@@ -23,6 +23,7 @@ from model.errors import InvalidCheckpointError
 from model.labels import Label, create_labels
 from model.preprocessing import Preprocessing
 from model.quantization import Quantization
+from model.tensors import read_floats
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,9 +35,9 @@ DEFAULT_DIRECTORY = Path(__file__).parent / "weights" / "mobilenet_v1_1.0_224"
 _CONFIG, _PREPROCESSOR, _WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
 _QUANTIZATION = "quantization.safetensors"
 _SUMS = "SHA256SUMS"
+_PIXEL_CHANNELS = 3
 _COUNTER = "num_batches_tracked"  # of training steps
 _PREFIX, _CLASSIFIER = "mobilenet_v1.", "classifier."
-_FLOATS = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
 _NORMALIZATION = ("weight", "bias", "running_mean", "running_var")
 
 
@@ -99,6 +100,10 @@ def load_checkpoint(directory: Path, name: str | None = None) -> Checkpoint:
     digests = {file: hashlib.sha256(content).hexdigest() for file, content in data.items()}
     _verify_sums(directory, digests)
     config = MobileNetV1Config.load(directory / _CONFIG)
+    if config.num_channels != _PIXEL_CHANNELS:
+        raise InvalidCheckpointError(
+            f"{directory / _CONFIG}: num_channels is {config.num_channels}, but pixels are RGB"
+        )
     preprocessing = Preprocessing.load(directory / _PREPROCESSOR)
     path = directory / _WEIGHTS
     weights = _read_weights(path, data[_WEIGHTS])
@@ -196,31 +201,13 @@ def _read_quantization(path: Path, data: bytes, config: MobileNetV1Config) -> Qu
 
 
 def _read_weights(path: Path, data: bytes) -> dict[str, NDArray[np.float32]]:
-    try:
-        tensors = safetensors.deserialize(data)  # type: ignore[no-untyped-call]  # it has no types
-    except SafetensorError as error:
-        raise InvalidCheckpointError(f"{path}: is not a safetensors file, or is cut") from error
-    weights = {
-        name: _widen(path, name, tensor) for name, tensor in tensors if not name.endswith(_COUNTER)
-    }
+    weights = read_floats(path, data, skip=_COUNTER)
     if any(name.startswith(_PREFIX) for name in weights):
         return weights
     return {
         name if name.startswith(_CLASSIFIER) else _PREFIX + name: value
         for name, value in weights.items()
     }
-
-
-def _widen(path: Path, name: str, tensor: Mapping[str, Any]) -> NDArray[np.float32]:
-    """A float tensor of any precision; NumPy has no bfloat16, the upper half of a float32."""
-    data, dtype = tensor["data"], tensor["dtype"]
-    if dtype == "BF16":
-        values = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
-    elif dtype in _FLOATS:
-        values = np.frombuffer(data, _FLOATS[dtype]).astype(np.float32)
-    else:
-        raise InvalidCheckpointError(f"{path}: {name!r} is of type {dtype}, not a float")
-    return values.reshape(tensor["shape"])
 
 
 def check_weights(

@@ -11,6 +11,7 @@ from app import __version__, schemas
 from app.routes.dependencies import LifecycleDep, ServiceDep
 from app.routes.native import MAX_FILES
 from app.schemas import LabelsOptions
+from model.engines.base import Engine
 
 router = APIRouter()
 
@@ -45,7 +46,7 @@ async def info(lifecycle: LifecycleDep, service: ServiceDep) -> schemas.InfoResp
             digest=engine.checkpoint.digest,
             engine=engine.name,
             device=engine.device,
-            input_size=engine.checkpoint.preprocessing.crop_side,
+            input_size=_input_size(engine),
             num_labels=engine.checkpoint.config.num_labels,
             num_features=engine.checkpoint.config.num_features,
         )
@@ -67,3 +68,8 @@ async def info(lifecycle: LifecycleDep, service: ServiceDep) -> schemas.InfoResp
         queue_capacity=lifecycle.queue_capacity,
         images_per_s=lifecycle.speed.images_per_s,
     )
+
+
+def _input_size(engine: Engine) -> int | tuple[int, int]:
+    height, width = engine.checkpoint.preprocessing.input_size
+    return height if height == width else (height, width)

@@ -1,4 +1,4 @@
-"""A frozen TensorFlow graph (`.pb`) of TF-Slim's MobileNet V1 -> a checkpoint directory.
+"""A frozen TensorFlow graph (`.pb`) of TF-Slim's MobileNet V1 -> a checkpoint.
 
 The variables' names are TF-Slim's (tensorflow/models, research/slim/nets/mobilenet_v1.py):
 `MobilenetV1/Conv2d_3_depthwise/depthwise_weights`, `.../BatchNorm/gamma`. TensorFlow keeps kernels
@@ -7,18 +7,24 @@ as (height, width, in, out), and depthwise ones as (height, width, channels, 1).
 
 from __future__ import annotations
 
+import hashlib
+import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model.checkpoint import check_weights, save_checkpoint
+from model.checkpoint import Checkpoint, check_weights
 from model.config import ConvLayer, MobileNetV1Config
 from model.errors import InvalidCheckpointError, ModelError
 from model.importers.fake_quant_graph import read_fake_quant_graph
+from model.importers.graph_constants import ConstantReader
 from model.labels import IMAGENET_CLASSES, load_imagenet_labels
 from model.preprocessing import Preprocessing
+from model.quantization import Quantization
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -28,6 +34,14 @@ _LOGITS = f"{_SCOPE}/Logits/Conv2d_1c_1x1"
 _LAST_LAYER = f"{_SCOPE}/Conv2d_13_pointwise/weights"
 _FULL_DEPTH = 1024
 _TOTAL_STRIDE = 32
+_MARGIN = 32  # the short side is that much longer than the crop, as transformers converts it
+_DEFAULT_EPSILON = 1e-4  # of FusedBatchNorm, which a stripped graph leaves out
+_NAME = re.compile(r"mobilenet_(?:v1_)?\d\.?\d*_(\d{2,4})(?!\d)")
+_OTHERS = {  # parts of nodes' names
+    ("BoxPredictor", "BoxEncodingPredictor", "FeatureExtractor/", "Postprocessor/"): "a detector",
+    ("MobilenetV2/",): "a MobileNet V2",
+    ("MobilenetV3/",): "a MobileNet V3",
+}
 _BATCH_NORM = {
     "weight": "gamma",
     "bias": "beta",
@@ -36,73 +50,100 @@ _BATCH_NORM = {
 }
 
 
-def import_frozen_graph(source: Path, directory: Path, *, dequantize: bool = False) -> None:
-    """Convert a frozen graph, float or with FakeQuant nodes; see `import_checkpoint`.
+def read_frozen_graph(
+    source: Path, data: bytes, *, image_size: int | None = None, dequantize: bool = False
+) -> Checkpoint:
+    """Read a frozen graph, float or with FakeQuant nodes; see `read_released`.
+
+    Args:
+        source: where the graph is from: named in a refusal, and its name may tell the input's size.
+        data: the serialized GraphDef.
+        image_size: see `read_released`.
+        dequantize: see `read_released`.
 
     Raises:
         InvalidCheckpointError: the file is not such a graph.
         ModelError: the `convert` extra is not installed.
     """
-    graph = _parse(source)
+    graph = _parse(source, data)
+    _refuse_others(source, graph)
+    reader = ConstantReader(source, graph)
+    is_quantized = any(node.op.startswith("FakeQuant") for node in graph.node)
     try:
-        if any(node.op.startswith("FakeQuant") for node in graph.node):
-            _convert_quantized(source, graph, directory, dequantize=dequantize)
-        else:
-            _convert(source, graph, directory)
-    except (IndexError, ValueError) as error:  # constants in shapes that no MobileNet V1 has
-        raise InvalidCheckpointError(f"{source}: is damaged, or not a MobileNet V1") from error
-
-
-def _convert(source: Path, graph: Any, directory: Path) -> None:
-    constants = {node.name: node for node in graph.node if node.op == "Const"}
-    reader = _Reader(source, constants)
-    classes = reader.read(f"{_LOGITS}/biases").shape[0]
-    labels = load_imagenet_labels()
-    if classes != len(labels):
-        raise InvalidCheckpointError(f"{source}: has {classes} classes instead of {len(labels)}")
-    side = _image_side(source, graph)
-    config = MobileNetV1Config(
-        image_size=side,
-        depth_multiplier=reader.read(_LAST_LAYER).shape[-1] / _FULL_DEPTH,
-        layer_norm_eps=_epsilon(source, graph, reader),
-        id2label={label.class_id: label.label for label in labels},
-    )
-    weights: dict[str, NDArray[np.float32]] = {}
-    for layer in config.layers:
-        weights |= reader.layer(layer)
-    weights["classifier.weight"] = reader.read(f"{_LOGITS}/weights")[0, 0].T
-    weights["classifier.bias"] = reader.read(f"{_LOGITS}/biases")
-    preprocessing = Preprocessing.model_validate(
-        {"size": {"shortest_edge": side + 32}, "crop_size": {"height": side, "width": side}}
-    )
-    check_weights(source, weights, config)
-    save_checkpoint(directory, config, preprocessing, weights)
-
-
-def _convert_quantized(source: Path, graph: Any, directory: Path, *, dequantize: bool) -> None:
-    constants = {node.name: node for node in graph.node if node.op == "Const"}
-    reader, side = _Reader(source, constants), _image_side(source, graph)
-    try:
-        network = read_fake_quant_graph(graph, reader.read, MobileNetV1Config().layers)
+        network = (_read_quantized if is_quantized else _read_float)(source, graph, reader)
+        side = image_size or read_image_size(source, graph)
         config = MobileNetV1Config(
             image_size=side,
             depth_multiplier=network.depth / _FULL_DEPTH,
             hidden_act=network.hidden_act,
+            layer_norm_eps=network.epsilon,
             id2label=_create_id2label(network.classes),
         )
-        network.quantization.check(config)
-    except InvalidCheckpointError as error:
-        text = str(error).removeprefix(f"{source}: ")
-        raise InvalidCheckpointError(
-            f"{source}: is not a quantized MobileNet V1: {text}"
-        ) from error
-    weights = network.quantization.dequantize(config)
-    preprocessing = Preprocessing.model_validate(
-        {"size": {"shortest_edge": side + 32}, "crop_size": {"height": side, "width": side}}
-    )
+        preprocessing = Preprocessing.model_validate({"size": side + _MARGIN, "crop_size": side})
+        weights = network.create_weights(config)
+    except (IndexError, TypeError, ValueError) as error:  # shapes that no MobileNet V1 has
+        raise InvalidCheckpointError(f"{source}: is damaged, or not a MobileNet V1") from error
     check_weights(source, weights, config)
     quantization = None if dequantize else network.quantization
-    save_checkpoint(directory, config, preprocessing, weights, quantization)
+    digest = hashlib.sha256(data).hexdigest()
+    return Checkpoint(source.name, config, preprocessing, weights, digest, quantization)
+
+
+@dataclass(frozen=True, slots=True)
+class _Network:
+    """What a graph says; depth is the number of the last layer's channels."""
+
+    depth: int
+    classes: int
+    hidden_act: str
+    create_weights: Callable[[MobileNetV1Config], dict[str, NDArray[np.float32]]]
+    epsilon: float = MobileNetV1Config().layer_norm_eps
+    quantization: Quantization | None = None
+
+
+def _read_float(source: Path, graph: Any, reader: ConstantReader) -> _Network:
+    classifier = _read_classifier(reader)
+
+    def create_weights(config: MobileNetV1Config) -> dict[str, NDArray[np.float32]]:
+        weights = dict(classifier)
+        for layer in config.layers:
+            weights |= _read_layer(reader, layer)
+        return weights
+
+    return _Network(
+        depth=reader.read(_LAST_LAYER).shape[-1],
+        classes=classifier["classifier.bias"].shape[0] if classifier else 0,
+        hidden_act="relu" if _only_relu(graph) else "relu6",
+        create_weights=create_weights,
+        epsilon=_epsilon(source, graph, reader),
+    )
+
+
+def _read_quantized(source: Path, graph: Any, reader: ConstantReader) -> _Network:
+    try:
+        network = read_fake_quant_graph(graph, reader.read, MobileNetV1Config().layers)
+    except InvalidCheckpointError as error:
+        raise _no_quantized(source, error) from error
+
+    def create_weights(config: MobileNetV1Config) -> dict[str, NDArray[np.float32]]:
+        try:
+            network.quantization.check(config)
+        except InvalidCheckpointError as error:
+            raise _no_quantized(source, error) from error
+        return network.quantization.dequantize(config)
+
+    return _Network(
+        network.depth,
+        network.classes,
+        network.hidden_act,
+        create_weights,
+        quantization=network.quantization,
+    )
+
+
+def _no_quantized(source: Path, error: InvalidCheckpointError) -> InvalidCheckpointError:
+    text = str(error).removeprefix(f"{source}: ")
+    return InvalidCheckpointError(f"{source}: is not a quantized MobileNet V1: {text}")
 
 
 def _create_id2label(classes: int) -> dict[int, str]:
@@ -112,44 +153,30 @@ def _create_id2label(classes: int) -> dict[int, str]:
     return {class_id: f"LABEL_{class_id}" for class_id in range(classes)}
 
 
-class _Reader:
-    """The constants of one graph, by name."""
-
-    def __init__(self, source: Path, constants: dict[str, Any]) -> None:
-        self._source = source
-        self._constants = constants
-
-    def read(self, name: str) -> NDArray[np.float32]:
-        """A float32 constant, in TensorFlow's own layout."""
-        if name not in self._constants:
-            raise InvalidCheckpointError(f"{self._source}: is not a MobileNet V1 (no {name})")
-        tensor = self._constants[name].attr["value"].tensor
-        shape = [dim.size for dim in tensor.tensor_shape.dim]
-        values = (
-            np.frombuffer(tensor.tensor_content, "<f4")
-            if tensor.tensor_content
-            else np.asarray(tensor.float_val, np.float32)
-        )
-        if values.size == 1:  # a constant whose values are all the same is stored once
-            return np.full(shape, values[0], np.float32)
-        if values.size != np.prod(shape):
-            raise InvalidCheckpointError(f"{self._source}: {name} is damaged")
-        return values.reshape(shape)
-
-    def layer(self, layer: ConvLayer) -> dict[str, NDArray[np.float32]]:
-        """The weights of one layer under transformers' names and in its layout."""
-        scope = f"{_SCOPE}/{layer.end_point}"
-        if layer.groups > 1:
-            kernel = self.read(f"{scope}/depthwise_weights").transpose(2, 3, 0, 1)
-        else:
-            kernel = self.read(f"{scope}/weights").transpose(3, 2, 0, 1)
-        weights = {f"{layer.key}.convolution.weight": kernel}
-        for ours, theirs in _BATCH_NORM.items():
-            weights[f"{layer.key}.normalization.{ours}"] = self.read(f"{scope}/BatchNorm/{theirs}")
-        return weights
+def _read_classifier(reader: ConstantReader) -> dict[str, NDArray[np.float32]]:
+    """The weights of the classification layer; none of a feature extractor."""
+    if not reader.names & {f"{_LOGITS}/weights", f"{_LOGITS}/biases"}:
+        return {}
+    return {
+        "classifier.weight": reader.read(f"{_LOGITS}/weights")[0, 0].T,
+        "classifier.bias": reader.read(f"{_LOGITS}/biases"),
+    }
 
 
-def _parse(source: Path) -> Any:
+def _read_layer(reader: ConstantReader, layer: ConvLayer) -> dict[str, NDArray[np.float32]]:
+    """The weights of one layer under transformers' names and in its layout."""
+    scope = f"{_SCOPE}/{layer.end_point}"
+    if layer.groups > 1:
+        kernel = reader.read(f"{scope}/depthwise_weights").transpose(2, 3, 0, 1)
+    else:
+        kernel = reader.read(f"{scope}/weights").transpose(3, 2, 0, 1)
+    weights = {f"{layer.key}.convolution.weight": kernel}
+    for ours, theirs in _BATCH_NORM.items():
+        weights[f"{layer.key}.normalization.{ours}"] = reader.read(f"{scope}/BatchNorm/{theirs}")
+    return weights
+
+
+def _parse(source: Path, data: bytes) -> Any:
     try:
         from google.protobuf.message import DecodeError
         from tensorboard.compat.proto.graph_pb2 import GraphDef
@@ -158,24 +185,50 @@ def _parse(source: Path) -> Any:
             "a frozen graph needs the `convert` extra: pip install 'mobilenet-serve[convert]'"
         ) from error
     try:
-        return GraphDef.FromString(source.read_bytes())
-    except (DecodeError, OSError) as error:
-        raise InvalidCheckpointError(f"{source}: is not a TensorFlow graph") from error
+        return GraphDef.FromString(data)
+    except DecodeError as error:
+        raise InvalidCheckpointError(f"{source}: is not a TensorFlow graph, or is cut") from error
 
 
-def _image_side(source: Path, graph: Any) -> int:
-    """The input's side in pixels, told by the last pooling: it covers the whole last map."""
+def _refuse_others(source: Path, graph: Any) -> None:
+    for marks, what in _OTHERS.items():
+        if any(mark in node.name for node in graph.node for mark in marks):
+            raise InvalidCheckpointError(f"{source}: is {what}, not a MobileNet V1")
+
+
+def read_image_size(source: Path, graph: Any) -> int:
+    """The input's side in pixels, told by its placeholder, by the last pooling, or by a name.
+
+    The pooling covers the whole last map. Google's names end in multiplier and size.
+
+    Raises:
+        InvalidCheckpointError: nothing tells.
+    """
     for node in graph.node:
-        if node.op == "AvgPool":
-            return int(node.attr["ksize"].list.i[1]) * _TOTAL_STRIDE
-    raise InvalidCheckpointError(f"{source}: has no average pooling, so its size is not known")
+        if node.op == "Placeholder":
+            sides = [dim.size for dim in node.attr["shape"].shape.dim][1:3]
+            if len(set(sides)) == 1 and sides[0] > 0:
+                return int(sides[0])
+    for node in graph.node:
+        if node.op == "AvgPool" and (kernel := node.attr["ksize"].list.i[1:3]):
+            return int(kernel[0]) * _TOTAL_STRIDE
+    for name in (source.name, source.parent.name):
+        if match := _NAME.search(name):
+            return int(match[1])
+    raise InvalidCheckpointError(f"{source}: does not tell its input's side; give --image-size")
 
 
-def _epsilon(source: Path, graph: Any, reader: _Reader) -> float:
+def _only_relu(graph: Any) -> bool:
+    operators = {node.op for node in graph.node}
+    return "Relu" in operators and "Relu6" not in operators
+
+
+def _epsilon(source: Path, graph: Any, reader: ConstantReader) -> float:
     """BatchNorm's epsilon: an attribute of the fused operation, or a constant that is added."""
     for node in graph.node:
         if node.op.startswith("FusedBatchNorm"):
-            return round(float(node.attr["epsilon"].f), 9)
+            epsilon = node.attr["epsilon"].f if "epsilon" in node.attr else _DEFAULT_EPSILON
+            return round(float(epsilon), 9)
         if node.op == "Const" and node.name.endswith("BatchNorm/batchnorm/add/y"):
             return round(float(reader.read(node.name)), 9)
     raise InvalidCheckpointError(f"{source}: has no BatchNorm")

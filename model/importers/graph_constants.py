@@ -14,7 +14,8 @@ import numpy as np
 from model.errors import InvalidCheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, KeysView, Mapping
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -26,6 +27,53 @@ _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
 }
 _MAX_DEPTH = 20  # of operations on operations: a damaged graph can have a circle
 _MAX_VALUES = 1 << 24
+_DT_FLOAT = 1
+
+
+class ConstantReader:
+    """The values of `Const` nodes.
+
+    Args:
+        source: what to name in a refusal.
+        graph: a GraphDef.
+    """
+
+    def __init__(self, source: Path, graph: Any) -> None:
+        self._source = source
+        self._nodes = {node.name: node for node in graph.node if node.op == "Const"}
+
+    @property
+    def names(self) -> KeysView[str]:
+        """Of all constants."""
+        return self._nodes.keys()
+
+    def read(self, name: str) -> NDArray[np.float32]:
+        """A float32 constant, in TensorFlow's own layout.
+
+        Raises:
+            InvalidCheckpointError: it is missing, damaged or not of floats.
+            ValueError: its values do not fill its shape.
+        """
+        if name not in self._nodes:
+            raise InvalidCheckpointError(
+                f"{self._source}: is not a MobileNet V1, or is cut: no {name}"
+            )
+        tensor = self._nodes[name].attr["value"].tensor
+        shape = [dim.size for dim in tensor.tensor_shape.dim]
+        if tensor.dtype != _DT_FLOAT or not 0 <= math.prod(shape) <= _MAX_VALUES:
+            raise InvalidCheckpointError(
+                f"{self._source}: {name} is not of floats, or is too large"
+            )
+        values = (
+            np.frombuffer(tensor.tensor_content, "<f4")
+            if tensor.tensor_content
+            else np.asarray(tensor.float_val, np.float32)
+        )
+        if values.size == 1:  # a constant whose values are all the same is stored once
+            return np.full(shape, values[0], np.float32)
+        if values.size != math.prod(shape):
+            raise InvalidCheckpointError(f"{self._source}: {name} is damaged")
+        return values.reshape(shape)
 
 
 def node_name(source: str) -> str:

@@ -1,16 +1,17 @@
-"""A TensorFlow Lite file (`.tflite`) of MobileNet V1, float or quantized -> a checkpoint directory.
+"""A TensorFlow Lite file (`.tflite`) of MobileNet V1, float or quantized -> a checkpoint.
 
 The converter folds BatchNorm into the kernels.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model.checkpoint import check_weights, save_checkpoint
+from model.checkpoint import Checkpoint, check_weights
 from model.config import MobileNetV1Config
 from model.errors import InvalidCheckpointError
 from model.importers.tflite_graph import Operator, Tensor, read_chain
@@ -60,21 +61,21 @@ class _Network:
     classifier: Operator | None
 
 
-def import_tflite(source: Path, directory: Path, *, dequantize: bool = False) -> None:
-    """Convert a `.tflite` file; see `import_checkpoint`.
+def read_tflite(source: Path, data: bytes, *, dequantize: bool = False) -> Checkpoint:
+    """Read a `.tflite` file; see `read_released`.
 
     A feature extractor may end in L2_NORMALIZATION, which is left to whoever asks for features.
 
     Args:
-        source: the file.
-        directory: where to write; made if it is not there.
-        dequantize: write float weights alone, of a quantized file too.
+        source: where the file is from, to name in a refusal.
+        data: its content.
+        dequantize: keep float weights alone, of a quantized file too.
 
     Raises:
         InvalidCheckpointError: the file is not a MobileNet V1.
         ModelError: the `convert` extra is not installed.
     """
-    pixels, chain = read_chain(source)
+    pixels, chain = read_chain(source, data)
     try:
         network = _recognize(pixels, chain)
         config = _create_config(pixels, network)
@@ -91,12 +92,13 @@ def import_tflite(source: Path, directory: Path, *, dequantize: bool = False) ->
             f"{source}: is not a MobileNet V1: {reason or 'its shapes or values do not fit'}"
         ) from error
     check_weights(source, weights, config)
-    save_checkpoint(
-        directory,
+    return Checkpoint(
+        source.name,
         config,
         _create_preprocessing(network),
         weights,
-        None if dequantize else quantization,
+        digest=hashlib.sha256(data).hexdigest(),
+        quantization=None if dequantize else quantization,
     )
 
 

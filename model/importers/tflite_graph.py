@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 IDENTIFIER = b"TFL3"
 """What a TensorFlow Lite file has as its bytes 4 to 7."""
 
-_MAX_BYTES = 2**28
 _MAX_OPERATORS = 200
 _MAX_INPUTS = 3
 _MAX_RANK = 4
@@ -88,7 +87,7 @@ class Operator:
     window: tuple[int, int] = (0, 0)
 
 
-def read_chain(source: Path) -> tuple[Tensor, list[Operator]]:
+def read_chain(source: Path, data: bytes) -> tuple[Tensor, list[Operator]]:
     """Read a file: its input, and its operators from there to the output.
 
     Raises:
@@ -102,13 +101,8 @@ def read_chain(source: Path) -> tuple[Tensor, list[Operator]]:
             "a .tflite file needs the `convert` extra: pip install 'mobilenet-serve[convert]'"
         ) from error
     try:
-        size = source.stat().st_size
-        if size > _MAX_BYTES:
-            raise InvalidCheckpointError(f"{source}: is too large for a MobileNet V1")
-        reader = _Reader(source, tflite, source.read_bytes())
+        reader = _Reader(source, tflite, data)
         return reader.input(), list(reader.operators())
-    except OSError as error:
-        raise InvalidCheckpointError(f"{source}: {error.strerror}") from error
     except _DAMAGE as error:
         raise InvalidCheckpointError(f"{source}: is damaged, or cut") from error
 

@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 from app import __version__
 from app.cli import app
 from app.settings import Settings
-from model.checkpoint import DEFAULT_DIRECTORY
+from model.checkpoint import DEFAULT_DIRECTORY, load_checkpoint
+from tests.model.graphs import create_graph_def, create_released, find_node
 
 runner = CliRunner()
 
@@ -57,3 +58,16 @@ def test_convert_writes_the_packaged_checkpoint(tmp_path: Path) -> None:
     assert result.exit_code == 0
     sums = "SHA256SUMS"
     assert (tmp_path / sums).read_text() == (DEFAULT_DIRECTORY / sums).read_text()
+
+
+def test_convert_asks_for_the_size_that_a_file_does_not_tell(tmp_path: Path) -> None:
+    graph = create_graph_def(create_released())
+    graph.node.remove(find_node(graph, "pool"))
+    (tmp_path / "model.pb").write_bytes(graph.SerializeToString())
+    command = ["convert", str(tmp_path / "model.pb"), str(tmp_path / "out")]
+    refused = runner.invoke(app, command)
+    assert refused.exit_code == 1
+    assert "give --image-size" in refused.output
+    assert runner.invoke(app, [*command, "--image-size", "31"]).exit_code == 2
+    assert runner.invoke(app, [*command, "--image-size", "160"]).exit_code == 0
+    assert load_checkpoint(tmp_path / "out").preprocessing.input_size == (160, 160)

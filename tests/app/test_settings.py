@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from app.settings import InvalidSettingError, Settings, load_settings, unknown_variables
@@ -10,9 +8,7 @@ from app.settings import InvalidSettingError, Settings, load_settings, unknown_v
 def test_the_defaults_serve_the_packaged_checkpoint_on_this_machine_alone() -> None:
     settings = load_settings()
     assert (settings.host, settings.port) == ("127.0.0.1", 8000)
-    ((name, directory),) = settings.model_directories()
-    assert name == "mobilenet_v1_1.0_224"
-    assert (directory / "model.safetensors").is_file()
+    assert list(settings.model_sources()) == [("mobilenet_v1_1.0_224", "mobilenet_v1_1.0_224")]
 
 
 def test_a_variable_sets_and_what_is_given_wins(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,9 +20,9 @@ def test_a_variable_sets_and_what_is_given_wins(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_model_can_have_a_name() -> None:
     given = load_settings(models="pets=/weights/pets_v2")
-    assert list(given.model_directories()) == [("pets", Path("/weights/pets_v2"))]
+    assert list(given.model_sources()) == [("pets", "/weights/pets_v2")]
     plain = load_settings(models="/weights/pets_v2/")
-    assert list(plain.model_directories()) == [("pets_v2", Path("/weights/pets_v2/"))]
+    assert list(plain.model_sources()) == [("pets_v2", "/weights/pets_v2/")]
 
 
 @pytest.mark.parametrize(

@@ -62,8 +62,8 @@ def test_pictures_are_never_decoded_on_the_event_loop(
 
 
 def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(fake_engine: FakeEngine) -> None:
-    with serve(queue_ms=0.001) as server, ThreadPoolExecutor(4) as pool:
-        assert server.server.lifecycle.queue_capacity == 1
+    fake_engine.streams = 1
+    with serve(queue_ms=0.001, max_batch_size=1) as server, ThreadPoolExecutor(4) as pool:
         fake_engine.hold()
         while fake_engine.entered.acquire(blocking=False):
             pass

@@ -261,6 +261,7 @@ def test_half_precision_weights_are_loaded_as_float32(unsigned: Path) -> None:
     [
         pytest.param('{"model_type": "resnet"}', "model_type", id="another-model"),
         pytest.param("not json", "JSON", id="not-json"),
+        pytest.param('{"num_channels": 1}', "num_channels is 1", id="grey"),
         pytest.param('{"id2label": {"0": "a", "2": "c"}}', "without a gap", id="gap"),
     ],
 )

@@ -3,30 +3,23 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 
 from model.checkpoint import DEFAULT_DIRECTORY, Checkpoint, load_checkpoint
-from model.config import MobileNetV1Config
 from model.errors import InvalidCheckpointError, ModelError
 from model.importers import import_checkpoint
-from model.labels import load_imagenet_labels
-from tests.model.twins import create_checkpoint
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from tests.model.graphs import (
+    LOGITS,
+    add_constant,
+    create_graph_def,
+    create_released,
+    find_node,
+)
 
 RELEASED = "RELEASED_CHECKPOINTS"
-LOGITS = "MobilenetV1/Logits/Conv2d_1c_1x1"
-FLOAT = 1  # tensorflow.DT_FLOAT
-BATCH_NORM = (
-    ("weight", "gamma"),
-    ("bias", "beta"),
-    ("running_mean", "moving_mean"),
-    ("running_var", "moving_variance"),
-)
 
 
 @pytest.fixture
@@ -39,53 +32,12 @@ def released() -> Path:
 @pytest.fixture(scope="module")
 def narrow() -> Checkpoint:
     """Random weights at a quarter of the depth, with ImageNet's classes."""
-    labels = {label.class_id: label.label for label in load_imagenet_labels()}
-    config = MobileNetV1Config(depth_multiplier=0.25, image_size=128, id2label=labels)
-    return create_checkpoint(config)
+    return create_released(0.25, 128)
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     return tmp_path / "frozen.pb"
-
-
-def add_constant(graph: Any, name: str, value: NDArray[np.float32]) -> Any:
-    node = graph.node.add(name=name, op="Const")
-    tensor = node.attr["value"].tensor
-    tensor.dtype = FLOAT
-    for side in value.shape:
-        tensor.tensor_shape.dim.add(size=side)
-    tensor.tensor_content = value.astype("<f4").tobytes()
-    return tensor
-
-
-def create_graph_def(checkpoint: Checkpoint) -> Any:
-    """Write a checkpoint as TF-Slim's frozen graph, as far as an importer looks."""
-    from tensorboard.compat.proto.graph_pb2 import GraphDef
-
-    graph = GraphDef()
-    weights = checkpoint.weights
-    for layer in checkpoint.config.layers:
-        scope = f"MobilenetV1/{layer.end_point}"
-        kernel = weights[f"{layer.key}.convolution.weight"]
-        if layer.end_point.endswith("depthwise"):
-            add_constant(graph, f"{scope}/depthwise_weights", kernel.transpose(2, 3, 0, 1))
-        else:
-            add_constant(graph, f"{scope}/weights", kernel.transpose(2, 3, 1, 0))
-        for ours, theirs in BATCH_NORM:
-            value = weights[f"{layer.key}.normalization.{ours}"]
-            add_constant(graph, f"{scope}/BatchNorm/{theirs}", value)
-    classifier = weights["classifier.weight"].T[None, None]
-    add_constant(graph, f"{LOGITS}/weights", classifier)
-    add_constant(graph, f"{LOGITS}/biases", weights["classifier.bias"])
-    graph.node.add(name="norm", op="FusedBatchNorm").attr["epsilon"].f = 0.001
-    pool = graph.node.add(name="pool", op="AvgPool")
-    pool.attr["ksize"].list.i.extend([1, 4, 4, 1])
-    return graph
-
-
-def find_node(graph: Any, name: str) -> Any:
-    return next(node for node in graph.node if node.name == name)
 
 
 def refusal(source: Path, graph: Any) -> str:
@@ -195,13 +147,128 @@ def test_a_quantized_graph_is_refused(source: Path, narrow: Checkpoint, operator
     assert "quantized" in refusal(source, graph)
 
 
-@pytest.mark.parametrize("name", ["norm", "pool"])
-def test_a_graph_without_a_needed_operation_is_refused(
-    source: Path, narrow: Checkpoint, name: str
+def test_a_graph_without_batch_norm_is_refused(source: Path, narrow: Checkpoint) -> None:
+    graph = create_graph_def(narrow)
+    graph.node.remove(find_node(graph, "norm"))
+    assert refusal(source, graph) == "has no BatchNorm"
+
+
+def test_the_size_that_nothing_tells_is_asked_for(source: Path, narrow: Checkpoint) -> None:
+    graph = create_graph_def(narrow)
+    graph.node.remove(find_node(graph, "pool"))
+    assert refusal(source, graph) == "does not tell its input's side; give --image-size"
+    import_checkpoint(source, source.parent / "imported", image_size=160)
+    imported = load_checkpoint(source.parent / "imported")
+    assert (imported.config.image_size, imported.preprocessing.crop_side) == (160, 160)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v1_0.25_192.pb", "mobilenet_v1_0.25_192_frozen.pb"])
+def test_the_size_is_told_by_the_name_if_nothing_else_tells(
+    tmp_path: Path, narrow: Checkpoint, name: str
 ) -> None:
     graph = create_graph_def(narrow)
-    graph.node.remove(find_node(graph, name))
-    assert refusal(source, graph).startswith("has no ")
+    (tmp_path / name).write_bytes(graph.SerializeToString())
+    import_checkpoint(tmp_path / name, tmp_path / "pooling")
+    assert load_checkpoint(tmp_path / "pooling").config.image_size == 128
+    graph.node.remove(find_node(graph, "pool"))
+    (tmp_path / name).write_bytes(graph.SerializeToString())
+    import_checkpoint(tmp_path / name, tmp_path / "name")
+    assert load_checkpoint(tmp_path / "name").config.image_size == 192
+
+
+@pytest.mark.parametrize(
+    ("sides", "told"),
+    [([1, 160, 160, 3], 160), ([-1, 192, 192, 3], 192), ([1, -1, -1, 3], 128), ([], 128)],
+    ids=str,
+)
+def test_the_size_is_told_by_the_placeholder_before_the_pooling(
+    source: Path, narrow: Checkpoint, sides: list[int], told: int
+) -> None:
+    graph = create_graph_def(narrow)
+    shape = graph.node.add(name="input", op="Placeholder").attr["shape"].shape
+    for side in sides:
+        shape.dim.add(size=side)
+    source.write_bytes(graph.SerializeToString())
+    import_checkpoint(source, source.parent / "imported")
+    assert load_checkpoint(source.parent / "imported").config.image_size == told
+
+
+def test_a_graph_without_a_classifier_is_a_feature_extractor(
+    source: Path, tmp_path: Path, narrow: Checkpoint
+) -> None:
+    graph = create_graph_def(narrow)
+    for part in ("weights", "biases"):
+        graph.node.remove(find_node(graph, f"{LOGITS}/{part}"))
+    source.write_bytes(graph.SerializeToString())
+    import_checkpoint(source, tmp_path / "imported")
+    imported = load_checkpoint(tmp_path / "imported")
+    assert (imported.config.id2label, imported.labels) == ({}, ())
+    assert imported.weights.keys() < narrow.weights.keys()
+
+
+@pytest.mark.parametrize(("operators", "hidden_act"), [(["Relu"], "relu"), (["Relu6"], "relu6")])
+def test_the_activation_is_the_graph_s(
+    source: Path, narrow: Checkpoint, operators: list[str], hidden_act: str
+) -> None:
+    graph = create_graph_def(narrow)
+    for operator in operators:
+        graph.node.add(name=operator, op=operator)
+    source.write_bytes(graph.SerializeToString())
+    import_checkpoint(source, source.parent / "imported")
+    assert load_checkpoint(source.parent / "imported").config.hidden_act == hidden_act
+
+
+def test_an_epsilon_that_was_stripped_is_tensorflow_s_default(
+    source: Path, narrow: Checkpoint
+) -> None:
+    graph = create_graph_def(narrow, norm="FusedBatchNormV3")
+    del find_node(graph, "norm").attr["epsilon"]
+    source.write_bytes(graph.SerializeToString())
+    import_checkpoint(source, source.parent / "imported")
+    assert load_checkpoint(source.parent / "imported").config.layer_norm_eps == 1e-4
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("MobilenetV2/expanded_conv_3/expand/weights", "is a MobileNet V2, not a MobileNet V1"),
+        ("MobilenetV3/Conv/weights", "is a MobileNet V3, not a MobileNet V1"),
+        ("BoxPredictor_0/BoxEncodingPredictor/weights", "is a detector, not a MobileNet V1"),
+        ("FeatureExtractor/MobilenetV1/Conv2d_0/weights", "is a detector, not a MobileNet V1"),
+    ],
+)
+def test_another_network_is_refused_by_what_it_is(
+    source: Path, narrow: Checkpoint, name: str, what: str
+) -> None:
+    graph = create_graph_def(narrow)
+    add_constant(graph, name, np.zeros(3, np.float32))
+    assert refusal(source, graph) == what
+
+
+@pytest.mark.parametrize(
+    "start",
+    [b"PK\x03\x04", b"\x89HDF\r\n", b"\x80\x04\x95", b"<!DOCTYPE", b"version https://git-lfs"],
+    ids=repr,
+)
+def test_what_is_often_taken_for_a_graph_is_refused_by_what_it_is(
+    source: Path, start: bytes
+) -> None:
+    assert refusal(source, start + bytes(100)).startswith("is a")
+
+
+def test_a_constant_of_other_numbers_is_refused(source: Path, narrow: Checkpoint) -> None:
+    graph = create_graph_def(narrow)
+    find_node(graph, "MobilenetV1/Conv2d_0/weights").attr["value"].tensor.dtype = 19
+    assert "is not of floats" in refusal(source, graph)
+
+
+def test_a_constant_that_would_fill_the_memory_is_refused(source: Path, narrow: Checkpoint) -> None:
+    graph = create_graph_def(narrow)
+    tensor = find_node(graph, "MobilenetV1/Conv2d_0/weights").attr["value"].tensor
+    for dim in tensor.tensor_shape.dim:
+        dim.size = 1 << 40
+    tensor.tensor_content = bytes(4)
+    assert "is too large" in refusal(source, graph)
 
 
 def test_a_graph_without_a_layer_is_refused_by_its_name(source: Path, narrow: Checkpoint) -> None:
@@ -211,11 +278,22 @@ def test_a_graph_without_a_layer_is_refused_by_its_name(source: Path, narrow: Ch
     assert name in refusal(source, graph)
 
 
-def test_another_number_of_classes_is_refused(source: Path, narrow: Checkpoint) -> None:
+def test_other_classes_have_numbers_for_names(source: Path, narrow: Checkpoint) -> None:
+    graph = create_graph_def(narrow)
+    for part, shape in (("weights", (1, 1, 256, 3)), ("biases", (3,))):
+        graph.node.remove(find_node(graph, f"{LOGITS}/{part}"))
+        add_constant(graph, f"{LOGITS}/{part}", np.zeros(shape, np.float32))
+    source.write_bytes(graph.SerializeToString())
+    import_checkpoint(source, source.parent / "imported")
+    labels = [label.label for label in load_checkpoint(source.parent / "imported").labels]
+    assert labels == ["LABEL_0", "LABEL_1", "LABEL_2"]
+
+
+def test_classes_that_disagree_are_refused(source: Path, narrow: Checkpoint) -> None:
     graph = create_graph_def(narrow)
     graph.node.remove(find_node(graph, f"{LOGITS}/biases"))
     add_constant(graph, f"{LOGITS}/biases", np.zeros(1000, np.float32))
-    assert refusal(source, graph) == "has 1000 classes instead of 1001"
+    assert "has shape (1001, 256), the configuration wants (1000, 256)" in refusal(source, graph)
 
 
 @pytest.mark.parametrize("cut", [1, 4], ids=["part-of-a-value", "one-value"])

@@ -1,0 +1,105 @@
+"""Load from wrk (https://github.com/wg/wrk): a connection asks again once it is answered."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+Kind = Literal["raw", "multipart"]
+
+_BOUNDARY = "measured"
+_SCRIPT = """
+local bodies = {{}}
+for number = 0, {count} - 1 do
+  local file = io.open(string.format("{folder}/%d", number), "rb")
+  bodies[number] = file:read("*a")
+  file:close()
+end
+local headers = {{["Content-Type"] = "{content_type}"}}
+local number = -1
+request = function()
+  number = (number + 1) % {count}
+  return wrk.format("POST", "/classify", headers, bodies[number])
+end
+done = function(summary, latency, requests)
+  local errors = summary.errors
+  io.write(string.format(
+    '\\n{{"requests": %d, "seconds": %f, "refused": %d, "broken": %d, "p50": %f, "p99": %f}}\\n',
+    summary.requests, summary.duration / 1e6, errors.status,
+    errors.connect + errors.read + errors.write + errors.timeout,
+    latency:percentile(50) / 1000, latency:percentile(99) / 1000))
+end
+"""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one run of wrk saw: requests answered with 200 a second, and latencies in ms."""
+
+    images_per_s: float
+    refused_per_s: float
+    broken: int
+    p50_ms: float
+    p99_ms: float
+
+
+class LoadGenerator:
+    """The photos as request bodies on disk, and wrk to send them. A context manager."""
+
+    def __init__(self, photos: list[bytes]) -> None:
+        if shutil.which("wrk") is None:
+            sys.exit("wrk is needed: apt-get install wrk")
+        self._photos = photos
+        self._folder = tempfile.TemporaryDirectory()
+
+    def __enter__(self) -> Self:
+        """Write the bodies."""
+        for kind in ("raw", "multipart"):
+            folder = Path(self._folder.name) / kind
+            folder.mkdir()
+            for number, photo in enumerate(self._photos):
+                (folder / str(number)).write_bytes(photo if kind == "raw" else _form(photo))
+            content_type = (
+                "image/jpeg" if kind == "raw" else f"multipart/form-data; boundary={_BOUNDARY}"
+            )
+            script = _SCRIPT.format(
+                count=len(self._photos), folder=folder, content_type=content_type
+            )
+            folder.with_suffix(".lua").write_text(script, encoding="ascii")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Remove them."""
+        self._folder.cleanup()
+
+    def run(self, url: str, kind: Kind, connections: int, seconds: float) -> Load:
+        """Ask for so many seconds over so many connections."""
+        script = Path(self._folder.name) / f"{kind}.lua"
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "-s", str(script), url]
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        seen = json.loads(output.splitlines()[-1])
+        answered = seen["requests"] - seen["refused"]
+        return Load(
+            answered / seen["seconds"],
+            seen["refused"] / seen["seconds"],
+            seen["broken"],
+            seen["p50"],
+            seen["p99"],
+        )
+
+
+def _form(photo: bytes) -> bytes:
+    head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="photo.jpg"\r\n'
+    return f"{head}\r\n".encode() + photo + f"\r\n--{_BOUNDARY}--\r\n".encode()

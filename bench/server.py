@@ -1,0 +1,76 @@
+"""The service in a process of its own, as `make serve` starts it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+_START_S = 60
+
+
+class ServerProcess:
+    """A context manager: entering waits until the server is ready.
+
+    Its log goes to a file, as a container engine would have it.
+    """
+
+    def __init__(self, **settings: object) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+        serve = ["-m", "app", "serve", f"--port={port}", "--log-format=json"]
+        self._command = [sys.executable, *serve, *flags]
+        self.ready_s = 0.0
+
+    def __enter__(self) -> Self:
+        """Start it."""
+        self._log = tempfile.TemporaryFile()
+        started = time.perf_counter()
+        self._process = subprocess.Popen(self._command, stdout=self._log)
+        while not self._is_ready():
+            if time.perf_counter() > started + _START_S or self._process.poll() is not None:
+                raise RuntimeError("the server is not ready")
+            time.sleep(0.01)
+        self.ready_s = time.perf_counter() - started
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End it."""
+        self._process.terminate()
+        self._process.wait()
+        self._log.close()
+
+    @property
+    def resident_mib(self) -> float:
+        """Resident memory in MiB."""
+        pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    @property
+    def cpu_s(self) -> float:
+        """Processor time used so far, in seconds."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def _is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/readyz", timeout=1):  # noqa: S310  # our own address
+                return True
+        except OSError:
+            return False

@@ -1,0 +1,155 @@
+"""The service against the limit of this machine; run it with `make bench`.
+
+Measures in turns, so that a slow moment of the machine slows all: the same photos in one process
+without HTTP, and through the service at several numbers of connections. Prints the ratios, writes
+the table of docs/performance.md between its marks, and draws throughput.svg and latency.svg there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bench.in_process import InProcess
+from bench.load import Kind, Load, LoadGenerator
+from bench.photos import load_photos
+from bench.server import ServerProcess
+
+DOCS = Path(__file__).parents[1] / "docs"
+BEGIN, END = "<!-- measured: begin -->\n", "<!-- measured: end -->\n"
+CONNECTIONS = (1, 4, 16, 64)
+KINDS: tuple[Kind, ...] = ("multipart", "raw")
+
+
+class Measurements:
+    """One run's figures, one entry a round."""
+
+    def __init__(self) -> None:
+        self.limit: list[float] = []
+        self.single_ms: list[float] = []
+        self.loads: dict[tuple[Kind, int], list[Load]] = defaultdict(list)
+        self.ready_s = 0.0
+        self.resident_mib = 0.0
+
+    def measure(self, photos: list[bytes], rounds: int, seconds: float) -> None:
+        """Take every figure once a round."""
+        in_process = InProcess()
+        with ServerProcess() as server, LoadGenerator(photos) as generator:
+            self.ready_s = server.ready_s
+            for _ in range(rounds):
+                self.limit.append(in_process.images_per_s(photos, seconds))
+                self.single_ms.append(in_process.single_ms(photos, seconds))
+                for kind in KINDS:
+                    for connections in CONNECTIONS:
+                        load = generator.run(server.url, kind, connections, seconds)
+                        self.loads[kind, connections].append(load)
+            self.resident_mib = server.resident_mib
+
+    def throughput_ratio(self, kind: Kind, connections: int) -> float:
+        """Images a second over the limit, both of one round; the median of the rounds."""
+        loads = self.loads[kind, connections]
+        return _median_ratio([load.images_per_s for load in loads], self.limit)
+
+    def latency_ratio(self, kind: Kind) -> float:
+        """p50 of one client at a time over one photo in process with all threads."""
+        return _median_ratio([load.p50_ms for load in self.loads[kind, 1]], self.single_ms)
+
+    def table(self) -> str:
+        """All of it, in Markdown."""
+        limit, single = statistics.median(self.limit), statistics.median(self.single_ms)
+        summary = (
+            f"In process, without HTTP: {limit:.1f} images/s on all cores; "
+            f"{single:.1f} ms for one photo with all threads on it. "
+            f"The service was ready after {self.ready_s:.2f} s and holds "
+            f"{self.resident_mib:.0f} MiB at the end."
+        )
+        lines = [
+            summary,
+            "",
+            "| body | connections | images/s | of the limit | p50 ms | p99 ms | refused/s |",
+            "|---|--:|--:|--:|--:|--:|--:|",
+        ]
+        for (kind, connections), loads in self.loads.items():
+            medians = [
+                statistics.median(getattr(load, name) for load in loads)
+                for name in ("images_per_s", "p50_ms", "p99_ms", "refused_per_s")
+            ]
+            lines.append(
+                f"| {kind} | {connections} | {medians[0]:.1f} "
+                f"| {self.throughput_ratio(kind, connections):.2f} "
+                f"| {medians[1]:.1f} | {medians[2]:.1f} | {medians[3]:.1f} |"
+            )
+        ratios = ", ".join(f"{self.latency_ratio(kind):.2f} ({kind})" for kind in KINDS)
+        return "\n".join([*lines, "", f"One client's p50 over the time in process: {ratios}."])
+
+
+def write_table(table: str) -> None:
+    """Replace what stands between the marks of docs/performance.md."""
+    path = DOCS / "performance.md"
+    before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    path.write_text(f"{before}{BEGIN}{table}\n{END}{after}", encoding="utf-8")
+
+
+def draw(measurements: Measurements) -> None:
+    """Throughput and latency against connections."""
+    mpl.rcParams["svg.hashsalt"] = "mobilenet"
+    figure, axes = plt.subplots(figsize=(7, 4))
+    for kind in KINDS:
+        ratios = [measurements.throughput_ratio(kind, count) for count in CONNECTIONS]
+        axes.plot(range(len(CONNECTIONS)), ratios, "o-", label=kind)
+    axes.axhline(1, color="grey", linestyle=":", label="in process, no HTTP")
+    axes.set_ylabel("images a second over the limit")
+    axes.set_ylim(0, 1.1)
+    _finish(figure, axes, "throughput.svg")
+    figure, axes = plt.subplots(figsize=(7, 4))
+    for name in ("p50_ms", "p99_ms"):
+        values = [
+            statistics.median(getattr(load, name) for load in measurements.loads["raw", count])
+            for count in CONNECTIONS
+        ]
+        axes.plot(range(len(CONNECTIONS)), values, "o-", label=name.removesuffix("_ms"))
+    axes.set_ylabel("milliseconds")
+    axes.set_yscale("log")
+    _finish(figure, axes, "latency.svg")
+
+
+def main() -> None:
+    """Measure, print, write and draw."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--photos", type=Path, help="a folder of *.jpg; made where not given")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=5, help="for each figure in each round")
+    arguments = parser.parse_args()
+    measurements = Measurements()
+    measurements.measure(load_photos(arguments.photos), arguments.rounds, arguments.seconds)
+    table = measurements.table()
+    print(table)
+    write_table(table)
+    draw(measurements)
+
+
+def _median_ratio(values: Sequence[float], references: Sequence[float]) -> float:
+    return statistics.median(
+        value / reference for value, reference in zip(values, references, strict=True)
+    )
+
+
+def _finish(figure: Figure, axes: Axes, name: str) -> None:
+    axes.set_xticks(range(len(CONNECTIONS)), [str(count) for count in CONNECTIONS])
+    axes.set_xlabel("connections, each asking again as soon as it is answered")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(DOCS / name, metadata={"Date": None}, bbox_inches="tight")
+
+
+if __name__ == "__main__":
+    main()
