@@ -14,18 +14,20 @@ import csv
 import os
 import statistics
 import time
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot as plt
+from numpy.typing import NDArray
 
-from model.checkpoint import Checkpoint, expected_shapes
 from model.config import MobileNetV1Config
 from model.engines import load_engine
 from model.engines.base import Engine
-from model.preprocessing import Preprocessing
+from tests.model.quantized_twins import create_quantization
+from tests.model.twins import create_checkpoint
 
 DOCS = Path(__file__).parents[1] / "docs"
 RELEASED = Path(__file__).parent / "released.csv"
@@ -47,6 +49,8 @@ class Released:
     quantized_top5: float
     images_per_s: float = 0.0
     relative: float = 0.0
+    quantized_images_per_s: float = 0.0
+    quantized_relative: float = 0.0
 
     @property
     def name(self) -> str:
@@ -72,64 +76,71 @@ def read_released() -> list[Released]:
         ]
 
 
-def create_engine(depth_multiplier: float) -> Engine:
+def create_engine(depth_multiplier: float, *, quantized: bool) -> Engine:
     """The default engine on one thread, with random weights that keep activations alive."""
     config = MobileNetV1Config.model_validate(
         {"depth_multiplier": depth_multiplier, "num_labels": CLASSES}
     )
-    generator = np.random.default_rng(0)
-    weights = {}
-    for name, shape in expected_shapes(config).items():
-        if len(shape) > 1:
-            fan_in = int(np.prod(shape[1:]))
-            weights[name] = generator.normal(0, fan_in**-0.5, shape).astype(np.float32)
-        else:
-            weights[name] = np.full(shape, name.endswith(("weight", "var")), np.float32)
-    return load_engine(
-        Checkpoint(f"random_{depth_multiplier}", config, Preprocessing(), weights, digest=""),
-        name="onnx",
-        threads=1,
-    )
+    checkpoint = create_checkpoint(config)
+    if quantized:
+        checkpoint = replace(checkpoint, quantization=create_quantization(config))
+    return load_engine(checkpoint, name="onnx", threads=1)
 
 
 def measure(models: list[Released], rounds: int, seconds: float) -> None:
     """Time them in turns, so that a slow moment of the machine slows all of them."""
+    multipliers = {model.depth_multiplier for model in models}
     engines = {
-        multiplier: create_engine(multiplier) for multiplier in {m.depth_multiplier for m in models}
+        (multiplier, quantized): create_engine(multiplier, quantized=quantized)
+        for multiplier in multipliers
+        for quantized in (False, True)
     }
     pixels = {
         side: np.random.default_rng(1).integers(0, 256, (1, side, side, 3), dtype=np.uint8)
         for side in {model.side for model in models}
     }
-    speeds: dict[str, list[float]] = {model.name: [] for model in models}
+    speeds: dict[tuple[str, bool], list[float]] = defaultdict(list)
     for _ in range(rounds):
         for model in models:
-            engine, image = engines[model.depth_multiplier], pixels[model.side]
-            engine.run(image)
-            count, started = 0, time.perf_counter()
-            while (elapsed := time.perf_counter() - started) < seconds:
-                engine.run(image)
-                count += 1
-            speeds[model.name].append(count / elapsed)
-    reference = speeds[models[0].name]
+            for quantized in (False, True):
+                engine = engines[model.depth_multiplier, quantized]
+                speed = _images_per_s(engine, pixels[model.side], seconds)
+                speeds[model.name, quantized].append(speed)
     for model in models:
-        model.images_per_s = statistics.median(speeds[model.name])
-        model.relative = statistics.median(
-            speed / of_reference
-            for speed, of_reference in zip(speeds[model.name], reference, strict=True)
+        model.images_per_s = statistics.median(speeds[model.name, False])
+        model.quantized_images_per_s = statistics.median(speeds[model.name, True])
+        model.relative, model.quantized_relative = (
+            statistics.median(
+                speed / of_reference
+                for speed, of_reference in zip(
+                    speeds[model.name, quantized], speeds[models[0].name, False], strict=True
+                )
+            )
+            for quantized in (False, True)
         )
+
+
+def _images_per_s(engine: Engine, image: NDArray[np.uint8], seconds: float) -> float:
+    engine.run(image)
+    count, started = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - started) < seconds:
+        engine.run(image)
+        count += 1
+    return count / elapsed
 
 
 def write_table(models: list[Released]) -> None:
     """Replace what stands between the marks of docs/models.md."""
+    header = "| model | multiply-adds | parameters | float | images/s | relative"
     lines = [
-        "| model | multiply-adds | parameters | float | quantized | images/s | relative |",
-        "|---|--:|--:|--:|--:|--:|--:|",
+        f"{header} | quantized | images/s | relative |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     lines += [
         f"| mobilenet_v1_{m.name} | {m.million_multiply_adds} M | {m.million_parameters} M "
-        f"| {m.top1} / {m.top5} | {m.quantized_top1} / {m.quantized_top5} "
-        f"| {m.images_per_s:.0f} | {m.relative:.2f} |"
+        f"| {m.top1} / {m.top5} | {m.images_per_s:.0f} | {m.relative:.2f} "
+        f"| {m.quantized_top1} / {m.quantized_top5} | {m.quantized_images_per_s:.0f} "
+        f"| {m.quantized_relative:.2f} |"
         for m in models
     ]
     path = DOCS / "models.md"
@@ -149,7 +160,14 @@ def draw(models: list[Released]) -> None:
         (drawn,) = axes.plot(speeds, [m.top1 for m in line], "o-", label=f"{multiplier} float")
         colour = drawn.get_color()
         quantized = [m.quantized_top1 for m in line]
-        axes.plot(speeds, quantized, "x", color=colour, alpha=0.6, label=f"{multiplier} quantized")
+        axes.plot(
+            [m.quantized_images_per_s for m in line],
+            quantized,
+            "x--",
+            color=colour,
+            alpha=0.6,
+            label=f"{multiplier} quantized",
+        )
         for model in line:
             axes.annotate(
                 str(model.side),
@@ -160,9 +178,9 @@ def draw(models: list[Released]) -> None:
                 color=colour,
             )
     axes.set_xscale("log")
-    axes.set_xticks([50, 100, 200, 500, 1000], ["50", "100", "200", "500", "1000"])
+    axes.set_xticks([50, 100, 200, 500, 1000, 2000], ["50", "100", "200", "500", "1000", "2000"])
     axes.minorticks_off()
-    axes.set_xlabel("images a second on one core (float, ONNX Runtime)")
+    axes.set_xlabel("images a second on one core (ONNX Runtime)")
     axes.set_ylabel("top-1 accuracy as published, %")
     axes.set_title("MobileNet V1: depth multiplier and input side")
     axes.grid(alpha=0.3)
@@ -181,7 +199,10 @@ def main() -> None:
     models = read_released()
     measure(models, arguments.rounds, arguments.seconds)
     for model in models:
-        print(f"{model.name:>9} {model.images_per_s:8.1f} images/s {model.relative:6.2f}")
+        print(
+            f"{model.name:>9} {model.images_per_s:8.1f} images/s {model.relative:6.2f}, "
+            f"quantized {model.quantized_images_per_s:8.1f} {model.quantized_relative:6.2f}"
+        )
     write_table(models)
     draw(models)
 

@@ -150,10 +150,10 @@ def test_an_unknown_output_is_refused(engines: list[Engine]) -> None:
             engine.run(create_pixels(32, 32), ["Conv2d_3_depthwise"])
 
 
-@pytest.mark.parametrize("size", [1, 2, 5, 8])
+@pytest.mark.parametrize("size", [2, 8])
 def test_the_batch_never_changes_a_layer(engines: list[Engine], size: int) -> None:
     outputs = ["Conv2d_5_pointwise", "Conv2d_13_pointwise", POOLED]
-    pixels = create_pixels(97, 97, count=size)
+    pixels = create_pixels(65, 65, count=size)
     for engine in engines:
         together = engine.run(pixels, outputs, output_stride=16).arrays
         for index in range(size):
