@@ -129,7 +129,7 @@ def _create_layer(
 ) -> QuantizedLayer:
     if not np.isfinite(bias).all():
         raise InvalidCheckpointError("a bias is not finite")
-    units = np.round(bias / (np.float64(source.scale) * np.float64(scale.scale)))
+    units = np.round(bias / (np.float64(source.scale) * scale.scale))
     limits = np.iinfo(np.int32)
     return QuantizedLayer(
         kernel,
@@ -168,8 +168,8 @@ class _Walk:
     def step(self, *operators: str) -> Any:
         """Go to the next operation, which must be one of these."""
         if not self.goes_on_with(*operators):
-            found = ", ".join(sorted(node.op for node in self.readers[self.name])) or "nothing"
-            raise InvalidCheckpointError(f"{found} follows {self.name} instead of {operators[0]}")
+            found = sorted(node.op for node in self.readers[self.name]) or "nothing"
+            raise InvalidCheckpointError(f"{found} follows {self.name!r} instead of {operators[0]}")
         node = next(node for node in self.readers[self.name] if node.op in operators)
         self.name = node.name
         return node
@@ -181,21 +181,22 @@ class _Walk:
         node = self.step(operator)
         strides = list(node.attr["strides"].list.i)
         if strides != [1, stride, stride, 1]:
-            raise InvalidCheckpointError(f"{node.name} has another stride")
+            raise InvalidCheckpointError(f"{node.name!r} has another stride")
         quantized = self.constants.nodes.get(node_name(node.input[1]))
         while quantized is not None and quantized.op == "Identity":
             quantized = self.constants.nodes.get(node_name(quantized.input[0]))
         if quantized is None or quantized.op != _FAKE_QUANT:
-            raise InvalidCheckpointError(f"the kernel of {node.name} has no range")
+            raise InvalidCheckpointError(f"the kernel of {node.name!r} has no range")
         kernel = self.constants.compute(quantized.input[0])
         if kernel.shape[:2] != (1, 1) and node.attr["padding"].s != b"SAME":
-            raise InvalidCheckpointError(f"{node.name} pads in another way")
+            raise InvalidCheckpointError(f"{node.name!r} pads in another way")
         order = (2, 3, 0, 1) if operator == _DEPTHWISE else (3, 2, 0, 1)
         parameters = self._parameters(quantized)
         narrow = quantized.attr["narrow_range"].b
         if not np.isfinite(kernel).all():
-            raise InvalidCheckpointError(f"the kernel of {node.name} is not finite")
-        levels = np.floor(kernel / parameters.scale + 0.5)
+            raise InvalidCheckpointError(f"the kernel of {node.name!r} is not finite")
+        with np.errstate(over="ignore"):  # what is beyond every level is clipped
+            levels = np.floor(kernel / parameters.scale + 0.5)
         levels = np.clip(levels + parameters.zero_point, int(narrow), MAX_LEVEL)
         return np.ascontiguousarray(levels.transpose(order).astype(np.uint8)), parameters
 
@@ -220,6 +221,6 @@ class _Walk:
     def _parameters(self, node: Any) -> QuantizationParameters:
         bits = node.attr["num_bits"].i if "num_bits" in node.attr else _BITS
         if bits != _BITS:
-            raise InvalidCheckpointError(f"{node.name} has {bits} bits instead of {_BITS}")
+            raise InvalidCheckpointError(f"{node.name!r} has {bits} bits instead of {_BITS}")
         low, high = (self.constants.compute(name).item() for name in node.input[1:3])
         return nudge(low, high, narrow=node.attr["narrow_range"].b)

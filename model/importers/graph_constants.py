@@ -62,7 +62,7 @@ class ConstantReader:
         shape = [dim.size for dim in tensor.tensor_shape.dim]
         if tensor.dtype != _DT_FLOAT or not 0 <= math.prod(shape) <= _MAX_VALUES:
             raise InvalidCheckpointError(
-                f"{self._source}: {name} is not of floats, or is too large"
+                f"{self._source}: {name!r} is not of floats, or is too large"
             )
         values = (
             np.frombuffer(tensor.tensor_content, "<f4")
@@ -72,7 +72,7 @@ class ConstantReader:
         if values.size == 1:  # a constant whose values are all the same is stored once
             return np.full(shape, values[0], np.float32)
         if values.size != math.prod(shape):
-            raise InvalidCheckpointError(f"{self._source}: {name} is damaged")
+            raise InvalidCheckpointError(f"{self._source}: {name!r} is damaged")
         return values.reshape(shape)
 
 
@@ -105,7 +105,7 @@ class Constants:
         if name not in self._values:
             node = self.nodes.get(name)
             if node is None or depth > _MAX_DEPTH:
-                raise InvalidCheckpointError(f"{name} is not a constant")
+                raise InvalidCheckpointError(f"{name!r} is not a constant")
             if node.op == "Const":
                 self._values[name] = self.read(name)
             else:
@@ -118,7 +118,7 @@ class Constants:
 def _compute(node: Any, operands: list[NDArray[np.float32]]) -> NDArray[np.float32]:
     shape = np.broadcast_shapes(*(operand.shape for operand in operands))
     if math.prod(shape) > _MAX_VALUES:
-        raise InvalidCheckpointError(f"{node.name} is too large")
+        raise InvalidCheckpointError(f"{node.name!r} is too large")
     with np.errstate(all="ignore"):
         if node.op in _ARITHMETIC:
             return np.asarray(_ARITHMETIC[node.op](*operands), np.float32)
@@ -128,4 +128,4 @@ def _compute(node: Any, operands: list[NDArray[np.float32]]) -> NDArray[np.float
         return operands[0]
     if node.op == "Reshape":  # to (channels, 1), for a depthwise kernel
         return operands[0].reshape(-1, 1)
-    raise InvalidCheckpointError(f"{node.name} ({node.op}) is not a constant")
+    raise InvalidCheckpointError(f"{node.name!r} ({node.op!r}) is not a constant")

@@ -152,7 +152,7 @@ def test_what_is_no_range_is_refused(graph: Any, tmp_path: Path, high: float) ->
 def test_a_layer_without_a_range_is_refused(graph: Any, tmp_path: Path) -> None:
     relu = f"{STEM}/Relu6"
     find(graph, f"MobilenetV1/{RANGE}/FakeQuantWithMinMaxVars").op = "Identity"
-    assert f"DepthwiseConv2dNative follows {relu}" in refusal(graph, tmp_path).replace(
+    assert f"['DepthwiseConv2dNative'] follows '{relu}'" in refusal(graph, tmp_path).replace(
         f"MobilenetV1/{RANGE}/FakeQuantWithMinMaxVars", relu
     )
 
@@ -196,6 +196,15 @@ def test_a_circle_of_constants_is_refused(graph: Any, tmp_path: Path) -> None:
 def test_values_that_are_not_finite_are_refused(graph: Any, tmp_path: Path, name: str) -> None:
     write_float(graph, f"MobilenetV1/Conv2d_0/{name}", np.nan)
     assert "is not finite" in refusal(graph, tmp_path)
+
+
+def test_a_name_with_line_breaks_stays_on_the_refusal_s_line(graph: Any, tmp_path: Path) -> None:
+    find(graph, f"{STEM}/Conv2D_Fold").input[1] = "no\nsuch\x1b[31mnode"
+    find(graph, f"{STEM}/mul_fold").name = "no\nsuch\x1b[31mnode"
+    assert "has no range" in refusal(graph, tmp_path)
+    find(graph, "no\nsuch\x1b[31mnode").op = "FakeQuantWithMinMaxVars"
+    text = refusal(graph, tmp_path)
+    assert "\x1b" not in text
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
