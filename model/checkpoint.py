@@ -92,18 +92,10 @@ def load_checkpoint(directory: Path, name: str | None = None) -> Checkpoint:
         InvalidCheckpointError: a file is missing or damaged, or the weights do not fit the
             configuration.
     """
-    if not directory.is_dir():
-        raise InvalidCheckpointError(f"{directory}: is not a directory")
-    data = {_WEIGHTS: _read(directory / _WEIGHTS)}
-    if (directory / _QUANTIZATION).exists():
-        data[_QUANTIZATION] = _read(directory / _QUANTIZATION)
+    data = _read_tensor_files(directory)
     digests = {file: hashlib.sha256(content).hexdigest() for file, content in data.items()}
     _verify_sums(directory, digests)
-    config = MobileNetV1Config.load(directory / _CONFIG)
-    if config.num_channels != _PIXEL_CHANNELS:
-        raise InvalidCheckpointError(
-            f"{directory / _CONFIG}: num_channels is {config.num_channels}, but pixels are RGB"
-        )
+    config = _load_config(directory / _CONFIG)
     preprocessing = Preprocessing.load(directory / _PREPROCESSOR)
     path = directory / _WEIGHTS
     weights = _read_weights(path, data[_WEIGHTS])
@@ -182,6 +174,24 @@ def _verify_sums(directory: Path, known: Mapping[str, str]) -> None:
             raise InvalidCheckpointError(f"{path}: {error.strerror}") from error
         if actual != expected:
             raise InvalidCheckpointError(f"{path}: sha256 is not the one in {_SUMS}")
+
+
+def _load_config(path: Path) -> MobileNetV1Config:
+    config = MobileNetV1Config.load(path)
+    if config.num_channels != _PIXEL_CHANNELS:
+        raise InvalidCheckpointError(
+            f"{path}: num_channels is {config.num_channels}, but pixels are RGB"
+        )
+    return config
+
+
+def _read_tensor_files(directory: Path) -> dict[str, bytes]:
+    if not directory.is_dir():
+        raise InvalidCheckpointError(f"{directory}: is not a directory")
+    data = {_WEIGHTS: _read(directory / _WEIGHTS)}
+    if (directory / _QUANTIZATION).exists():
+        data[_QUANTIZATION] = _read(directory / _QUANTIZATION)
+    return data
 
 
 def _read(path: Path) -> bytes:

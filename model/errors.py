@@ -13,13 +13,24 @@ ModelError
     +-- ImageTooComplexError
 """
 
+from itertools import islice
+
+_MAX_TEXT = 2000  # characters; a damaged file can hold a name of many megabytes
+
 
 class ModelError(Exception):
     """Anything that `model` raises on purpose; its text is for the operator, not for a client."""
 
 
 class InvalidCheckpointError(ModelError):
-    """A checkpoint file is missing, damaged, or not what it should be."""
+    """A checkpoint file is missing, damaged, or not what it should be.
+
+    Its text is one printable line, whatever names the file holds.
+    """
+
+    def __init__(self, text: str) -> None:
+        printable = (one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
+        super().__init__("".join(islice(printable, _MAX_TEXT)))
 
 
 class UnsupportedModelError(ModelError):

@@ -64,7 +64,8 @@ def read_model(source: Path, data: bytes) -> Member:
         graphs = lite
     if not graphs:
         raise InvalidCheckpointError(
-            f"{source}: holds neither a frozen graph (.pb) nor a TensorFlow Lite file (.tflite)"
+            f"{source}: holds neither a frozen graph (.pb) nor a TensorFlow Lite file (.tflite); "
+            "a training checkpoint (.ckpt) is not read"
         )
     if len(graphs) > 1:
         names = ", ".join(repr(member.name) for member in graphs)

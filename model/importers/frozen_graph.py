@@ -70,17 +70,14 @@ def read_frozen_graph(
     reader = ConstantReader(source, graph)
     is_quantized = any(node.op.startswith("FakeQuant") for node in graph.node)
     try:
-        network = (_read_quantized if is_quantized else _read_float)(source, graph, reader)
-        side = image_size or read_image_size(source, graph)
-        config = MobileNetV1Config(
-            image_size=side,
-            depth_multiplier=network.depth / _FULL_DEPTH,
-            hidden_act=network.hidden_act,
-            layer_norm_eps=network.epsilon,
-            id2label=_create_id2label(network.classes),
-        )
-        preprocessing = Preprocessing.model_validate({"size": side + _MARGIN, "crop_size": side})
-        weights = network.create_weights(config)
+        with np.errstate(all="ignore"):  # what is not finite is refused below
+            network = (_read_quantized if is_quantized else _read_float)(source, graph, reader)
+            side = image_size or read_image_size(source, graph)
+            config = network.create_config(side)
+            preprocessing = Preprocessing.model_validate(
+                {"size": side + _MARGIN, "crop_size": side}
+            )
+            weights = network.create_weights(config)
     except (IndexError, TypeError, ValueError) as error:  # shapes that no MobileNet V1 has
         raise InvalidCheckpointError(f"{source}: is damaged, or not a MobileNet V1") from error
     check_weights(source, weights, config)
@@ -99,6 +96,15 @@ class _Network:
     create_weights: Callable[[MobileNetV1Config], dict[str, NDArray[np.float32]]]
     epsilon: float = MobileNetV1Config().layer_norm_eps
     quantization: Quantization | None = None
+
+    def create_config(self, side: int) -> MobileNetV1Config:
+        return MobileNetV1Config(
+            image_size=side,
+            depth_multiplier=self.depth / _FULL_DEPTH,
+            hidden_act=self.hidden_act,
+            layer_norm_eps=self.epsilon,
+            id2label=_create_id2label(self.classes),
+        )
 
 
 def _read_float(source: Path, graph: Any, reader: ConstantReader) -> _Network:

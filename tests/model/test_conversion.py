@@ -13,7 +13,14 @@ from PIL import Image
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.importers import import_checkpoint
 from model.preprocess import preprocess
-from tests.model.graphs import create_archive, create_graph_def, create_released, release
+from tests.model.graphs import (
+    LOGITS,
+    create_archive,
+    create_graph_def,
+    create_released,
+    find_node,
+    release,
+)
 from tests.model.twins import DEPTH_MULTIPLIERS, relative_error, to_network
 
 SIZES = (128, 160, 192, 224)
@@ -63,6 +70,26 @@ def test_every_released_variant_gives_the_same_logits_in_transformers(
     assert converted.preprocessing.input_size == (size, size)
     assert converted.preprocessing.size.shortest_edge == size + 32
     assert_transformers_agrees(tmp_path / name, original, photos[:1])
+
+
+def test_a_graph_without_a_classifier_gives_the_same_features_in_transformers(
+    tmp_path: Path,
+) -> None:
+    from transformers import AutoModel
+
+    original = create_released(0.5, 160)
+    graph = create_graph_def(original)
+    for part in ("weights", "biases"):
+        graph.node.remove(find_node(graph, f"{LOGITS}/{part}"))
+    (tmp_path / "frozen.pb").write_bytes(graph.SerializeToString())
+    import_checkpoint(tmp_path / "frozen.pb", tmp_path / "converted")
+    theirs, info = AutoModel.from_pretrained(tmp_path / "converted", output_loading_info=True)
+    assert not any(info.values())
+    images = torch.rand((2, 3, 160, 160), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        *_, last = to_network(original).forward_features(images).values()
+        pooled = theirs.eval()(images).pooler_output.numpy()
+    assert relative_error(last.mean(dim=(2, 3)).numpy(), pooled) <= 1e-5
 
 
 @pytest.mark.skipif("RELEASED_CHECKPOINTS" not in os.environ, reason="no released checkpoints")

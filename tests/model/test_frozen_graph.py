@@ -256,6 +256,19 @@ def test_what_is_often_taken_for_a_graph_is_refused_by_what_it_is(
     assert refusal(source, start + bytes(100)).startswith("is a")
 
 
+@pytest.mark.parametrize("name", ["a\nb", "\x1b[31m", "a" * 10_000], ids=["line", "colour", "long"])
+def test_a_refusal_is_one_short_printable_line_whatever_the_file_holds(
+    source: Path, narrow: Checkpoint, name: str
+) -> None:
+    graph = create_graph_def(narrow)
+    graph.node.add(name="quant", op="FakeQuantWithMinMaxVars", input=[name])
+    graph.node.add(name="input", op="Placeholder")
+    graph.node.add(name=name, op=name, input=["input"])
+    text = refusal(source, graph)
+    assert text.isprintable()
+    assert len(text) <= 2000
+
+
 def test_a_constant_of_other_numbers_is_refused(source: Path, narrow: Checkpoint) -> None:
     graph = create_graph_def(narrow)
     find_node(graph, "MobilenetV1/Conv2d_0/weights").attr["value"].tensor.dtype = 19
