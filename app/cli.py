@@ -100,7 +100,7 @@ def convert(
         typer.Option(
             min=MIN_IMAGE_SIDE,
             max=_MAX_IMAGE_SIDE,
-            help="Side of the input, if a file does not tell.",
+            help="Side of the input of a frozen graph that does not tell it.",
         ),
     ] = None,
     dequantize: Annotated[
@@ -114,6 +114,8 @@ def convert(
         convert_model(source, directory, image_size=image_size, dequantize=dequantize)
     except ModelError as error:
         _fail(str(error), 1)
+    except OSError as error:
+        _fail(f"{error.filename or directory}: {error.strerror or 'cannot be written'}", 1)
     typer.echo(f"Wrote {directory}")
 
 

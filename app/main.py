@@ -59,21 +59,20 @@ def create_app(settings: Settings, on_failure: OnFailure | None = None) -> FastA
     app.include_router(health.router)
     for error in (AppError, HTTPException, RequestValidationError):
         app.add_exception_handler(error, _answer_error)
-    one, many = (int(mib * _MEBI) for mib in (settings.max_body_mib, settings.max_batch_body_mib))
     app.add_middleware(
         Door,
         check_admission=lifecycle.check_admission,
-        max_body_bytes={
-            "/classify": one,
-            "/embed": one,
-            "/classify/batch": many,
-            "/embed/batch": many,
-        },
+        max_body_bytes=_max_body_bytes(settings),
         body_timeout_s=settings.body_timeout_s,
         metrics=metrics,
     )
     app.add_middleware(RequestContext, metrics=metrics)  # added last, so outermost
     return app
+
+
+def _max_body_bytes(settings: Settings) -> dict[str, int]:
+    one, many = (int(mib * _MEBI) for mib in (settings.max_body_mib, settings.max_batch_body_mib))
+    return {"/classify": one, "/embed": one, "/classify/batch": many, "/embed/batch": many}
 
 
 def _create_lifespan(

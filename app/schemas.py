@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, field_validator
+from pydantic_core import PydanticCustomError
 
-from model.config import POOLED
+from model.config import OUTPUT_STRIDES, POOLED
 from model.features import Feature, Pooling, parse_layer
 
 MAX_TOP_K = 1001
@@ -66,13 +67,16 @@ class EmbedOptions(BaseModel):
     @field_validator("output_stride", mode="before")
     @classmethod
     def _read_number(cls, value: object) -> object:
-        return int(value) if isinstance(value, str) and value.isdecimal() else value
+        return next((known for known in OUTPUT_STRIDES if str(known) == value), value)
 
     @field_validator("layer")
     @classmethod
     def _check_layers(cls, value: str) -> str:
-        for text in value.split(","):
-            parse_layer(text)
+        try:
+            for text in value.split(","):
+                parse_layer(text)
+        except ValueError as error:
+            raise PydanticCustomError("layer", str(error)) from error
         return value
 
     @property

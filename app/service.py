@@ -22,8 +22,6 @@ from model.config import LOGITS, OUTPUT_STRIDES, POOLED
 from model.engines.base import Engine, deepest_layer
 from model.postprocess import normalize, softmax, top_k
 
-_FLOAT_BYTES = 4
-
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
@@ -58,7 +56,7 @@ class Service:
         engines: one a served model, by its name; the first is the default.
         batcher: already started.
         decode_threads: already started.
-        max_output_bytes: float32 numbers of one answer.
+        max_output_bytes: numbers of one answer.
     """
 
     def __init__(
@@ -106,7 +104,7 @@ class Service:
             for feature in options.features
         }
         numbers = images * sum(map(math.prod, shapes.values()))
-        if numbers * _FLOAT_BYTES > self._max_output_bytes:
+        if numbers * np.dtype(options.dtype).itemsize > self._max_output_bytes:
             raise errors.OutputTooLargeError
         return shapes
 

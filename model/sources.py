@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 from model.checkpoint import DEFAULT_DIRECTORY, Checkpoint, load_checkpoint, save_checkpoint
 from model.errors import InvalidCheckpointError
 from model.hub import download_snapshot, list_files
-from model.importers import import_checkpoint, read_released
+from model.importers import check_image_size, import_checkpoint, read_released
 
 _HUB_ID = re.compile(r"(?P<repo_id>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>\w[\w./-]*))?", re.ASCII)
 _IMPORTED = (".tar.gz", ".tgz", ".pb", ".tflite")
@@ -67,6 +67,7 @@ def convert_model(
         import_checkpoint(Path(source), directory, image_size=image_size, dequantize=dequantize)
     else:
         checkpoint = load_model(source)
+        check_image_size(source, checkpoint, image_size)
         save_checkpoint(
             directory,
             checkpoint.config,

@@ -25,6 +25,7 @@ class FakeEngine:
         batches: the first values of each batch that ran, in order.
         alone: what the batcher said of each.
         outputs: what was wanted of each.
+        strides: the output stride of each.
         entered: released once for each batch that begins.
         gate: batches wait for it; open unless `hold` was called.
     """
@@ -40,6 +41,7 @@ class FakeEngine:
         self.batches: list[list[int]] = []
         self.alone: list[bool] = []
         self.outputs: list[frozenset[str]] = []
+        self.strides: list[int] = []
         self.entered = threading.Semaphore(0)
         self.gate = threading.Event()
         self.gate.set()
@@ -70,10 +72,12 @@ class FakeEngine:
         self.gate.wait()
         self.fail(values)
         rows = np.asarray(values, np.float32)[:, None]
-        arrays = {
-            name: np.repeat(rows, self._classes if name == LOGITS else self._channels, axis=1)
-            for name in outputs or (LOGITS, POOLED)
-        }
+        self.strides.append(output_stride)
+        arrays = {}
+        for name in outputs or (LOGITS, POOLED):
+            vectors = np.repeat(rows, self._classes if name == LOGITS else self._channels, axis=1)
+            is_map = name not in {LOGITS, POOLED}
+            arrays[name] = vectors[:, None, None].repeat(2, 1).repeat(2, 2) if is_map else vectors
         return self.shape(EngineOutput(arrays))
 
     @property

@@ -52,7 +52,7 @@ async def info(lifecycle: LifecycleDep, service: ServiceDep) -> schemas.InfoResp
         )
         for name, engine in service.engines.items()
     ]
-    limits = ("max_body_mib", "max_batch_body_mib", "max_pixels_mp", "max_side")
+    limits = ("max_body_mib", "max_batch_body_mib", "max_output_mib", "max_pixels_mp", "max_side")
     timeouts = ("request_timeout_s", "body_timeout_s", "queue_ms")
     return schemas.InfoResponse(
         name="mobilenet-serve",

@@ -146,9 +146,10 @@ async def embed_batch(
     options: Annotated[EmbedOptions, Query()],
 ) -> Response:
     """Embed up to 64 images; one that cannot be read fails alone."""
-    if JSON not in _offers(options, service.embedding_shapes(options, MAX_FILES)):
+    if JSON not in _offers(options, service.embedding_shapes(options)):
         raise NotAcceptableError("Many images are answered in JSON, which carries only vectors.")
     images = await read_images(request, MAX_FILES)
+    service.embedding_shapes(options, len(images))
     answers = await service.embed_many(images, options, timeout_s)
     model = service.engine(options.model).checkpoint.name
 

@@ -78,10 +78,10 @@ def create_graph(
         UnsupportedModelError: the graph has no nodes for the checkpoint's `hidden_act`.
     """
     config = checkpoint.config
-    if config.hidden_act not in ACTIVATIONS:
+    if (activation := config.hidden_act) not in ACTIVATIONS:
+        known = sorted(ACTIVATIONS)
         raise UnsupportedModelError(
-            f"hidden_act {config.hidden_act!r} is not known to the onnx engine; "
-            f"known are {sorted(ACTIVATIONS)}"
+            f"hidden_act {activation!r} is not known to the onnx engine; known are {known}"
         )
     scale, offset = checkpoint.preprocessing.scale_and_offset()
     constants: _Constants = {
@@ -90,12 +90,7 @@ def create_graph(
         "zero": np.float32(0),
         "six": np.float32(6),
     }
-    nodes = [
-        helper.make_node("Cast", [PIXELS], ["float"], to=TensorProto.FLOAT),
-        helper.make_node("Div", ["float", "scale"], ["scaled"]),
-        helper.make_node("Sub", ["scaled", "offset"], ["centred"]),
-        helper.make_node("Transpose", ["centred"], ["input"], perm=[0, 3, 1, 2]),
-    ]
+    nodes = _input()
     source, unmet = "input", set(outputs)
     for layer in config.layers_at(output_stride):
         kernel, bias = fold(checkpoint, layer)
@@ -112,6 +107,16 @@ def create_graph(
     if unmet:
         nodes += _head(checkpoint, constants, source, outputs)
     return _model(nodes, constants, config, outputs)
+
+
+def _input() -> list[NodeProto]:
+    """From pixels to what the stem reads: scaled, and channels first."""
+    return [
+        helper.make_node("Cast", [PIXELS], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["float", "scale"], ["scaled"]),
+        helper.make_node("Sub", ["scaled", "offset"], ["centred"]),
+        helper.make_node("Transpose", ["centred"], ["input"], perm=[0, 3, 1, 2]),
+    ]
 
 
 def _head(

@@ -14,7 +14,7 @@ from model.importers.tflite_graph import IDENTIFIER
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["import_checkpoint", "read_released"]
+__all__ = ["check_image_size", "import_checkpoint", "read_released"]
 
 _MAX_FILE_BYTES = 256 << 20
 _OTHERS = {  # first bytes of what is often taken for one of ours
@@ -51,11 +51,24 @@ def read_released(
         member = read_model(source, data)
         source, data = source / member.name, member.data
     if data[4:8] == IDENTIFIER:
-        return read_tflite(source, data, dequantize=dequantize)
+        checkpoint = read_tflite(source, data, dequantize=dequantize)
+        check_image_size(str(source), checkpoint, image_size)
+        return checkpoint
     for magic, what in _OTHERS.items():
         if data.startswith(magic):
             raise InvalidCheckpointError(f"{source}: is {what}")
     return read_frozen_graph(source, data, image_size=image_size, dequantize=dequantize)
+
+
+def check_image_size(source: str, checkpoint: Checkpoint, image_size: int | None) -> None:
+    """See that a size given for a source that tells its own is the same.
+
+    Raises:
+        InvalidCheckpointError: it is another.
+    """
+    told = checkpoint.config.image_size
+    if image_size not in (None, told):
+        raise InvalidCheckpointError(f"{source}: tells its image size, {told}, not {image_size}")
 
 
 def import_checkpoint(

@@ -71,3 +71,22 @@ def test_convert_asks_for_the_size_that_a_file_does_not_tell(tmp_path: Path) -> 
     assert runner.invoke(app, [*command, "--image-size", "31"]).exit_code == 2
     assert runner.invoke(app, [*command, "--image-size", "160"]).exit_code == 0
     assert load_checkpoint(tmp_path / "out").preprocessing.input_size == (160, 160)
+
+
+@pytest.mark.parametrize("target", ["a file", "/proc/nowhere"])
+def test_convert_says_in_one_line_where_it_cannot_write(tmp_path: Path, target: str) -> None:
+    directory = tmp_path / target
+    if not target.startswith("/"):
+        directory.write_bytes(b"")
+    result = runner.invoke(app, ["convert", str(DEFAULT_DIRECTORY), str(directory)])
+    assert result.exit_code == 1
+    assert result.output.startswith(f"Error: {directory}")
+    assert result.output.count("\n") == 1
+
+
+def test_convert_refuses_a_size_that_the_source_contradicts(tmp_path: Path) -> None:
+    arguments = ["convert", str(DEFAULT_DIRECTORY), str(tmp_path / "out"), "--image-size", "160"]
+    result = runner.invoke(app, arguments)
+    assert result.exit_code == 1
+    assert "tells its image size, 224, not 160" in result.output
+    assert not (tmp_path / "out").exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from typing import Any
@@ -129,7 +128,7 @@ def test_many_images_are_answered_in_json_alone(client: httpx2.Client, cat: byte
 
 @pytest.mark.parametrize(
     "query", ["layer=14", "layer=", "layer=5,", "layer=Conv2d_3_depthwise", "pooling=max",
-              "output_stride=4", "output_stride=x", "dtype=float64"]
+              "output_stride=4", "output_stride=x", "output_stride=08", "dtype=float64"]
 )  # fmt: skip
 def test_what_no_network_has_is_refused(client: httpx2.Client, cat: bytes, query: str) -> None:
     answer = client.post(f"/embed?{query}", files={"file": cat})
@@ -149,34 +148,60 @@ def test_an_output_over_the_limit_is_refused_before_it_is_computed(
         assert len(fake_engine.batches) == ran
 
 
-def test_one_batch_serves_requests_that_want_different_layers(fake_engine: FakeEngine) -> None:
+def ask_at_once(fake_engine: FakeEngine, urls: list[str]) -> list[httpx2.Response]:
+    """Let the requests wait together behind a batch that is held; image n is of value n."""
     fake_engine.streams = 1
-    with serve(max_batch_size=4) as server, ThreadPoolExecutor(8) as pool:
+    with serve(max_batch_size=8) as server, ThreadPoolExecutor(8) as pool:
         while fake_engine.entered.acquire(blocking=False):
             pass
         fake_engine.hold()
         pool.submit(httpx2.post, f"{server.url}/classify", files={"file": uniform(200)})
         fake_engine.entered.acquire()
-        urls = ["classify", "embed", "embed?layer=pooled", "classify?top_k=3"]
         calls = [
             pool.submit(httpx2.post, f"{server.url}/{url}", files={"file": uniform(value)})
             for value, url in enumerate(urls)
         ]
-        server.wait_for(lambda: server.batcher.waiting == 4)
+        server.wait_for(lambda: server.batcher.waiting == len(urls))
         fake_engine.gate.set()
-        assert [call.result().status_code for call in calls] == [200] * 4
+        return [call.result() for call in calls]
+
+
+def test_one_batch_serves_requests_that_want_different_layers(fake_engine: FakeEngine) -> None:
+    urls = ["classify", "embed", "embed?layer=5", "embed?layer=11,13"]
+    answers = ask_at_once(fake_engine, urls)
     assert sorted(fake_engine.batches[-1]) == [0, 1, 2, 3]
-    assert fake_engine.outputs[-1] == {LOGITS, POOLED}
+    assert fake_engine.outputs[-1] == {
+        LOGITS, POOLED, "Conv2d_5_pointwise", "Conv2d_11_pointwise"
+    }  # fmt: skip
+    assert [answer.json()["batch_size"] for answer in answers] == [4] * 4
+    assert answers[2].json()["embedding"][0] == 2
+    assert {values[0] for values in answers[3].json()["embeddings"].values()} == {3}
 
 
-def test_strides_that_differ_never_share_a_batch(live_server: LiveServer, cat: bytes) -> None:
-    async def ask() -> list[int]:
-        async with httpx2.AsyncClient(base_url=live_server.url, timeout=30) as client:
-            urls = [f"/embed?output_stride={stride}" for stride in (32, 16, 32, 16)]
-            posts = (client.post(url, files={"file": cat}) for url in urls)
-            return [len(answer.json()["embedding"]) for answer in await asyncio.gather(*posts)]
+def test_output_strides_that_differ_never_share_a_batch(fake_engine: FakeEngine) -> None:
+    strides = [32, 16, 32, 8, 16]
+    answers = ask_at_once(fake_engine, [f"embed?output_stride={stride}" for stride in strides])
+    assert [answer.status_code for answer in answers] == [200] * 5
+    ran = list(zip(fake_engine.strides, map(sorted, fake_engine.batches), strict=True))
+    assert sorted(ran[-3:]) == [(8, [3]), (16, [1, 4]), (32, [0, 2])]
 
-    assert asyncio.run(ask()) == [1024] * 4
+
+def test_half_precision_halves_what_counts_against_the_limit(fake_engine: FakeEngine) -> None:
+    with serve(max_output_mib=1) as server:
+        url = f"{server.url}/embed?layer=0&pooling=none"
+        headers = {"Accept": "application/x-npy"}
+        answer = httpx2.post(url, files={"file": uniform(1)}, headers=headers)
+        assert answer.status_code == 413
+        half = httpx2.post(f"{url}&dtype=float16", files={"file": uniform(1)}, headers=headers)
+        assert half.status_code == 200
+
+
+def test_a_batch_counts_the_images_that_it_has(fake_engine: FakeEngine) -> None:
+    with serve(max_output_mib=0.01) as server:
+        url = f"{server.url}/embed/batch"
+        files = [("file", uniform(1))] * 3
+        assert httpx2.post(url, files=files[:1]).status_code == 200
+        assert httpx2.post(url, files=files).json()["code"] == "output_too_large"
 
 
 @pytest.mark.parametrize(
