@@ -18,20 +18,18 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 
+from bench.documents import save_plot, write_section
 from model.config import MobileNetV1Config
 from model.engines import load_engine
 from model.engines.base import Engine
 from tests.model.quantized_twins import create_quantization
 from tests.model.twins import create_checkpoint
 
-DOCS = Path(__file__).parents[1] / "docs"
 RELEASED = Path(__file__).parent / "released.csv"
-BEGIN, END = "<!-- measured: begin -->\n", "<!-- measured: end -->\n"
 CLASSES = 1001
 
 
@@ -143,16 +141,11 @@ def write_table(models: list[Released]) -> None:
         f"| {m.quantized_relative:.2f} |"
         for m in models
     ]
-    path = DOCS / "models.md"
-    text = path.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    path.write_text(before + BEGIN + "\n".join(lines) + "\n" + END + after, encoding="utf-8")
+    write_section("models.md", "speed", "\n".join(lines))
 
 
 def draw(models: list[Released]) -> None:
     """Accuracy against speed, one line a depth multiplier."""
-    mpl.rcParams["svg.hashsalt"] = "mobilenet"  # the same picture from the same figures
     figure, axes = plt.subplots(figsize=(8, 5))
     for multiplier in sorted({model.depth_multiplier for model in models}, reverse=True):
         line = [model for model in models if model.depth_multiplier == multiplier]
@@ -185,8 +178,7 @@ def draw(models: list[Released]) -> None:
     axes.set_title("MobileNet V1: depth multiplier and input side")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, ncols=2)
-    figure.tight_layout()
-    figure.savefig(DOCS / "models.svg", metadata={"Date": None})
+    save_plot(figure, "models.svg")
 
 
 def main() -> None:

@@ -13,18 +13,16 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib as mpl
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bench.documents import save_plot, write_section
 from bench.in_process import InProcess
 from bench.load import Kind, Load, LoadGenerator
 from bench.photos import load_photos
 from bench.server import ServerProcess
 
-DOCS = Path(__file__).parents[1] / "docs"
-BEGIN, END = "<!-- measured: begin -->\n", "<!-- measured: end -->\n"
 CONNECTIONS = (1, 4, 16, 64)
 KINDS: tuple[Kind, ...] = ("multipart", "raw")
 
@@ -91,17 +89,8 @@ class Measurements:
         return "\n".join([*lines, "", f"One client's p50 over the time in process: {ratios}."])
 
 
-def write_table(table: str) -> None:
-    """Replace what stands between the marks of docs/performance.md."""
-    path = DOCS / "performance.md"
-    before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    path.write_text(f"{before}{BEGIN}{table}\n{END}{after}", encoding="utf-8")
-
-
 def draw(measurements: Measurements) -> None:
     """Throughput and latency against connections."""
-    mpl.rcParams["svg.hashsalt"] = "mobilenet"
     figure, axes = plt.subplots(figsize=(7, 4))
     for kind in KINDS:
         ratios = [measurements.throughput_ratio(kind, count) for count in CONNECTIONS]
@@ -133,7 +122,7 @@ def main() -> None:
     measurements.measure(load_photos(arguments.photos), arguments.rounds, arguments.seconds)
     table = measurements.table()
     print(table)
-    write_table(table)
+    write_section("performance.md", "service", table)
     draw(measurements)
 
 
@@ -148,7 +137,7 @@ def _finish(figure: Figure, axes: Axes, name: str) -> None:
     axes.set_xlabel("connections, each asking again as soon as it is answered")
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(DOCS / name, metadata={"Date": None}, bbox_inches="tight")
+    save_plot(figure, name)
 
 
 if __name__ == "__main__":
