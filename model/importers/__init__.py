@@ -24,6 +24,8 @@ _OTHERS = {  # first bytes of what is often taken for one of ours
     b"\x80\x04": "a pickle",
     b"<": "an HTML or XML page",
     b"{": "a JSON file",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"\x89PNG": "a PNG picture",
     b"version https://git-lfs": "a pointer of Git LFS instead of the file",
 }
 
@@ -36,7 +38,7 @@ def read_released(
     Args:
         source: a frozen TensorFlow graph (`.pb`), a TensorFlow Lite file (`.tflite`), or an archive
             (`.tgz`) with one of them; its content decides which, not its name.
-        image_size: side of the input in pixels; None if the file or its name tells.
+        image_size: side of the input in pixels, where the file does not tell it; before its name.
         dequantize: of a quantized checkpoint, keep float weights alone.
 
     Returns:

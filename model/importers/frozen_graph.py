@@ -72,7 +72,7 @@ def read_frozen_graph(
     try:
         with np.errstate(all="ignore"):  # what is not finite is refused below
             network = (_read_quantized if is_quantized else _read_float)(source, graph, reader)
-            side = image_size or read_image_size(source, graph)
+            side = read_image_size(source, graph, image_size)
             config = network.create_config(side)
             preprocessing = Preprocessing.model_validate(
                 {"size": side + _MARGIN, "crop_size": side}
@@ -202,14 +202,27 @@ def _refuse_others(source: Path, graph: Any) -> None:
             raise InvalidCheckpointError(f"{source}: is {what}, not a MobileNet V1")
 
 
-def read_image_size(source: Path, graph: Any) -> int:
-    """The input's side in pixels, told by its placeholder, by the last pooling, or by a name.
+def read_image_size(source: Path, graph: Any, given: int | None = None) -> int:
+    """The input's side in pixels, told by the graph, given, or told by a name.
 
-    The pooling covers the whole last map. Google's names end in multiplier and size.
+    Google's names end in multiplier and size.
 
     Raises:
-        InvalidCheckpointError: nothing tells.
+        InvalidCheckpointError: nothing tells, or the graph tells another than is given.
     """
+    told = _side_of_graph(graph)
+    if told and given not in (None, told):
+        raise InvalidCheckpointError(f"{source}: tells its image size, {told}, not {given}")
+    if side := told or given:
+        return side
+    for name in (source.name, source.parent.name):
+        if match := _NAME.search(name):
+            return int(match[1])
+    raise InvalidCheckpointError(f"{source}: does not tell its input's side; give --image-size")
+
+
+def _side_of_graph(graph: Any) -> int | None:
+    """What the placeholder tells, or the last pooling, which covers the whole last map."""
     for node in graph.node:
         if node.op == "Placeholder":
             sides = [dim.size for dim in node.attr["shape"].shape.dim][1:3]
@@ -218,10 +231,7 @@ def read_image_size(source: Path, graph: Any) -> int:
     for node in graph.node:
         if node.op == "AvgPool" and (kernel := node.attr["ksize"].list.i[1:3]):
             return int(kernel[0]) * _TOTAL_STRIDE
-    for name in (source.name, source.parent.name):
-        if match := _NAME.search(name):
-            return int(match[1])
-    raise InvalidCheckpointError(f"{source}: does not tell its input's side; give --image-size")
+    return None
 
 
 def _only_relu(graph: Any) -> bool:

@@ -173,6 +173,15 @@ def test_an_activation_that_the_engine_does_not_know_is_refused_by_name(copy: Pa
     assert "selu" in output
 
 
+def test_preprocessing_that_cannot_be_honoured_is_refused_by_name(copy: Path) -> None:
+    config = copy / "preprocessor_config.json"
+    config.write_text(config.read_text().replace("{", '{"do_pad": true,', 1))
+    (copy / "SHA256SUMS").unlink()
+    code, output = fails_to_start("--models", str(copy))
+    assert code == 1
+    assert "do_pad" in output
+
+
 def test_stalled_uploads_cannot_hold_up_the_end() -> None:
     with start("--shutdown-timeout-s", "2") as server:
         host, port = server.ready().removeprefix("http://").split(":")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx
+import onnxruntime
 
 from model.checkpoint import Checkpoint
 from model.config import MobileNetV1Config
+from model.engines.base import default_outputs
+from model.engines.quantized_graph import create_graph
 from model.preprocessing import Preprocessing
 from model.quantization import (
     CLASSIFIER,
@@ -18,6 +23,8 @@ from model.quantization import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
 PIXELS = QuantizationParameters(1 / 128, 128)
@@ -87,3 +94,15 @@ def create_quantized(config: MobileNetV1Config, **settings: Any) -> Checkpoint:
 
 def create_pixels(height: int, width: int, count: int = 2) -> NDArray[np.uint8]:
     return np.random.default_rng(5).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+
+
+def count_optimized_nodes(checkpoint: Checkpoint, path: Path) -> Counter[str]:
+    """Operators of the graph that ONNX Runtime makes of a quantized checkpoint."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(path)
+    options.log_severity_level = 3  # it warns that the file is for this machine
+    model = create_graph(checkpoint, default_outputs(checkpoint.config))
+    onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return Counter(node.op_type for node in onnx.load(path).graph.node)

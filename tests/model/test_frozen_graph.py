@@ -126,6 +126,11 @@ def test_bytes_that_are_no_graph_are_refused(source: Path, data: bytes) -> None:
     assert refusal(source, data)
 
 
+def test_a_photo_is_refused_as_what_it_is(source: Path) -> None:
+    photo = Path(__file__).parents[1] / "images" / "cat.jpg"
+    assert refusal(source, photo.read_bytes()) == "is a JPEG picture"
+
+
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
 def test_a_cut_graph_is_refused(source: Path, narrow: Checkpoint, share: float) -> None:
     data = create_graph_def(narrow).SerializeToString()
@@ -160,6 +165,23 @@ def test_the_size_that_nothing_tells_is_asked_for(source: Path, narrow: Checkpoi
     import_checkpoint(source, source.parent / "imported", image_size=160)
     imported = load_checkpoint(source.parent / "imported")
     assert (imported.config.image_size, imported.preprocessing.crop_side) == (160, 160)
+
+
+def test_a_size_that_the_graph_contradicts_is_refused(source: Path, narrow: Checkpoint) -> None:
+    source.write_bytes(create_graph_def(narrow).SerializeToString())
+    with pytest.raises(InvalidCheckpointError, match=r"tells its image size, 128, not 160$"):
+        import_checkpoint(source, source.parent / "imported", image_size=160)
+    assert not (source.parent / "imported").exists()
+    import_checkpoint(source, source.parent / "imported", image_size=128)
+
+
+def test_a_size_that_is_given_wins_over_the_name(tmp_path: Path, narrow: Checkpoint) -> None:
+    graph = create_graph_def(narrow)
+    graph.node.remove(find_node(graph, "pool"))
+    source = tmp_path / "mobilenet_v1_0.25_224_tuned.pb"
+    source.write_bytes(graph.SerializeToString())
+    import_checkpoint(source, tmp_path / "imported", image_size=160)
+    assert load_checkpoint(tmp_path / "imported").config.image_size == 160
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v1_0.25_192.pb", "mobilenet_v1_0.25_192_frozen.pb"])

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 
@@ -16,7 +14,7 @@ from model.engines.torch_engine import TorchEngine
 from model.quantization import QuantizationParameters
 from tests.model import quantized_twins as twins
 from tests.model.litert import run_litert
-from tests.model.quantized_twins import create_pixels, create_quantized
+from tests.model.quantized_twins import count_optimized_nodes, create_pixels, create_quantized
 from tests.model.tflite_files import write_tflite
 from tests.model.twins import create_checkpoint, tiny_config
 
@@ -37,17 +35,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module", params=list(VARIANTS))
 def quantized(request: pytest.FixtureRequest) -> Checkpoint:
     return create_quantized(tiny_config(depth_multiplier=0.05), **VARIANTS[request.param])
-
-
-def count_optimized_nodes(checkpoint: Checkpoint, path: Path) -> Counter[str]:
-    options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath = str(path)
-    options.log_severity_level = 3  # it warns that the file is for this machine
-    model = create_graph(checkpoint, [LOGITS, POOLED] if checkpoint.config.num_labels else [POOLED])
-    onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    return Counter(node.op_type for node in onnx.load(path).graph.node)
 
 
 @pytest.mark.parametrize(("classes", "convolutions"), [(3, 28), (0, 27)])

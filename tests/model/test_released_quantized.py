@@ -17,6 +17,7 @@ from model.importers import import_checkpoint
 from model.postprocess import softmax
 from model.preprocess import preprocess
 from tests.model.litert import run_litert
+from tests.model.quantized_twins import count_optimized_nodes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -92,6 +93,12 @@ def test_the_file_tells_everything(released: Released) -> None:
     assert config.hidden_act == "relu6"
     assert released.checkpoint.labels[282].label == "tabby, tabby cat"
     assert released.checkpoint.preprocessing.scale_and_offset()[0].tolist() == [127.5] * 3
+
+
+def test_every_convolution_runs_as_integers(released: Released, tmp_path: Path) -> None:
+    nodes = count_optimized_nodes(released.checkpoint, tmp_path / "optimized.onnx")
+    assert nodes["QLinearConv"] == 28
+    assert not {"Conv", "FusedConv", "Gemm", "MatMul"} & nodes.keys()
 
 
 @pytest.mark.parametrize("name", ["onnx", "torch"])
