@@ -12,11 +12,18 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from urllib.parse import parse_qsl
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import AppError, BodyTooLargeError, RequestTimeoutError, ShuttingDownError
+from app.errors import (
+    AppError,
+    BodyTooLargeError,
+    InvalidParameterError,
+    RequestTimeoutError,
+    ShuttingDownError,
+)
 from app.metrics import Metrics
 from app.problems import create_problem_response
 
@@ -126,6 +133,7 @@ class Door:
             return
         try:
             _check_declared_length(scope, limit)
+            _check_query(scope)
             self._check_admission()
         except AppError as error:
             self._metrics.refusals.labels(error.code).inc()
@@ -204,3 +212,11 @@ def _check_declared_length(scope: Scope, limit: int) -> None:
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit() and int(value) > limit:
             raise BodyTooLargeError
+
+
+def _check_query(scope: Scope) -> None:
+    """A parameter given twice has no one meaning."""
+    if b"&" in (query := scope["query_string"]):
+        names = [name for name, _ in parse_qsl(query, keep_blank_values=True)]
+        if len(set(names)) < len(names):
+            raise InvalidParameterError("A query parameter is given more than once.")

@@ -26,7 +26,10 @@ def top_k(scores: NDArray[np.float32], k: int, min_score: float = 0.0) -> list[t
         k: how many at most.
         min_score: leave out what scores less.
     """
-    order = np.argsort(-scores, kind="stable")[:k]
+    candidates = np.arange(len(scores))
+    if k < len(scores):  # sorting all of them costs as much as the softmax
+        candidates = np.flatnonzero(scores >= np.partition(scores, -k)[-k])
+    order = candidates[np.argsort(-scores[candidates], kind="stable")[:k]]
     best = zip(order.tolist(), scores[order].tolist(), strict=True)
     return [(class_id, score) for class_id, score in best if score >= min_score]
 

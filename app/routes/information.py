@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from app import __version__, schemas
-from app.routes.dependencies import LifecycleDep, ServiceDep
+from app.routes.dependencies import LifecycleDep, get_service
 from app.routes.native import MAX_FILES
 from app.schemas import LabelsOptions
 from model.engines.base import Engine
@@ -17,11 +17,9 @@ router = APIRouter()
 
 
 @router.get("/labels", response_model=schemas.LabelsResponse, responses={304: {}})
-async def labels(
-    request: Request, service: ServiceDep, options: Annotated[LabelsOptions, Query()]
-) -> Response:
+async def labels(request: Request, options: Annotated[LabelsOptions, Query()]) -> Response:
     """All classes of a model."""
-    checkpoint = service.engine(options.model).checkpoint
+    checkpoint = get_service(request).engine(options.model).checkpoint
     rows = [
         schemas.LabelBody(class_id=label.class_id, wnid=label.wnid, label=label.label)
         for label in checkpoint.labels
@@ -37,8 +35,9 @@ async def labels(
 
 
 @router.get("/info")
-async def info(lifecycle: LifecycleDep, service: ServiceDep) -> schemas.InfoResponse:
+async def info(lifecycle: LifecycleDep) -> schemas.InfoResponse:
     """What is served, and within which limits."""
+    service = lifecycle.service
     settings = lifecycle.settings
     models = [
         schemas.ModelInfo(

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
 from app import schemas
@@ -15,11 +15,7 @@ from app.answers import Classification, Embedding, Stages
 from app.errors import AppError, NotAcceptableError
 from app.problems import create_problem
 from app.representations import JSON, NPY, NPZ, encode_arrays, negotiate
-from app.routes.dependencies import (
-    ServiceDep,
-    TimeoutDep,
-    refuse_repeated_parameters,
-)
+from app.routes.dependencies import TimeoutDep, get_service
 from app.schemas import ClassifyOptions, EmbedOptions
 from app.uploads import read_image, read_images
 
@@ -28,7 +24,7 @@ MAX_FILES = 64
 _Answer = TypeVar("_Answer", Classification, Embedding)
 _Response = TypeVar("_Response", schemas.ClassifyResponse, schemas.EmbedResponse)
 
-router = APIRouter(dependencies=[Depends(refuse_repeated_parameters)])
+router = APIRouter()
 
 
 def _image_body(*, many: bool) -> dict[str, Any]:
@@ -66,11 +62,11 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 )
 async def classify(
     request: Request,
-    service: ServiceDep,
     timeout_s: TimeoutDep,
     options: Annotated[ClassifyOptions, Query()],
 ) -> Response:
     """Name what is in an image: its most probable classes."""
+    service = get_service(request)
     image = await read_image(request)
     answer = await service.classify(image, options, timeout_s)
     body = _classify_response(request, answer)
@@ -92,11 +88,11 @@ async def classify(
 )
 async def embed(
     request: Request,
-    service: ServiceDep,
     timeout_s: TimeoutDep,
     options: Annotated[EmbedOptions, Query()],
 ) -> Response:
     """Turn an image into features, to compare with those of others."""
+    service = get_service(request)
     shapes = service.embedding_shapes(options)
     media_type = negotiate(request.headers.get("accept", "*/*"), _offers(options, shapes))
     image = await read_image(request)
@@ -117,11 +113,11 @@ async def embed(
 )
 async def classify_batch(
     request: Request,
-    service: ServiceDep,
     timeout_s: TimeoutDep,
     options: Annotated[ClassifyOptions, Query()],
 ) -> Response:
     """Classify up to 64 images; one that cannot be read fails alone."""
+    service = get_service(request)
     images = await read_images(request, MAX_FILES)
     answers = await service.classify_many(images, options, timeout_s)
     model = service.engine(options.model).checkpoint.name
@@ -141,11 +137,11 @@ async def classify_batch(
 )
 async def embed_batch(
     request: Request,
-    service: ServiceDep,
     timeout_s: TimeoutDep,
     options: Annotated[EmbedOptions, Query()],
 ) -> Response:
     """Embed up to 64 images; one that cannot be read fails alone."""
+    service = get_service(request)
     if JSON not in _offers(options, service.embedding_shapes(options)):
         raise NotAcceptableError("Many images are answered in JSON, which carries only vectors.")
     images = await read_images(request, MAX_FILES)
