@@ -175,7 +175,7 @@ class DynamicBatcher:
             first = self._waiting[0]
             batch = [entry for entry in self._waiting if entry.can_join(first)][:share]
             self._waiting = [entry for entry in self._waiting if entry not in batch]
-            alone = not self._busy and not self._waiting
+            alone = self.streams == 1 or not (self._busy or self._waiting)
             self._busy += 1
         return batch, alone
 

@@ -39,8 +39,7 @@ class Lifecycle:
         self.settings = settings
         self.metrics = metrics
         self.threads = count_cores() if settings.threads == "auto" else settings.threads
-        self.streams = 0
-        self.speed = Speed(max_batch_size=1, images_per_s=1.0)
+        self.speed = Speed(max_batch_size=1, streams=1, images_per_s=1.0)
         self.ready = asyncio.Event()
         self._service: Service | None = None
         self.draining = False
@@ -71,7 +70,7 @@ class Lifecycle:
     def queue_capacity(self) -> float:
         """Work that may be inside, in default images: what may wait, and what runs."""
         waiting = self.settings.queue_ms / 1000 * self.speed.images_per_s
-        return waiting + self.streams * self.speed.max_batch_size
+        return waiting + self.speed.streams * self.speed.max_batch_size
 
     async def load(self) -> None:
         """Read the checkpoints, build and test the engines, open the queue.
@@ -82,9 +81,8 @@ class Lifecycle:
         started = time.monotonic()
         engines = await _run_in_daemon(self._load_engines)
         first = engines[0]
-        self.streams = max(engine.streams for engine in engines)
         batcher = DynamicBatcher(
-            streams=self.streams,
+            streams=self.speed.streams,
             max_batch_size=self.speed.max_batch_size,
             admission=Admission(self.queue_capacity, self.speed.images_per_s),
             metrics=self.metrics,
@@ -143,8 +141,11 @@ class Lifecycle:
             )
             check_engine(engine)
             engines.append(engine)
-        wanted = self.settings.max_batch_size
-        self.speed = measure_speed(engines[0], None if wanted == "auto" else wanted)
+        batch_size, streams = (
+            None if value == "auto" else value
+            for value in (self.settings.max_batch_size, self.settings.streams)
+        )
+        self.speed = measure_speed(engines[0], batch_size, streams)
         return engines
 
     def _decode_limits(self) -> DecodeLimits:

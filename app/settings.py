@@ -47,6 +47,9 @@ class Settings(BaseSettings):
     max_batch_size: _Auto | Annotated[int, Field(ge=1, le=256)] = Field(
         "auto", description="images a batch at most; auto: measured at start"
     )
+    streams: _Auto | Annotated[int, Field(ge=1, le=1024)] = Field(
+        "auto", description="batches that run at once; auto: measured at start"
+    )
     queue_ms: float = Field(
         500, gt=0, le=60_000, description="predicted work that may wait, in milliseconds"
     )

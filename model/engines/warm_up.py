@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +13,7 @@ import numpy as np
 from model.errors import SelfTestError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -20,6 +22,12 @@ if TYPE_CHECKING:
 _BATCH_SIZES = (1, 2, 4, 8)
 _TOLERANCE = 1.03
 """The largest batch whose cost an image is within this factor of the best is chosen."""
+_BATCHES_S = 0.15
+"""Time for batch sizes: one that would not end within it is not tried. In seconds."""
+_STREAMS_S = 0.1
+"""Time for numbers of streams; each is tried once whatever that takes. In seconds."""
+_GAIN = 1.1
+"""Fewer streams must be faster by this factor: a neighbour's noise must not cost the machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +36,12 @@ class Speed:
 
     Attributes:
         max_batch_size: the largest batch whose cost an image is near the best.
+        streams: how many batches at once give the most images a second.
         images_per_s: default images a second, all streams together.
     """
 
     max_batch_size: int
+    streams: int
     images_per_s: float
 
 
@@ -63,25 +73,63 @@ def check_engine(engine: Engine) -> None:
 def measure_speed(
     engine: Engine,
     max_batch_size: int | None = None,
+    streams: int | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Speed:
-    """Time batches of default images as a stream would run them among others.
+    """Time batches of default images as streams would run them; what is given is not chosen.
 
     Args:
         engine: already warm.
-        max_batch_size: taken as it is; None chooses one.
+        max_batch_size: None chooses one.
+        streams: None chooses: as many as the engine can use, half of them, or one with all threads.
         clock: in seconds.
     """
     sizes = _BATCH_SIZES if max_batch_size is None else (min(max_batch_size, _BATCH_SIZES[-1]),)
-    costs = {}
+    costs = _time_batches(engine, sizes, clock)
+    least = min(costs.values())
+    chosen = max(size for size, cost in costs.items() if cost <= least * _TOLERANCE)
+    counts = {engine.streams, max(1, engine.streams // 2), 1} if streams is None else {streams}
+    rates = _time_streams(engine, sorted(counts, reverse=True), clock)
+    most = max(rates, key=lambda count: rates[count] * (_GAIN if count == max(rates) else 1))
+    # A rate is that of single images; a batch may cost less for each.
+    gain = costs[1] / least if 1 in costs else 1
+    return Speed(max_batch_size or chosen, most, rates[most] * gain)
+
+
+def _time_batches(
+    engine: Engine, sizes: Sequence[int], clock: Callable[[], float]
+) -> dict[int, float]:
+    """Seconds an image in a batch of each size, as a stream among others runs it."""
+    costs: dict[int, float] = {}
+    left = _BATCHES_S
     for size in sizes:
+        if costs and min(costs.values()) * size > left:
+            break
         batch = _pictures(engine, size)
         started = clock()
         engine.run(batch, alone=engine.streams == 1)
-        costs[size] = max(clock() - started, 1e-9) / size
-    best = min(costs.values())
-    chosen = max(size for size, cost in costs.items() if cost <= best * _TOLERANCE)
-    return Speed(max_batch_size or chosen, engine.streams / best)
+        duration = max(clock() - started, 1e-9)
+        costs[size] = duration / size
+        left -= duration
+    return costs
+
+
+def _time_streams(
+    engine: Engine, counts: Sequence[int], clock: Callable[[], float]
+) -> dict[int, float]:
+    """Images a second by the number of streams, in turns while there is time; the best of each."""
+    image = _pictures(engine, 1)
+    rates = dict.fromkeys(counts, 0.0)
+    with ThreadPoolExecutor(max(counts)) as pool:
+        end = clock() + _STREAMS_S
+        while not all(rates.values()) or clock() < end:
+            for count in counts:
+                run = partial(engine.run, image, alone=count == 1)
+                started = clock()
+                wait([pool.submit(run) for _ in range(count)])
+                duration = max(clock() - started, 1e-9)
+                rates[count] = max(rates[count], count / duration)
+    return rates
 
 
 def _pictures(engine: Engine, count: int) -> NDArray[np.uint8]:

@@ -321,12 +321,22 @@ async def test_the_last_stream_that_dies_fails_everybody_and_lets_nobody_in() ->
 
 async def test_a_batch_that_leaves_others_waiting_may_not_use_all_threads() -> None:
     engine = FakeEngine()
-    async with create_batcher(max_batch_size=2) as batcher:
+    async with create_batcher(streams=2, max_batch_size=2) as batcher:
+        blockers = [await occupy(batcher, engine), await occupy(batcher, engine)]
+        tasks = await start(batcher, *(ask(batcher, engine, value) for value in range(8)))
+        engine.gate.set()
+        await outcomes([*blockers, *tasks])
+    assert engine.alone[:4] == [True, False, False, False]
+
+
+async def test_the_only_stream_always_uses_all_threads() -> None:
+    engine = FakeEngine()
+    async with create_batcher(streams=1, max_batch_size=2) as batcher:
         blocker = await occupy(batcher, engine)
         tasks = await start(batcher, *(ask(batcher, engine, value) for value in range(4)))
         engine.gate.set()
         await outcomes([blocker, *tasks])
-    assert engine.alone == [True, False, True]
+    assert engine.alone == [True, True, True]
 
 
 async def test_when_no_stream_lives_admission_says_so_at_the_door() -> None:
