@@ -1,7 +1,7 @@
 """A checkpoint -> an ONNX graph, written node by node: no export, no torch.
 
 Pixels enter as uint8 (n, height, width, channels) and are scaled by the first nodes. BatchNorm is
-folded into the convolutions, in float64, as Jacob et al. do (https://arxiv.org/abs/1712.05877).
+folded into the convolutions.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy as np
 from onnx import TensorProto, checker, helper, numpy_helper
 
 from model.config import LOGITS, POOLED
+from model.engines.folding import fold
 from model.errors import UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -131,29 +132,6 @@ def _head(
         constants |= {name: checkpoint.weights[name] for name in names}
         nodes.append(helper.make_node("Gemm", [POOLED, *names], [LOGITS], transB=1))
     return nodes
-
-
-def fold(
-    checkpoint: Checkpoint, layer: ConvLayer
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """One layer's kernel and bias, with its BatchNorm folded in.
-
-    Returns:
-        Kernel of shape (out, in / groups, h, w) and bias of shape (out,).
-    """
-    kernel, gamma, beta, mean, variance = (
-        checkpoint.weights[f"{layer.key}.{part}"].astype(np.float64)
-        for part in (
-            "convolution.weight",
-            "normalization.weight",
-            "normalization.bias",
-            "normalization.running_mean",
-            "normalization.running_var",
-        )
-    )
-    factor = gamma / np.sqrt(variance + checkpoint.config.layer_norm_eps)
-    folded = kernel * factor[:, None, None, None]
-    return folded.astype(np.float32), (beta - mean * factor).astype(np.float32)
 
 
 def _map_name(layer: ConvLayer) -> str:

@@ -12,7 +12,8 @@ from PIL import Image
 
 from model.checkpoint import Checkpoint
 from model.config import LOGITS, POOLED
-from model.engines.onnx_graph import ACTIVATIONS, PIXELS, create_graph, fold
+from model.engines.folding import fold
+from model.engines.onnx_graph import ACTIVATIONS, PIXELS, create_graph
 from tests.model.twins import (
     DEPTH_MULTIPLIERS,
     SIZES,
