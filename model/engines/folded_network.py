@@ -84,7 +84,7 @@ class FoldedNetwork(nn.Module):
         arrays = {}
         for layer, module in zip(self._config.layers_at(output_stride), self._layers, strict=True):
             arrays[layer.end_point] = features = module(features, layer, layout)
-                        if layer.end_point == deepest:
+            if layer.end_point == deepest:
                 return arrays
         pooled = features.mean(dim=(2, 3), keepdim=True)
         arrays[POOLED] = pooled.flatten(1)
@@ -121,9 +121,7 @@ class FoldedConv(nn.Module):
         self._hidden_act = hidden_act
         self._activation = ACTIVATIONS[hidden_act]()
         self._fuses = hidden_act in onednn.FUSED_ACTIVATIONS and onednn.is_available()
-        self.kernel = nn.Buffer(
-            torch.from_numpy(kernel).to(memory_format=torch.channels_last)
-        )
+        self.kernel = nn.Buffer(torch.from_numpy(kernel).to(memory_format=torch.channels_last))
         self.bias = nn.Buffer(torch.from_numpy(bias))
 
     def forward(self, features: Tensor, layer: ConvLayer, layout: _Layout | None = None) -> Tensor:

@@ -49,7 +49,10 @@ class Cpu:
     @contextmanager
     def batch(self, *, alone: bool) -> Iterator[None]:
         """Set how many threads PyTorch uses for what this thread asks of it."""
-        torch.set_num_threads(self.streams if alone else 1)
+        threads = self.streams if alone else 1
+        # Asking first matters: a new thread's first question sets the process's last answer.
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
         yield
 
     def upload(self, pixels: NDArray[np.uint8]) -> Tensor:
@@ -74,7 +77,7 @@ class Cuda:
         if not torch.cuda.is_available():
             raise EngineUnavailableError("device cuda: PyTorch finds no CUDA device")
         # cuDNN's default, TF32, has float16's 10 bits of fraction.
-        torch.backends.cudnn.conv.fp32_precision = "ieee"
+        torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]  # PyTorch hides it from mypy
         self._device = device
         self._local = threading.local()
 

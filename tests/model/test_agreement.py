@@ -63,7 +63,7 @@ def test_both_engines_give_the_same_answers(
     for layer in END_POINTS:
         np.testing.assert_allclose(onnx[layer], of_torch[layer], rtol=0, atol=MAP_TOLERANCE)
         for pooling in ("global", "avg7"):
-            feature = Feature(layer, pooling)  # type: ignore[arg-type]  # mypy widens the tuple's words
+            feature = Feature(layer, pooling)
             rows = zip(extract(onnx, feature), extract(of_torch, feature), strict=True)
             for one, other in rows:
                 np.testing.assert_allclose(one, other, rtol=0, atol=TOLERANCE)

@@ -27,7 +27,6 @@ class FakeCuda:
         monkeypatch.setattr(torch.cuda, "Stream", self._create_stream)
         monkeypatch.setattr(torch.cuda, "stream", self._use)
         monkeypatch.setattr(torch.Tensor, "pin_memory", self._pin)
-        monkeypatch.setattr(torch.backends.cudnn.conv, "fp32_precision", "tf32")
 
     def _create_stream(self) -> Any:
         self.streams.append(self)
@@ -48,8 +47,12 @@ class FakeCuda:
 
 
 @pytest.fixture
-def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
-    return FakeCuda(monkeypatch)
+def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
+    convolutions: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # PyTorch hides it from mypy
+    before = convolutions.fp32_precision
+    convolutions.fp32_precision = "tf32"
+    yield FakeCuda(monkeypatch)
+    convolutions.fp32_precision = before
 
 
 @pytest.fixture
@@ -81,7 +84,7 @@ def test_on_cuda_each_thread_keeps_a_stream_of_its_own(engine: TorchEngine, cuda
 @pytest.mark.usefixtures("cuda")
 def test_on_cuda_float32_is_not_rounded_to_tf32() -> None:
     Cuda()
-    assert torch.backends.cudnn.conv.fp32_precision == "ieee"
+    assert torch.backends.cudnn.conv.fp32_precision == "ieee"  # type: ignore[attr-defined]  # PyTorch hides it from mypy
 
 
 def test_on_a_cpu_a_batch_among_others_has_one_thread_and_one_alone_has_all() -> None:
