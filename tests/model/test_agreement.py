@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 OUTPUTS = (LOGITS, POOLED, *END_POINTS)
 TOLERANCE = 1e-4
 MAP_TOLERANCE = 1.5e-4
-"""Of a map's single numbers: float32's rounding alone leaves each engine about 1e-4 from float64."""
+"""Of a map's single numbers: float32's rounding alone leaves each about 1e-4 from float64."""
 VARIANTS = [(96, 32), (160, 8), (224, 32), (224, 8), (256, 16), (320, 16)]
 
 
