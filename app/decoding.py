@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -21,7 +22,7 @@ from model.errors import (
     ImageTruncatedError,
     UnsupportedImageFormatError,
 )
-from model.preprocess import preprocess
+from model.preprocess import needed_size, preprocess
 from model.preprocessing import Preprocessing
 
 _TRANSLATION: Mapping[type[ImageError], type[errors.AppError]] = {
@@ -47,10 +48,12 @@ class DecodeThreads:
     Args:
         threads: pictures that are decoded at once.
         limits: what a picture may be.
+        scaled_jpegs: decode big JPEGs at a reduced size; see `Decoder.decode_reduced`.
     """
 
-    def __init__(self, threads: int, limits: DecodeLimits) -> None:
+    def __init__(self, threads: int, limits: DecodeLimits, *, scaled_jpegs: bool) -> None:
         self._decoder = Decoder(limits)
+        self._scaled_jpegs = scaled_jpegs
         self._threads = threads
 
     def __enter__(self) -> Self:
@@ -83,8 +86,14 @@ class DecodeThreads:
         self, image: bytes, preprocessing: Preprocessing, side: int | None, submitted: float
     ) -> Decoded:
         started = time.monotonic()
+        needed = partial(needed_size, preprocessing=preprocessing, side=side)
         try:
-            pixels = preprocess(self._decoder.decode(image), preprocessing, side)
+            picture = (
+                self._decoder.decode_reduced(image, needed)
+                if self._scaled_jpegs
+                else self._decoder.decode(image)
+            )
+            pixels = preprocess(picture, preprocessing, side)
         except ImageError as error:
             raise _TRANSLATION.get(type(error), errors.InvalidImageError) from error
         except MemoryError as error:

@@ -87,7 +87,11 @@ class Lifecycle:
             admission=Admission(self.queue_capacity, self.speed.images_per_s),
             metrics=self.metrics,
         )
-        decode_threads = DecodeThreads(self.threads, self._decode_limits())
+        decode_threads = DecodeThreads(
+            self.threads,
+            self._decode_limits(),
+            scaled_jpegs=self.settings.jpeg_scaled_decode,
+        )
         self._stack.enter_context(decode_threads)
         await self._stack.enter_async_context(batcher)
         self._service = Service(

@@ -220,6 +220,7 @@ class InfoResponse(BaseModel):
     version: str
     models: list[ModelInfo]
     limits: dict[str, Any]
+    jpeg_scaled_decode: bool
     threads: int
     streams: int
     max_batch_size: int

@@ -67,6 +67,12 @@ class Settings(BaseSettings):
         25, gt=0, le=80, description="largest picture, in megapixels; twice that is decoded at once"
     )
     max_side: int = Field(16384, ge=32, le=65535, description="longest side, in pixels")
+    jpeg_scaled_decode: bool = Field(
+        default=True,
+        description="decode JPEGs of a megapixel and more at 1/2, 1/4 or 1/8 of their size where "
+        "that leaves twice the needed side both ways; answers may differ a little from those of "
+        "the full size, see performance.md",
+    )
     body_timeout_s: float = Field(
         15, gt=0, le=600, description="time a client has to send its body, in seconds"
     )
@@ -152,12 +158,18 @@ class Setting:
         return f"--{self.name.replace('_', '-')}"
 
 
+def _as_given(default: Any) -> str:
+    if isinstance(default, tuple):
+        return ",".join(default)
+    return str(default).lower() if isinstance(default, bool) else str(default)
+
+
 def describe_settings() -> list[Setting]:
     """Every option, in the order of the class."""
     return [
         Setting(
             name,
-            ",".join(field.default) if isinstance(field.default, tuple) else str(field.default),
+            _as_given(field.default),
             field.description or "",
         )
         for name, field in Settings.model_fields.items()

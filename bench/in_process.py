@@ -14,7 +14,10 @@ from model.preprocess import preprocess
 
 
 class InProcess:
-    """The same parts as the service, called one after the other."""
+    """The same parts as the service, called one after the other.
+
+    Every photo is decoded at its own size, as the service does without JPEG_SCALED_DECODE.
+    """
 
     def __init__(self) -> None:
         self.threads = count_cores()

@@ -1,7 +1,8 @@
 """The service against the limit of this machine; run it with `make bench`.
 
 Measures in turns, so that a slow moment of the machine slows all: the same photos in one process
-without HTTP, and through the service at several numbers of connections. Prints the ratios, writes
+without HTTP, and through the service at several numbers of connections, both decoding every photo
+at its own size. Prints the ratios, writes
 the table of docs/performance.md between its marks, and draws throughput.svg and latency.svg there.
 """
 
@@ -40,7 +41,7 @@ class Measurements:
     def measure(self, photos: list[bytes], rounds: int, seconds: float) -> None:
         """Take every figure once a round."""
         in_process = InProcess()
-        with ServerProcess() as server, LoadGenerator(photos) as generator:
+        with ServerProcess(jpeg_scaled_decode=False) as server, LoadGenerator(photos) as generator:
             self.ready_s = server.ready_s
             for _ in range(rounds):
                 self.limit.append(in_process.images_per_s(photos, seconds))

@@ -15,18 +15,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from model import png
+from model import jpeg, png
 from model.errors import (
     ImageError,
-    ImageTooComplexError,
     ImageTooLargeError,
     ImageTruncatedError,
     InvalidImageError,
     UnsupportedImageFormatError,
 )
+from model.orientation import read_orientation, turn, turn_box, turn_size
+from model.picture import Picture
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from model.picture import Box, Size
+
+    NeededSize = Callable[[Size], Size | None]
+    """What an upright picture of a size will be resized to; None: its pixels count as they are."""
 
 _SIGNATURES = (
     (b"\xff\xd8", "JPEG"),
@@ -35,20 +41,7 @@ _SIGNATURES = (
     (b"GIF89a", "GIF"),
     (b"BM", "BMP"),
 )
-_ORIENTATION = 0x0112
-_TRANSPOSE = {  # EXIF orientation -> what makes it upright
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 _BACKGROUND = (255, 255, 255)
-_MAX_SCANS = 100
-_MAX_SCANNED_PIXELS = 500_000_000
-"""Scans times pixels: every scan of a progressive JPEG visits every pixel, at about 1 ns each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +70,19 @@ class Decoder:
             ImageTruncatedError: it ends before its last row.
             InvalidImageError: anything else that is wrong with it.
         """
+        return self.decode_reduced(data, lambda _: None).image
+
+    def decode_reduced(self, data: bytes, needed_size: NeededSize) -> Picture:
+        """Do as `decode`, but a big JPEG at 1/2, 1/4 or 1/8 of its size where that is enough.
+
+        It is where it leaves at least twice the needed size, both ways. A JPEG is big from a
+        megapixel on.
+        """
         image_format = sniff(data)
         if image_format is None:
             raise UnsupportedImageFormatError("no allowed format")
         try:
-            return self._decode(data, image_format)
+            return self._decode(data, image_format, needed_size)
         except (ImageError, MemoryError):
             raise
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -92,27 +93,36 @@ class Decoder:
                 raise ImageTruncatedError("the data end too early") from error
             raise InvalidImageError(type(error).__name__) from error
 
-    def _decode(self, data: bytes, image_format: str) -> Image.Image:
+    def _decode(self, data: bytes, image_format: str, needed_size: NeededSize) -> Picture:
         if image_format == "WEBP":
             _check_webp_length(data)
         if image_format == "PNG":
             png.check_chunks(data)
-        with Image.open(BytesIO(data), formats=(image_format,)) as image:
+        file = BytesIO(data)
+        with Image.open(file, formats=(image_format,)) as image:
             self._check_size(image)
+            coefficients, full_size = 0, image.size
+            box: Box = (0, 0, *image.size)
             if image_format == "JPEG":
-                _check_scans(data, image)
-            with self._budget.reserve(self._memory(image, image_format)):
+                scans = jpeg.check_scans(data, file.tell(), image)
+                coefficients = jpeg.coefficients_held(image, scans)
+                box = _reduce(image, needed_size)
+            with self._budget.reserve(self._memory(image, image_format, coefficients)):
                 image.load()
                 if image_format == "PNG":
                     png.check_rows(data, image)
-                upright = _orient(image)
-                return _to_rgb(upright)
+                orientation = read_orientation(image)  # of a PNG it may stand after the pixels
+                return Picture(
+                    _to_rgb(turn(image, orientation)),
+                    turn_size(full_size, orientation),
+                    turn_box(box, image.size, orientation),
+                )
 
-    def _memory(self, image: Image.Image, image_format: str) -> int:
+    def _memory(self, image: Image.Image, image_format: str, coefficients: int) -> int:
         """Pixels of the budget that it takes: alpha and libwebp's own canvases count double."""
         twice = image_format == "WEBP" or image.has_transparency_data
         pixels = image.width * image.height * (2 if twice else 1)
-        return min(pixels, self.limits.max_pixels_at_once)
+        return min(pixels + coefficients, self.limits.max_pixels_at_once)
 
     def _check_size(self, image: Image.Image) -> None:
         width, height = image.size
@@ -151,26 +161,18 @@ class _PixelBudget:
                 self._changed.notify_all()
 
 
-def _check_scans(data: bytes, image: Image.Image) -> None:
-    scans = data.count(b"\xff\xda")
-    if scans > _MAX_SCANS or scans * image.width * image.height > _MAX_SCANNED_PIXELS:
-        raise ImageTooComplexError(f"{scans} scans")
-
-
 def _check_webp_length(data: bytes) -> None:
     """Compare with the length that the RIFF header declares: libwebp does not say why it failed."""
     if len(data) < int.from_bytes(data[4:8], "little") + 8 and len(data) > len(b"RIFF....WEBP"):
         raise ImageTruncatedError("shorter than its header says")
 
 
-def _orient(image: Image.Image) -> Image.Image:
-    """Turn a picture upright; EXIF that cannot be read never fails a good picture."""
-    try:
-        orientation = image.getexif().get(_ORIENTATION)
-    except Exception:  # noqa: BLE001  # hostile EXIF raises whatever it likes
-        return image
-    method = _TRANSPOSE.get(orientation) if isinstance(orientation, int) else None
-    return image if method is None else image.transpose(method)
+def _reduce(image: Image.Image, needed_size: NeededSize) -> Box:
+    orientation = read_orientation(image)
+    needed = needed_size(turn_size(image.size, orientation))
+    if needed is None:
+        return (0, 0, *image.size)
+    return jpeg.reduce(image, turn_size(needed, orientation))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -61,6 +61,7 @@ async def info(lifecycle: LifecycleDep) -> schemas.InfoResponse:
             "max_files": MAX_FILES,
             **{name: getattr(settings, name) for name in limits + timeouts},
         },
+        jpeg_scaled_decode=settings.jpeg_scaled_decode,
         threads=lifecycle.threads,
         streams=service.batcher.streams,
         max_batch_size=service.batcher.max_batch_size,

@@ -44,6 +44,7 @@ def test_a_model_can_have_a_name() -> None:
         ("max_body_mib", "-1"),
         ("max_pixels_mp", "1e9"),
         ("max_side", "0"),
+        ("jpeg_scaled_decode", "maybe"),
         ("body_timeout_s", "inf"),
         ("drain_s", "-1"),
         ("shutdown_timeout_s", "0"),

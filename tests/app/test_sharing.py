@@ -3,6 +3,7 @@ from __future__ import annotations
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx2
 import pytest
@@ -46,13 +47,13 @@ def test_pictures_are_never_decoded_on_the_event_loop(
     fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads: list[str] = []
-    decode = Decoder.decode
+    decode = Decoder.decode_reduced
 
-    def watched(self: Decoder, data: bytes) -> object:
+    def watched(self: Decoder, *arguments: Any) -> object:
         threads.append(threading.current_thread().name)
-        return decode(self, data)
+        return decode(self, *arguments)
 
-    monkeypatch.setattr(Decoder, "decode", watched)
+    monkeypatch.setattr(Decoder, "decode_reduced", watched)
     with serve() as server:
         for route in ("classify", "embed", "classify/batch", "embed/batch"):
             answer = httpx2.post(f"{server.url}/{route}", files={"file": uniform(1)})

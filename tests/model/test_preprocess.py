@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from model.preprocess import MAX_RESIZED_PIXELS, preprocess
+from model.preprocess import MAX_RESIZED_PIXELS, needed_size, preprocess
 from model.preprocessing import Preprocessing
 from tests.model.twins import size_id
 
@@ -240,3 +240,39 @@ def test_a_rectangle_of_another_side_is_resized_in_proportion(resized: list[int]
     )
     preprocess(noise((50, 50)), preprocessing, 50)
     assert resized == [100 * 75]
+
+
+@pytest.mark.parametrize("side", [None, 32, 100, 512])
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        {"size": {"shortest_edge": 300}, "crop_size": 128},
+        {"size": {"height": 200, "width": 300}},
+        {"size": {"height": 100, "width": 50}, "do_center_crop": False},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("size", [(641, 427), (427, 641), (300, 300)], ids=size_id)
+def test_the_needed_size_is_what_the_picture_is_resized_to(
+    size: tuple[int, int], document: dict[str, Any], side: int | None, resized: list[int]
+) -> None:
+    preprocessing = Preprocessing.model_validate(document)
+    width, height = needed_size(size, preprocessing, side) or (0, 0)
+    preprocess(noise(size), preprocessing, side)
+    assert resized == [width * height]
+    if "shortest_edge" in document.get("size", {"shortest_edge"}):
+        assert (width > height) == (size[0] > size[1])
+
+
+def test_a_picture_cut_for_its_length_is_needed_as_if_it_were_not() -> None:
+    assert needed_size((1024, 65536), DEFAULT) == (256, 16384)
+    assert needed_size((65536, 1024), DEFAULT, 512) == (37440, 585)
+
+
+@pytest.mark.parametrize("document", [{"do_resize": False}, {"resample": 0}], ids=str)
+@pytest.mark.parametrize("side", [None, 32])
+def test_a_picture_of_which_single_pixels_are_taken_is_needed_as_it_is(
+    document: dict[str, Any], side: int | None
+) -> None:
+    assert needed_size((4000, 3000), Preprocessing.model_validate(document), side) is None

@@ -1,0 +1,222 @@
+"""What decoding big JPEGs at a reduced size saves and changes; run it with `make bench-decode`.
+
+Every photo goes through decode and preprocess three times in turn: at a reduced size, at its full
+size, and as a photo of 472x397. Times are of the thread's processor, which neighbours disturb
+least. Writes the table of docs/performance.md between its marks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from bench.documents import write_section
+from bench.photos import encode, load_photos, resize_photo
+from model.checkpoint import DEFAULT_DIRECTORY, load_checkpoint
+from model.decode import DecodeLimits, Decoder
+from model.engines import load_engine
+from model.engines.cores import count_cores
+from model.postprocess import softmax
+from model.preprocess import needed_size, preprocess
+
+MEGAPIXELS = (1, 1.3, 2, 4, 5, 8, 12, 16, 20, 24)
+"""At 1.3, 5 and 20 a photo of 472x397's shape is just large enough for 1/2, 1/4 and 1/8."""
+
+SMALL = (472, 397)
+COLUMNS = (
+    *("photos", "megapixels", "decoded at", "MB", "same top-1", "largest score difference"),
+    *("least cosine", "mean cosine", "ms", "ms in full", "ratio", "ratio in full"),
+)
+_GRAIN = 4.0
+"""Standard deviation of the noise, of 255."""
+
+Make = Callable[[int, float], bytes]
+"""Number of the photo, megapixels -> JPEG."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One photo, reduced against full."""
+
+    scale: int
+    mega_bytes: float
+    agrees: bool
+    score_difference: float
+    cosine: float
+    reduced_ms: float
+    full_ms: float
+    small_ms: float
+
+
+class Bench:
+    """The service's own parts, called one after the other."""
+
+    def __init__(self) -> None:
+        checkpoint = load_checkpoint(DEFAULT_DIRECTORY)
+        self._preprocessing = checkpoint.preprocessing
+        self._needed_size = partial(needed_size, preprocessing=self._preprocessing)
+        self._engine = load_engine(checkpoint, name="onnx", threads=count_cores())
+        self._decoder = Decoder(DecodeLimits())
+
+    def compare(self, photo: bytes, small: bytes) -> Comparison:
+        """Decode a photo both ways, run the network on both, and time a small one beside it."""
+        _, small_ms = self._step(small, reduced=False)
+        reduced, reduced_ms = self._step(photo, reduced=True)
+        full, full_ms = self._step(photo, reduced=False)
+        output = self._engine.run(np.stack([reduced, full]), alone=True)
+        scores = softmax(output.logits)
+        best = scores.argmax(axis=1)
+        picture = self._decoder.decode_reduced(photo, self._needed_size)
+        return Comparison(
+            scale=round(picture.size[0] / picture.image.width),
+            mega_bytes=len(photo) / 1e6,
+            agrees=bool(best[0] == best[1]),
+            score_difference=float(np.abs(scores[0] - scores[1]).max()),
+            cosine=_cosine(*output.arrays["pooled"]),
+            reduced_ms=reduced_ms,
+            full_ms=full_ms,
+            small_ms=small_ms,
+        )
+
+    def _step(self, photo: bytes, *, reduced: bool) -> tuple[NDArray[np.uint8], float]:
+        started = time.thread_time()
+        picture = (
+            self._decoder.decode_reduced(photo, self._needed_size)
+            if reduced
+            else self._decoder.decode(photo)
+        )
+        pixels = preprocess(picture, self._preprocessing)
+        return pixels, 1000 * (time.thread_time() - started)
+
+
+def makers(photos: list[bytes], *, given: bool) -> dict[str, Make]:
+    """Ways to make a photo of any size.
+
+    Given photos are only resized. The tests' are small, and what is only enlarged has no high
+    frequencies to lose: so it is done with grain too, and with many photos in one, side by side.
+    """
+
+    def enlarge(number: int, megapixels: float) -> bytes:
+        return resize_photo(photos[number], megapixels)
+
+    def add_grain(number: int, megapixels: float) -> bytes:
+        values = np.asarray(Image.open(BytesIO(enlarge(number, megapixels))), np.float32)
+        chance = np.random.default_rng(number)
+        values = values + _GRAIN * chance.standard_normal(values.shape, np.float32)
+        return encode(Image.fromarray(values.clip(0, 255).astype(np.uint8)))
+
+    def lay_out(number: int, megapixels: float) -> bytes:
+        factor = (megapixels * 1e6 / (SMALL[0] * SMALL[1])) ** 0.5
+        canvas = Image.new("RGB", (round(SMALL[0] * factor), round(SMALL[1] * factor)))
+        for left in range(0, canvas.width, SMALL[0]):
+            for top in range(0, canvas.height, SMALL[1]):
+                canvas.paste(Image.open(BytesIO(photos[number])), (left, top))
+                number = (number + 1) % len(photos)
+        return encode(canvas)
+
+    if given:
+        return {"given": enlarge}
+    return {"enlarged": enlarge, "with grain": add_grain, "side by side": lay_out}
+
+
+def measure(photos: list[bytes], count: int, *, given: bool) -> dict[tuple[str, float], Results]:
+    """Compare every photo at every size."""
+    bench = Bench()
+    small = photos[:count]
+    if given:
+        small = [resize_photo(photo, SMALL[0] * SMALL[1] / 1e6) for photo in small]
+    results: dict[tuple[str, float], Results] = defaultdict(Results)
+    for kind, make in makers(photos, given=given).items():
+        for megapixels in MEGAPIXELS:
+            for number in range(len(small)):
+                comparison = bench.compare(make(number, megapixels), small[number])
+                results[kind, megapixels].append(comparison)
+    return results
+
+
+class Results(list[Comparison]):
+    """All photos of one kind and size."""
+
+    def median(self, name: str) -> float:
+        """Of one figure of them."""
+        return float(statistics.median(getattr(one, name) for one in self))
+
+    def ratio(self, name: str) -> float:
+        """Median of a time over that of the small photo taken beside it."""
+        return float(statistics.median(getattr(one, name) / one.small_ms for one in self))
+
+    def cells(self) -> Iterator[str]:
+        """Of its row."""
+        scale = max(one.scale for one in self)
+        yield f"1/{scale}" if scale > 1 else "full"
+        yield f"{self.median('mega_bytes'):.1f}"
+        yield f"{sum(one.agrees for one in self)} of {len(self)}"
+        yield f"{max(one.score_difference for one in self):.3f}"
+        yield f"{min(one.cosine for one in self):.5f}"
+        yield f"{statistics.mean(one.cosine for one in self):.5f}"
+        for name in ("reduced_ms", "full_ms"):
+            yield f"{self.median(name):.1f}"
+        for name in ("reduced_ms", "full_ms"):
+            yield f"{self.ratio(name):.1f}"
+
+
+def table(results: dict[tuple[str, float], Results]) -> str:
+    """All of it, in Markdown."""
+    every = Results(one for some in results.values() for one in some if one.scale > 1)
+    cosines = [one.cosine for one in every]
+    difference = max(one.score_difference for one in every)
+    at_12 = "; ".join(
+        f"{some.ratio('reduced_ms'):.1f} ({kind}, {some.median('mega_bytes'):.1f} MB)"
+        for (kind, megapixels), some in results.items()
+        if megapixels == 12  # noqa: PLR2004  # what is asked of every phone's photo
+    )
+    lines = [
+        (
+            f"Of {len(every)} reduced photos {sum(one.agrees for one in every)} keep their top-1 "
+            f"class; the least cosine of their embeddings is {min(cosines):.4f}, the mean "
+            f"{statistics.mean(cosines):.4f}, and no score changes by more than {difference:.3f}. "
+            f"A 472x397 photo takes {every.median('small_ms'):.1f} ms; one of 12 megapixels, "
+            f"reduced, times that: {at_12}."
+        ),
+        "",
+        f"| {' | '.join(COLUMNS)} |",
+        f"|---|{'--:|' * (len(COLUMNS) - 1)}",
+    ]
+    for (kind, megapixels), some in results.items():
+        lines.append(f"| {' | '.join([kind, f'{megapixels:g}', *some.cells()])} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--photos", type=Path, help="a folder of *.jpg; made where not given")
+    parser.add_argument("--count", type=int, default=8, help="how many of them at each size")
+    parser.add_argument("--dry-run", action="store_true", help="only print")
+    arguments = parser.parse_args()
+    photos, given = load_photos(arguments.photos), arguments.photos is not None
+    if not given:
+        photos = [encode(ImageOps.fit(Image.open(BytesIO(photo)), SMALL)) for photo in photos]
+    text = table(measure(photos, arguments.count, given=given))
+    print(text)
+    if not arguments.dry_run:
+        write_section("performance.md", "scaled-decode", text)
+
+
+def _cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    return float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other)))
+
+
+if __name__ == "__main__":
+    main()
