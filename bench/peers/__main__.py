@@ -83,7 +83,8 @@ class Comparison:
         with PeerProcess(peer, measured.settings) as process:
             self._load(process.url, peer, _WARM_UP_S, peer.path)
             for _ in range(self._rounds):
-                measured.of_service.append(self._load(self._service.url, peer, self._seconds))
+                with process.paused():
+                    measured.of_service.append(self._load(self._service.url, peer, self._seconds))
                 measured.loads.append(self._load(process.url, peer, self._seconds, peer.path))
 
     def _load(self, url: str, peer: Peer, seconds: float, path: str = "/classify") -> Load:
@@ -94,7 +95,7 @@ class Comparison:
         ours = [load for measured in self.measured for load in measured.of_service]
         limit = statistics.median(self.limit)
         lines = [
-            "| service | engine | requests/s | p50 ms | refused/s | this service is faster by |",
+            "| service | engine | requests/s | p50 ms | refused/s | this service over it |",
             "|---|---|--:|--:|--:|--:|",
             *(_row(one) for one in sorted(self.measured, key=lambda one: -one.ratio)),
             f"| **this service** | ONNX Runtime | {_figures(ours)} | 1.00 |",

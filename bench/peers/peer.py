@@ -64,7 +64,7 @@ LITSERVE = Peer(
     "LitServe",
     "litserve",
     "-m bench.peers.litserve_peer {port}",
-    (PeerSettings("transformers", 1, 2, 8, 10), PeerSettings("onnx", 2, 1, 4, 1)),
+    (PeerSettings("transformers", 2, 1, 8, 10), PeerSettings("onnx", 2, 1, 4, 1)),
     "multipart",
     "`fast_queue`, a thread pool that decodes a batch, as many API servers as processes",
 )
@@ -91,6 +91,7 @@ RAY_SERVE = Peer(
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": "{folder}/haproxy.cfg",
         "RAY_SERVE_HAPROXY_SOCKET_PATH": "{folder}/haproxy.sock",
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": "{folder}/haproxy-metrics.sock",
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": "{folder}",
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": "{folder}/haproxy-state",
     },

@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -51,14 +52,12 @@ class PeerProcess:
         """
         self._folder = tempfile.TemporaryDirectory(prefix="peer", ignore_cleanup_errors=True)
         self._log = tempfile.TemporaryFile()
-        # A session of its own, so that what it starts can be ended with it.
         self._process = subprocess.Popen(
             self._command,
             cwd=_ROOT,
             env=self._environment(),
             stdout=self._log,
             stderr=self._log,
-            start_new_session=True,
         )
         try:
             self._check(self._wait())
@@ -75,6 +74,15 @@ class PeerProcess:
     ) -> None:
         """End it."""
         self._end()
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stop its processes for a while: some work without being asked."""
+        self._signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._signal(signal.SIGCONT)
 
     def _environment(self) -> dict[str, str]:
         folder = self._folder.name
@@ -120,7 +128,14 @@ class PeerProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
         self._log.close()
         self._folder.cleanup()
+
+    def _signal(self, number: signal.Signals) -> None:
+        """To all processes that inherited the folder: some leave the group they were started in."""
+        mark = f"TMPDIR={self._folder.name}\0".encode()
+        for environment in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):  # it has ended meanwhile, or is another user's
+                if mark in environment.read_bytes():
+                    os.kill(int(environment.parent.name), number)
