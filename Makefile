@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: serve test check format bench bench-models bench-decode docs lock clean
+.PHONY: serve test check format bench bench-models bench-decode bench-peers docs lock clean
 
 serve: .venv/base.stamp
 	$(BIN)/python -m app serve $(if $(PORT),--port $(PORT))
@@ -41,6 +41,15 @@ bench-models: .venv/dev.stamp
 bench-decode: .venv/dev.stamp
 	$(BIN)/python -m bench.scaled_decode $(BENCH)
 
+bench-peers: .venv/dev.stamp .venv-peers/stamp
+	$(BIN)/python -m bench.peers $(PEERS)
+
+# An environment of their own: what they need is none of the service's business.
+.venv-peers/stamp: requirements/peers.txt requirements/dev.lock
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
 docs: .venv/base.stamp
 	{ printf '# Settings\n\nWritten by `make docs` from `app/settings.py`.\n\n'; \
 		$(BIN)/python -m app settings; } > docs/settings.md
@@ -56,4 +65,4 @@ lock:
 	rm -rf .venv-lock
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .coverage .import_linter_cache
+	rm -rf .venv .venv-peers .mypy_cache .ruff_cache .pytest_cache .coverage .import_linter_cache

@@ -13,8 +13,10 @@ from types import TracebackType
 from typing import Literal, Self
 
 Kind = Literal["raw", "multipart"]
+KINDS: tuple[Kind, ...] = ("multipart", "raw")
 
 _BOUNDARY = "measured"
+_TIMEOUT = "--timeout=30s"
 _SCRIPT = """
 local bodies = {{}}
 for number = 0, {count} - 1 do
@@ -26,7 +28,7 @@ local headers = {{["Content-Type"] = "{content_type}"}}
 local number = -1
 request = function()
   number = (number + 1) % {count}
-  return wrk.format("POST", "/classify", headers, bodies[number])
+  return wrk.format("POST", nil, headers, bodies[number])
 end
 done = function(summary, latency, requests)
   local errors = summary.errors
@@ -61,16 +63,13 @@ class LoadGenerator:
 
     def __enter__(self) -> Self:
         """Write the bodies."""
-        for kind in ("raw", "multipart"):
+        for kind in KINDS:
             folder = Path(self._folder.name) / kind
             folder.mkdir()
             for number, photo in enumerate(self._photos):
-                (folder / str(number)).write_bytes(photo if kind == "raw" else _form(photo))
-            content_type = (
-                "image/jpeg" if kind == "raw" else f"multipart/form-data; boundary={_BOUNDARY}"
-            )
+                (folder / str(number)).write_bytes(create_body(photo, kind))
             script = _SCRIPT.format(
-                count=len(self._photos), folder=folder, content_type=content_type
+                count=len(self._photos), folder=folder, content_type=content_type(kind)
             )
             folder.with_suffix(".lua").write_text(script, encoding="ascii")
         return self
@@ -84,10 +83,13 @@ class LoadGenerator:
         """Remove them."""
         self._folder.cleanup()
 
-    def run(self, url: str, kind: Kind, connections: int, seconds: float) -> Load:
+    def run(
+        self, url: str, kind: Kind, connections: int, seconds: float, path: str = "/classify"
+    ) -> Load:
         """Ask for so many seconds over so many connections."""
         script = Path(self._folder.name) / f"{kind}.lua"
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "-s", str(script), url]
+        wrk = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", _TIMEOUT, "-s", str(script)]
+        command = [*wrk, f"{url}{path}"]
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         seen = json.loads(output.splitlines()[-1])
         answered = seen["requests"] - seen["refused"]
@@ -100,6 +102,14 @@ class LoadGenerator:
         )
 
 
-def _form(photo: bytes) -> bytes:
+def create_body(photo: bytes, kind: Kind) -> bytes:
+    """The body of a request: the photo itself, or a form with it as `file`."""
+    if kind == "raw":
+        return photo
     head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="photo.jpg"\r\n'
     return f"{head}\r\n".encode() + photo + f"\r\n--{_BOUNDARY}--\r\n".encode()
+
+
+def content_type(kind: Kind) -> str:
+    """The header that goes with it."""
+    return "image/jpeg" if kind == "raw" else f"multipart/form-data; boundary={_BOUNDARY}"

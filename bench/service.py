@@ -20,12 +20,11 @@ from matplotlib.figure import Figure
 
 from bench.documents import save_plot, write_section
 from bench.in_process import InProcess
-from bench.load import Kind, Load, LoadGenerator
+from bench.load import KINDS, Kind, Load, LoadGenerator
 from bench.photos import load_photos
 from bench.server import ServerProcess
 
 CONNECTIONS = (1, 4, 16, 64)
-KINDS: tuple[Kind, ...] = ("multipart", "raw")
 
 
 class Measurements:

@@ -1,0 +1,147 @@
+"""The service against other ways to serve the same network; run it with `make bench-peers`.
+
+Every peer gets the same checkpoint and the same photos, once with transformers and once with the
+engine that the service has. Each is measured in turns with the service, so that a slow moment of
+the machine slows both. Prints the table and writes it into docs/performance.md between its marks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.documents import write_section
+from bench.in_process import InProcess
+from bench.load import Load, LoadGenerator
+from bench.peers.peer import PEERS, Peer
+from bench.peers.process import PeerError, PeerProcess
+from bench.peers.settings import PeerSettings
+from bench.photos import load_photos
+from bench.server import ServerProcess
+
+CONNECTIONS = 16
+_WARM_UP_S = 2
+_ENGINES = {"onnx": "ONNX Runtime", "transformers": "transformers"}
+
+
+@dataclass
+class Measured:
+    """A peer with one engine: its rounds, and the service's in the same turns."""
+
+    peer: Peer
+    version: str
+    settings: PeerSettings
+    loads: list[Load] = field(default_factory=list)
+    of_service: list[Load] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """With the version."""
+        return f"{self.peer.name} {self.version}"
+
+    @property
+    def ratio(self) -> float:
+        """Requests a second of the service over the peer's, both of one turn; the median."""
+        return statistics.median(
+            ours.images_per_s / theirs.images_per_s
+            for ours, theirs in zip(self.of_service, self.loads, strict=True)
+        )
+
+
+class Comparison:
+    """All of one run."""
+
+    def __init__(self, photos: list[bytes], rounds: int, seconds: float) -> None:
+        self._photos, self._rounds, self._seconds = photos, rounds, seconds
+        self.measured: list[Measured] = []
+        self.failed: list[str] = []
+        self.limit: list[float] = []
+
+    def run(self, peers: list[Peer]) -> None:
+        """Measure each with each engine; one that fails is told of, and left out."""
+        in_process = InProcess()
+        with ServerProcess() as server, LoadGenerator(self._photos) as generator:
+            self._generator, self._service = generator, server
+            for peer in peers:
+                for settings in peer.settings:
+                    self.limit.append(in_process.images_per_s(self._photos, self._seconds))
+                    try:
+                        measured = Measured(peer, peer.version(), settings)
+                        self._measure(measured)
+                    except (PeerError, subprocess.CalledProcessError) as error:
+                        print(f"{peer.name} with {settings.engine} failed: {error}", flush=True)
+                        self.failed.append(f"{peer.name} with {_ENGINES[settings.engine]}")
+                    else:
+                        self.measured.append(measured)
+                        print(_row(measured), flush=True)
+
+    def _measure(self, measured: Measured) -> None:
+        peer = measured.peer
+        with PeerProcess(peer, measured.settings) as process:
+            self._load(process.url, peer, _WARM_UP_S, peer.path)
+            for _ in range(self._rounds):
+                with process.paused():
+                    measured.of_service.append(self._load(self._service.url, peer, self._seconds))
+                measured.loads.append(self._load(process.url, peer, self._seconds, peer.path))
+
+    def _load(self, url: str, peer: Peer, seconds: float, path: str = "/classify") -> Load:
+        return self._generator.run(url, peer.kind, CONNECTIONS, seconds, path)
+
+    def table(self) -> str:
+        """All of it, in Markdown, the slowest first."""
+        ours = [load for measured in self.measured for load in measured.of_service]
+        limit = statistics.median(self.limit)
+        lines = [
+            "| service | engine | requests/s | p50 ms | refused/s | this service over it |",
+            "|---|---|--:|--:|--:|--:|",
+            *(_row(one) for one in sorted(self.measured, key=lambda one: -one.ratio)),
+            f"| **this service** | ONNX Runtime | {_figures(ours)} | 1.00 |",
+            f"| in process, without HTTP | ONNX Runtime | {limit:.1f} | | | |",
+            "",
+            "How each is set up:",
+            "",
+            *(f"- {m.name}, {_ENGINES[m.settings.engine]}: {_setup(m)}" for m in self.measured),
+        ]
+        if self.failed:
+            lines += ["", f"Left out, because they did not work here: {', '.join(self.failed)}."]
+        return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    names = [peer.package for peer in PEERS]
+    parser.add_argument("--photos", type=Path, help="a folder of *.jpg; made where not given")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=4, help="for each figure in each round")
+    parser.add_argument("--only", nargs="+", choices=names, help="print these, and write nothing")
+    arguments = parser.parse_args()
+    photos = load_photos(arguments.photos)
+    comparison = Comparison(photos, arguments.rounds, arguments.seconds)
+    comparison.run([peer for peer in PEERS if peer.package in (arguments.only or names)])
+    table = comparison.table()
+    print(table)
+    if arguments.only is None:
+        write_section("performance.md", "peers", table)
+
+
+def _row(measured: Measured) -> str:
+    engine = _ENGINES[measured.settings.engine]
+    return f"| {measured.name} | {engine} | {_figures(measured.loads)} | {measured.ratio:.2f} |"
+
+
+def _figures(loads: list[Load]) -> str:
+    names = "images_per_s", "p50_ms", "refused_per_s"
+    medians = (statistics.median(getattr(load, name) for load in loads) for name in names)
+    return " | ".join(f"{median:.1f}" for median in medians)
+
+
+def _setup(measured: Measured) -> str:
+    return f"{measured.settings}; {measured.peer.notes}"
+
+
+if __name__ == "__main__":
+    main()
