@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: serve test check format bench bench-models docs lock clean
+.PHONY: serve test check format bench bench-models bench-scale docs lock clean
 
 serve: .venv/base.stamp
 	$(BIN)/python -m app serve $(if $(PORT),--port $(PORT))
@@ -37,6 +37,9 @@ bench: .venv/dev.stamp
 
 bench-models: .venv/dev.stamp
 	$(BIN)/python -m bench.models
+
+bench-scale: .venv/dev.stamp
+	$(BIN)/python -m bench.scale $(SCALE)
 
 docs: .venv/base.stamp
 	{ printf '# Settings\n\nWritten by `make docs` from `app/settings.py`.\n\n'; \

@@ -15,6 +15,7 @@ from typing import Literal, Self
 Kind = Literal["raw", "multipart"]
 
 _BOUNDARY = "measured"
+_TIMEOUT_S = 60
 _SCRIPT = """
 local bodies = {{}}
 for number = 0, {count} - 1 do
@@ -26,7 +27,7 @@ local headers = {{["Content-Type"] = "{content_type}"}}
 local number = -1
 request = function()
   number = (number + 1) % {count}
-  return wrk.format("POST", "/classify", headers, bodies[number])
+  return wrk.format("POST", nil, headers, bodies[number])
 end
 done = function(summary, latency, requests)
   local errors = summary.errors
@@ -43,6 +44,7 @@ end
 class Load:
     """What one run of wrk saw: requests answered with 200 a second, and latencies in ms."""
 
+    seconds: float
     images_per_s: float
     refused_per_s: float
     broken: int
@@ -84,14 +86,18 @@ class LoadGenerator:
         """Remove them."""
         self._folder.cleanup()
 
-    def run(self, url: str, kind: Kind, connections: int, seconds: float) -> Load:
+    def run(
+        self, url: str, kind: Kind, connections: int, seconds: float, path: str = "/classify"
+    ) -> Load:
         """Ask for so many seconds over so many connections."""
         script = Path(self._folder.name) / f"{kind}.lua"
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "-s", str(script), url]
+        load = [f"-c{connections}", f"-d{seconds:.0f}s", f"--timeout={_TIMEOUT_S}s"]
+        command = ["wrk", "-t1", *load, "-s", str(script), url + path]
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         seen = json.loads(output.splitlines()[-1])
         answered = seen["requests"] - seen["refused"]
         return Load(
+            seen["seconds"],
             answered / seen["seconds"],
             seen["refused"] / seen["seconds"],
             seen["broken"],
