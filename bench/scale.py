@@ -39,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photos", type=Path, help="a folder of *.jpg; made where not given")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=2, help="for each figure in each round")
+    parser.add_argument("--seconds", type=float, default=1, help="for each figure in each round")
     parser.add_argument("--only", choices=_PARTS, nargs="+", default=list(_PARTS), help="parts")
     arguments = parser.parse_args()
     photos = load_photos(arguments.photos)

@@ -79,7 +79,8 @@ class Variants:
             "| of in process | of engine alone |"
         )
         lines = [header, "|---|--:|--:|--:|--:|--:|--:|"]
-        for name, rounds in self.speeds.items():
+        for name in self._names():
+            rounds = self.speeds[name]
             engine, in_process, service = self._medians(name)
             of_in_process, of_engine = (
                 statistics.median(values)
@@ -105,6 +106,9 @@ class Variants:
         self.cores = limit.threads
         return limit
 
+    def _names(self) -> list[str]:
+        return sorted(self.speeds, key=lambda name: -self.multiply_adds[name])
+
     def _medians(self, name: str) -> tuple[float, float, float]:
         rounds = self.speeds[name]
         return (
@@ -114,7 +118,7 @@ class Variants:
         )
 
     def _draw(self) -> None:
-        names = list(self.speeds)
+        names = self._names()
         places = np.arange(len(names))
         engine, in_process, service = np.array([self._medians(name) for name in names]).T
         figure, (above, below) = plt.subplots(2, 1, figsize=(9, 8), sharex=True)
@@ -133,7 +137,7 @@ class Variants:
             bottom = milliseconds
         below.set_ylabel("milliseconds of a core for an image")
         below.set_xticks(places, names, rotation=45, ha="right")
-        below.set_xlabel("depth multiplier and input side")
+        below.set_xlabel("depth multiplier and input side, from most multiply-adds to least")
         for axes in (above, below):
             axes.set_ylim(bottom=0)
             axes.grid(axis="y", alpha=0.3)
