@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: serve test check format bench bench-models bench-decode bench-peers docs lock clean
+.PHONY: serve test check format bench bench-models bench-decode bench-peers bench-scale docs lock clean
 
 serve: .venv/base.stamp
 	$(BIN)/python -m app serve $(if $(PORT),--port $(PORT))
@@ -49,6 +49,9 @@ bench-peers: .venv/dev.stamp .venv-peers/stamp
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
+
+bench-scale: .venv/dev.stamp
+	$(BIN)/python -m bench.scale $(SCALE)
 
 docs: .venv/base.stamp
 	{ printf '# Settings\n\nWritten by `make docs` from `app/settings.py`.\n\n'; \

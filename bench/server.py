@@ -10,6 +10,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,16 +22,20 @@ class ServerProcess:
     """A context manager: entering waits until the server is ready.
 
     Its log goes to a file, as a container engine would have it.
+
+    Args:
+        program: what Python runs, in place of the service's own command line.
+        settings: flags of `serve`.
     """
 
-    def __init__(self, **settings: object) -> None:
+    def __init__(self, *, program: Sequence[str] = ("-m", "app"), **settings: object) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
         flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
-        serve = ["-m", "app", "serve", f"--port={port}", "--log-format=json"]
-        self._command = [sys.executable, *serve, *flags]
+        serve = ["serve", f"--port={port}", "--log-format=json"]
+        self._command = [sys.executable, *program, *serve, *flags]
         self.ready_s = 0.0
 
     def __enter__(self) -> Self:
@@ -65,8 +70,12 @@ class ServerProcess:
     @property
     def cpu_s(self) -> float:
         """Processor time used so far, in seconds."""
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return _cpu_s(Path(f"/proc/{self._process.pid}/stat"))
+
+    @property
+    def loop_cpu_s(self) -> float:
+        """The event loop's part of it: its thread is the process's first."""
+        return _cpu_s(Path(f"/proc/{self._process.pid}/task/{self._process.pid}/stat"))
 
     def _is_ready(self) -> bool:
         try:
@@ -74,3 +83,8 @@ class ServerProcess:
                 return True
         except OSError:
             return False
+
+
+def _cpu_s(stat: Path) -> float:
+    fields = stat.read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
