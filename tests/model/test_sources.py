@@ -184,6 +184,7 @@ def test_a_directory_is_converted_as_it_is(tiny_directory: Path, tmp_path: Path)
         assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
 
 
-def test_a_file_is_converted_with_the_size_that_is_given(archive: Path, tmp_path: Path) -> None:
-    convert_model(str(archive), tmp_path / "converted", image_size=192)
-    assert load_checkpoint(tmp_path / "converted").config.image_size == 192
+def test_a_size_that_the_file_contradicts_is_refused(archive: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidCheckpointError, match="tells its image size"):
+        convert_model(str(archive), tmp_path / "converted", image_size=64)
+    assert not (tmp_path / "converted").exists()
