@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,21 +38,21 @@ class Entry:
     """One image that waits for a batch.
 
     Attributes:
-        pixels: (height, width, channels).
         outputs: names of the engine's outputs that it wants.
         output_stride: see `MobileNetV1Config.layers_at`.
         deadline: when its answer is no longer wanted, in seconds on the batcher's clock.
-        submitted: when it came, on the same clock.
         answer: what its caller awaits.
+        pixels: (height, width, channels), once they are here.
+        submitted: when they came, on the same clock.
     """
 
     engine: Engine
-    pixels: NDArray[np.uint8]
     outputs: frozenset[str]
     output_stride: int
     deadline: float
-    submitted: float
     answer: asyncio.Future[BatchRow]
+    pixels: NDArray[np.uint8] = field(init=False)
+    submitted: float = field(init=False)
 
     def can_join(self, other: Entry) -> bool:
         """Whether the two may be in one batch."""
@@ -62,7 +62,7 @@ class Entry:
             and self.pixels.shape == other.pixels.shape
         )
 
-    def settle(self, outcome: Outcome) -> None:
+    def settle(self, outcome: BatchRow | BaseException) -> None:
         """Give its caller the outcome, if the caller still waits. Only on the event loop."""
         if self.answer.done():
             return
@@ -90,7 +90,7 @@ def run_batch(
     started = now()
     try:
         output = entries[0].engine.run(
-            np.stack([entry.pixels for entry in entries]),
+            _stack(entries),
             frozenset().union(*(entry.outputs for entry in entries)),
             output_stride=entries[0].output_stride,
             alone=alone,
@@ -105,6 +105,12 @@ def run_batch(
     middle = len(entries) // 2
     halves = entries[:middle], entries[middle:]
     return [outcome for half in halves for outcome in run_batch(half, alone=alone, now=now)]
+
+
+def _stack(entries: Sequence[Entry]) -> NDArray[np.uint8]:
+    if len(entries) == 1:  # no need to copy it
+        return entries[0].pixels[None]
+    return np.stack([entry.pixels for entry in entries])
 
 
 def _has_rows(output: EngineOutput, count: int) -> bool:

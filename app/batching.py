@@ -12,8 +12,8 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Self, TypeVar
 
 import numpy as np
@@ -105,11 +105,24 @@ class DynamicBatcher:
         output_stride: int = 32,
         deadline: float = math.inf,
     ) -> BatchRow:
-        """Wait for one image's row; the caller holds a place.
+        """Open an entry, enter its pixels, (height, width, channels), and await its row."""
+        with self.open(engine, outputs, output_stride=output_stride, deadline=deadline) as entry:
+            self.enter(entry, pixels)
+            return await entry.answer
+
+    @contextmanager
+    def open(
+        self,
+        engine: Engine,
+        outputs: frozenset[str],
+        *,
+        output_stride: int = 32,
+        deadline: float = math.inf,
+    ) -> Iterator[Entry]:
+        """An entry whose answer can be awaited inside; the caller holds a place.
 
         Args:
             engine: what computes it.
-            pixels: (height, width, channels).
             outputs: names of the engine's outputs that are wanted.
             output_stride: see `MobileNetV1Config.layers_at`.
             deadline: when the answer is no longer wanted, on the batcher's clock.
@@ -118,20 +131,32 @@ class DynamicBatcher:
             DeadlineExceededError: the deadline came before the batch.
             ModelOutputInvalidError: the engine's row for it is no answer.
             OutOfMemoryError: it does not fit into memory, even alone.
-            NotReadyError: the stream that held it died.
+            NotReadyError: no stream lives, or the one that held it died.
             AppError: the engine failed on it.
         """
         if self._dead == self.streams:
             raise NotReadyError
         answer = self._loop.create_future()
-        entry = Entry(engine, pixels, outputs, output_stride, deadline, self._now(), answer)
-        with self._changed:
-            self._waiting.append(entry)
-            self._changed.notify()
+        entry = Entry(engine, outputs, output_stride, deadline, answer)
         try:
-            return await entry.answer
+            yield entry
         finally:
             self._discard(entry)
+
+    def enter(self, entry: Entry, pixels: NDArray[np.uint8]) -> None:
+        """Queue an entry, from any thread: its pixels, (height, width, channels), are here."""
+        entry.pixels = pixels
+        entry.submitted = self._now()
+        with self._changed:
+            if lives := self._dead < self.streams:
+                self._waiting.append(entry)
+                self._changed.notify()
+        if not lives:
+            self.fail(entry, NotReadyError())
+
+    def fail(self, entry: Entry, error: BaseException) -> None:
+        """Give an entry's caller an error, from any thread: there are no pixels."""
+        self._call_loop(_settle, [(entry, error)])
 
     async def drain(self) -> None:
         """Let nobody in any more, and wait until the last place is given back."""
@@ -139,7 +164,7 @@ class DynamicBatcher:
         await self.admission.wait_empty()
 
     def _discard(self, entry: Entry) -> None:
-        """Forget an entry whose caller is gone; it need not be waiting any more."""
+        """Forget an entry whose caller is gone; it need not be waiting."""
         with self._changed:
             if entry in self._waiting:
                 self._waiting.remove(entry)
@@ -180,8 +205,9 @@ class DynamicBatcher:
         return batch, alone
 
     def _drop_expired(self) -> None:
+        """Forget whom nobody waits for any more, be it that pixels came after their caller left."""
         now = self._now()
-        expired = [entry for entry in self._waiting if entry.deadline <= now]
+        expired = [entry for entry in self._waiting if entry.answer.done() or entry.deadline <= now]
         if expired:
             self._waiting = [entry for entry in self._waiting if entry not in expired]
             self._deliver([(entry, DeadlineExceededError()) for entry in expired])
@@ -189,21 +215,22 @@ class DynamicBatcher:
     def _deliver(self, outcomes: list[tuple[Entry, Outcome]]) -> None:
         self._call_loop(_settle, outcomes)
 
-    def _call_loop(self, callback: Callable[[list[_T]], None], argument: list[_T]) -> None:
+    def _call_loop(self, callback: Callable[[_T], None], argument: _T) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(callback, argument)
 
     def _bury(self, batch: list[Entry]) -> None:
         """Fail those who waited for a dead stream, and everybody if it was the last one."""
-        self._dead += 1
         entries = list(batch)
+        with self._changed:
+            self._dead += 1
+            if self._dead == self.streams:
+                entries += self._waiting
         if self._dead == self.streams:
             self.admission.close(NotReadyError)
-            with self._changed:
-                entries += self._waiting
         _settle([(entry, NotReadyError()) for entry in entries])
 
 
-def _settle(outcomes: list[tuple[Entry, Outcome]]) -> None:
+def _settle(outcomes: Sequence[tuple[Entry, BatchRow | BaseException]]) -> None:
     for entry, outcome in outcomes:
         entry.settle(outcome)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Self
@@ -65,22 +65,48 @@ class DecodeThreads:
         """End the threads; what still waits is cancelled."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def decode(
-        self, image: bytes, preprocessing: Preprocessing, side: int | None = None
-    ) -> Decoded:
-        """Turn one image into pixels; see `model.preprocess.preprocess`.
+    @contextmanager
+    def start(
+        self,
+        image: bytes,
+        preprocessing: Preprocessing,
+        side: int | None = None,
+        *,
+        enter: Callable[[NDArray[np.uint8]], None],
+        fail: Callable[[BaseException], None],
+    ) -> Iterator[Future[Decoded]]:
+        """Begin to turn one image into pixels; see `model.preprocess.preprocess`.
+
+        What nobody waits for any more when it is left, and no thread has begun, is never decoded.
+
+        Args:
+            image: the file's bytes.
+            preprocessing: the checkpoint's.
+            side: of a square input in pixels, instead of the checkpoint's own.
+            enter: called in the decode thread with the pixels, (height, width, 3), once the future
+                has its result.
+            fail: called with an AppError that says why the image is none that we accept.
 
         Raises:
             EmptyFileError: there are no bytes.
-            AppError: they are no picture that we accept; see `app.errors`.
         """
+
+        def tell(done: Future[Decoded]) -> None:
+            if done.cancelled():
+                fail(errors.ShuttingDownError())
+            elif error := done.exception():
+                fail(error)
+            else:
+                enter(done.result().pixels)
+
         if not image:
             raise errors.EmptyFileError
-        submitted = time.monotonic()
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._pool, self._decode, image, preprocessing, side, submitted
-        )
+        decoding = self._pool.submit(self._decode, image, preprocessing, side, time.monotonic())
+        decoding.add_done_callback(tell)
+        try:
+            yield decoding
+        finally:
+            decoding.cancel()
 
     def _decode(
         self, image: bytes, preprocessing: Preprocessing, side: int | None, submitted: float

@@ -24,6 +24,11 @@ _log = logging.getLogger(__name__)
 _MIN_ANSWER_S = 0.5
 """Kept back from the shutdown time for closing down after the last answer, in seconds."""
 
+_SWITCH_S = 0.0005
+"""How long a thread may keep the interpreter from others, in seconds: a stream that has a batch's
+answer must not wait for many requests' parsing. Measured: 2 % more images a second than 5 ms.
+"""
+
 
 class Server(uvicorn.Server):
     """uvicorn's server, but a signal drains first, and the exit code says how it ended."""
@@ -88,6 +93,7 @@ class Server(uvicorn.Server):
 
 def run(settings: Settings) -> int:
     """Serve until a signal; returns the process's exit code."""
+    sys.setswitchinterval(_SWITCH_S)
     configure_logs(settings.log_format, settings.log_level)
     for name in unknown_variables():
         _log.warning("%s is set, but there is no such setting.", name)

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -206,19 +207,19 @@ class Service:
 
     async def _run(self, image: bytes, plan: _Plan, deadline: float) -> Outputs:
         preprocessing = plan.engine.checkpoint.preprocessing
-        decoded = await self._decode_threads.decode(image, preprocessing, plan.side)
-        row = await self.batcher.submit(
-            plan.engine,
-            decoded.pixels,
-            plan.outputs,
-            output_stride=plan.output_stride,
-            deadline=deadline,
-        )
+        with self.batcher.open(
+            plan.engine, plan.outputs, output_stride=plan.output_stride, deadline=deadline
+        ) as entry:
+            # From thread to thread: a wake-up of the loop in between would cost as much as parsing.
+            enter, fail = partial(self.batcher.enter, entry), partial(self.batcher.fail, entry)
+            with self._decode_threads.start(
+                image, preprocessing, plan.side, enter=enter, fail=fail
+            ) as decoding:
+                row = await entry.answer
+        decoded = decoding.result()
         stages = Stages(decoded.decode_s, decoded.wait_s + row.queue_s, row.inference_s)
-        observe = self._metrics.stage_duration
-        observe.labels("decode").observe(stages.decode_s)
-        observe.labels("queue").observe(stages.queue_s)
-        observe.labels("inference").observe(stages.inference_s)
+        for stage in ("decode", "queue", "inference"):
+            self._metrics.stage_duration.labels(stage).observe(getattr(stages, f"{stage}_s"))
         return Outputs(row.arrays, stages, row.batch_size)
 
 

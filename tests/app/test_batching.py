@@ -457,3 +457,29 @@ async def test_times_are_the_clocks() -> None:
         await outcomes([blocker, *tasks])
         assert (blocker.result().queue_s, blocker.result().inference_s) == (0, 3)
         assert (tasks[0].result().queue_s, tasks[0].result().inference_s) == (3, 0)
+
+
+async def test_pixels_that_come_after_their_caller_left_are_never_computed() -> None:
+    engine = FakeEngine()
+    async with create_batcher() as batcher:
+        with batcher.open(engine, BOTH) as left:
+            left.answer.cancel()
+        batcher.enter(left, pixels(1))
+        assert (await ask(batcher, engine, 2)).batch_size == 1
+    assert engine.batches == [[2]]
+
+
+async def test_pixels_that_come_after_the_last_stream_died_fail_at_once() -> None:
+    engine = FakeEngine()
+
+    def die(_: list[int]) -> None:
+        raise SystemExit
+
+    engine.fail = die
+    async with create_batcher() as batcher:
+        with batcher.open(engine, BOTH) as late:
+            with pytest.raises(NotReadyError):
+                await ask(batcher, engine, 1)
+            await asyncio.to_thread(batcher.enter, late, pixels(2))
+            with pytest.raises(NotReadyError):
+                await late.answer
