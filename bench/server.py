@@ -10,12 +10,20 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 _START_S = 60
+
+
+def find_free_port() -> int:
+    """A TCP port that nobody listens on at 127.0.0.1."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
 
 
 class ServerProcess:
@@ -25,22 +33,33 @@ class ServerProcess:
 
     Args:
         program: what Python runs, in place of the service's own command line.
+        cores: the only ones that it may use.
         settings: flags of `serve`.
     """
 
-    def __init__(self, *, program: Sequence[str] = ("-m", "app"), **settings: object) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+    def __init__(
+        self,
+        *,
+        program: Sequence[str] = ("-m", "app"),
+        cores: Collection[int] = (),
+        **settings: object,
+    ) -> None:
+        port = find_free_port()
         self.url = f"http://127.0.0.1:{port}"
         flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
         serve = ["serve", f"--port={port}", "--log-format=json"]
-        self._command = [sys.executable, *program, *serve, *flags]
+        pin = ["taskset", "--cpu-list", ",".join(map(str, cores))] if cores else []
+        self._command = [*pin, sys.executable, *program, *serve, *flags]
         self.ready_s = 0.0
 
     def __enter__(self) -> Self:
         """Start it."""
         self._log = tempfile.TemporaryFile()
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Start it, also anew after `kill`, and wait until it is ready."""
         started = time.perf_counter()
         self._process = subprocess.Popen(self._command, stdout=self._log)
         while not self._is_ready():
@@ -48,7 +67,11 @@ class ServerProcess:
                 raise RuntimeError("the server is not ready")
             time.sleep(0.01)
         self.ready_s = time.perf_counter() - started
-        return self
+
+    def kill(self) -> None:
+        """End it as a crash would: it answers nothing any more."""
+        self._process.kill()
+        self._process.wait()
 
     def __exit__(
         self,
