@@ -71,6 +71,7 @@ class LoadBalancer:
     def __enter__(self) -> Self:
         """Start it."""
         self._folder = tempfile.TemporaryDirectory()
+        Path(self._folder.name).chmod(0o711)  # started as root, nginx works as another user
         configuration = Path(self._folder.name) / "nginx.conf"
         configuration.write_text(self._text, encoding="utf-8")
         flags = ["-p", f"{self._folder.name}/", "-c", str(configuration), "-g", "daemon off;"]
