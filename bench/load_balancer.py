@@ -8,14 +8,12 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from bench.server import find_free_port
+from bench.server import find_free_port, is_ready
 
 CONFIGURATION = Path(__file__).parents[1] / "deploy" / "nginx" / "nginx.conf"
 
@@ -77,7 +75,7 @@ class LoadBalancer:
         flags = ["-p", f"{self._folder.name}/", "-c", str(configuration), "-g", "daemon off;"]
         self._process = subprocess.Popen([self._nginx, *flags])
         end = time.perf_counter() + _START_S
-        while not self._answers():
+        while not is_ready(self.url):
             if time.perf_counter() > end or self._process.poll() is not None:
                 raise RuntimeError("nginx does not answer")
             time.sleep(0.01)
@@ -93,10 +91,3 @@ class LoadBalancer:
         self._process.terminate()
         self._process.wait()
         self._folder.cleanup()
-
-    def _answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.url}/readyz", timeout=1):  # noqa: S310  # our own address
-                return True
-        except OSError:
-            return False

@@ -26,6 +26,15 @@ def find_free_port() -> int:
         return port
 
 
+def is_ready(url: str) -> bool:
+    """Ask /readyz."""
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=1):  # noqa: S310  # our own address
+            return True
+    except OSError:
+        return False
+
+
 class ServerProcess:
     """A context manager: entering waits until the server is ready.
 
@@ -62,7 +71,7 @@ class ServerProcess:
         """Start it, also anew after `kill`, and wait until it is ready."""
         started = time.perf_counter()
         self._process = subprocess.Popen(self._command, stdout=self._log)
-        while not self._is_ready():
+        while not is_ready(self.url):
             if time.perf_counter() > started + _START_S or self._process.poll() is not None:
                 raise RuntimeError("the server is not ready")
             time.sleep(0.01)
@@ -99,13 +108,6 @@ class ServerProcess:
     def loop_cpu_s(self) -> float:
         """The event loop's part of it: its thread is the process's first."""
         return _cpu_s(Path(f"/proc/{self._process.pid}/task/{self._process.pid}/stat"))
-
-    def _is_ready(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.url}/readyz", timeout=1):  # noqa: S310  # our own address
-                return True
-        except OSError:
-            return False
 
 
 def _cpu_s(stat: Path) -> float:
