@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-_SHARE = 0.95
+_SHARE = 0.93
 """Of the quota; the rest is for what runs between two looks at the clock, and for health checks."""
 
 
