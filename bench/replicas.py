@@ -119,11 +119,12 @@ def main() -> None:
         sys.exit("two cores are needed")
     first, second = ([core] for core in cores)
     failure = Failure()
+    # A stream a core, given: a noisy moment at start must not choose another number.
     with (
         LoadGenerator(load_photos(arguments.photos)) as generator,
-        ServerProcess(cores=cores) as one,
-        ServerProcess(cores=first) as left,
-        ServerProcess(cores=second) as right,
+        ServerProcess(cores=cores, streams=2) as one,
+        ServerProcess(cores=first, streams=1) as left,
+        ServerProcess(cores=second, streams=1) as right,
         LoadBalancer([one.url]) as before_one,
         LoadBalancer([left.url, right.url]) as before_two,
     ):
