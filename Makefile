@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: serve test check format bench bench-models bench-decode bench-peers bench-scale docs lock clean
+.PHONY: serve test check format bench bench-models bench-decode bench-peers bench-scale bench-replicas bench-container docs lock clean
 
 serve: .venv/base.stamp
 	$(BIN)/python -m app serve $(if $(PORT),--port $(PORT))
@@ -52,6 +52,12 @@ bench-peers: .venv/dev.stamp .venv-peers/stamp
 
 bench-scale: .venv/dev.stamp
 	$(BIN)/python -m bench.scale $(SCALE)
+
+bench-replicas: .venv/dev.stamp
+	$(BIN)/python -m bench.replicas $(BENCH)
+
+bench-container: .venv/dev.stamp
+	$(BIN)/python -m bench.container $(BENCH)
 
 docs: .venv/base.stamp
 	{ printf '# Settings\n\nWritten by `make docs` from `app/settings.py`.\n\n'; \

@@ -23,6 +23,7 @@ from app.admission import Admission
 from app.batch import BatchRow, Entry, Outcome, run_batch
 from app.errors import DeadlineExceededError, NotReadyError, ShuttingDownError
 from app.metrics import Metrics
+from app.pace import no_rest
 from model.engines.base import Engine
 
 _log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class DynamicBatcher:
         streams: batches that run at once, each in a thread of its own.
         max_batch_size: entries a batch at most.
         admission: bounds what is inside; who submits holds a place of it.
+        rest: called before each batch; see `app.pace`.
         now: monotonic clock in seconds.
     """
 
@@ -50,12 +52,14 @@ class DynamicBatcher:
         max_batch_size: int,
         admission: Admission,
         metrics: Metrics,
+        rest: Callable[[], None] = no_rest,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.streams = streams
         self.max_batch_size = max_batch_size
         self.admission = admission
         self._metrics = metrics
+        self._rest = rest
         self._now = now
         self._waiting: list[Entry] = []
         self._changed = threading.Condition()
@@ -176,6 +180,7 @@ class DynamicBatcher:
             while taken := self._take():
                 batch, alone = taken
                 try:
+                    self._rest()
                     outcomes = run_batch(batch, alone=alone, now=self._now)
                 finally:
                     with self._changed:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import errors
+from app.pace import no_rest
 from model.decode import DecodeLimits, Decoder
 from model.errors import (
     ImageError,
@@ -49,12 +50,21 @@ class DecodeThreads:
         threads: pictures that are decoded at once.
         limits: what a picture may be.
         scaled_jpegs: decode big JPEGs at a reduced size; see `Decoder.decode_reduced`.
+        rest: called before each picture; see `app.pace`.
     """
 
-    def __init__(self, threads: int, limits: DecodeLimits, *, scaled_jpegs: bool) -> None:
+    def __init__(
+        self,
+        threads: int,
+        limits: DecodeLimits,
+        *,
+        scaled_jpegs: bool,
+        rest: Callable[[], None] = no_rest,
+    ) -> None:
         self._decoder = Decoder(limits)
         self._scaled_jpegs = scaled_jpegs
         self._threads = threads
+        self._rest = rest
 
     def __enter__(self) -> Self:
         """Start the threads."""
@@ -111,6 +121,7 @@ class DecodeThreads:
     def _decode(
         self, image: bytes, preprocessing: Preprocessing, side: int | None, submitted: float
     ) -> Decoded:
+        self._rest()
         started = time.monotonic()
         needed = partial(needed_size, preprocessing=preprocessing, side=side)
         try:

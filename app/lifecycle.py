@@ -16,12 +16,13 @@ from app.batching import DynamicBatcher
 from app.decoding import DecodeThreads
 from app.errors import NotReadyError, ShuttingDownError
 from app.metrics import Metrics
+from app.pace import Pace, no_rest
 from app.service import Service
 from app.settings import Settings
 from model.decode import DecodeLimits
 from model.engines import load_engine
 from model.engines.base import Engine
-from model.engines.cores import count_cores
+from model.engines.cores import binding_quota, count_cores
 from model.engines.warm_up import Speed, check_engine, measure_speed
 from model.sources import load_model
 
@@ -81,16 +82,20 @@ class Lifecycle:
         started = time.monotonic()
         engines = await _run_in_daemon(self._load_engines)
         first = engines[0]
+        quota = binding_quota()
+        rest = no_rest if quota is None else Pace(quota).rest
         batcher = DynamicBatcher(
             streams=self.speed.streams,
             max_batch_size=self.speed.max_batch_size,
             admission=Admission(self.queue_capacity, self.speed.images_per_s),
             metrics=self.metrics,
+            rest=rest,
         )
         decode_threads = DecodeThreads(
             self.threads,
             self._decode_limits(),
             scaled_jpegs=self.settings.jpeg_scaled_decode,
+            rest=rest,
         )
         self._stack.enter_context(decode_threads)
         await self._stack.enter_async_context(batcher)

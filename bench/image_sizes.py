@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from contextlib import ExitStack
+from typing import Any
 
 from matplotlib import pyplot as plt
 
@@ -92,7 +93,7 @@ class ImageSizes:
         save_plot(figure, "scale_image_size.svg")
 
 
-def _settings() -> dict[str, dict[str, str]]:
+def _settings() -> dict[str, dict[str, Any]]:
     if _SCALED_DECODE not in Settings.model_fields:
         return {"full decode": {}}
     return {

@@ -10,12 +10,29 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 _START_S = 60
+
+
+def find_free_port() -> int:
+    """A TCP port that nobody listens on at 127.0.0.1."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def is_ready(url: str) -> bool:
+    """Ask /readyz."""
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=1):  # noqa: S310  # our own address
+            return True
+    except OSError:
+        return False
 
 
 class ServerProcess:
@@ -25,30 +42,45 @@ class ServerProcess:
 
     Args:
         program: what Python runs, in place of the service's own command line.
+        cores: the only ones that it may use.
         settings: flags of `serve`.
     """
 
-    def __init__(self, *, program: Sequence[str] = ("-m", "app"), **settings: object) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+    def __init__(
+        self,
+        *,
+        program: Sequence[str] = ("-m", "app"),
+        cores: Collection[int] = (),
+        **settings: object,
+    ) -> None:
+        port = find_free_port()
         self.url = f"http://127.0.0.1:{port}"
         flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
         serve = ["serve", f"--port={port}", "--log-format=json"]
-        self._command = [sys.executable, *program, *serve, *flags]
+        pin = ["taskset", "--cpu-list", ",".join(map(str, cores))] if cores else []
+        self._command = [*pin, sys.executable, *program, *serve, *flags]
         self.ready_s = 0.0
 
     def __enter__(self) -> Self:
         """Start it."""
         self._log = tempfile.TemporaryFile()
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Start it, also anew after `kill`, and wait until it is ready."""
         started = time.perf_counter()
         self._process = subprocess.Popen(self._command, stdout=self._log)
-        while not self._is_ready():
+        while not is_ready(self.url):
             if time.perf_counter() > started + _START_S or self._process.poll() is not None:
                 raise RuntimeError("the server is not ready")
             time.sleep(0.01)
         self.ready_s = time.perf_counter() - started
-        return self
+
+    def kill(self) -> None:
+        """End it as a crash would: it answers nothing any more."""
+        self._process.kill()
+        self._process.wait()
 
     def __exit__(
         self,
@@ -76,13 +108,6 @@ class ServerProcess:
     def loop_cpu_s(self) -> float:
         """The event loop's part of it: its thread is the process's first."""
         return _cpu_s(Path(f"/proc/{self._process.pid}/task/{self._process.pid}/stat"))
-
-    def _is_ready(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.url}/readyz", timeout=1):  # noqa: S310  # our own address
-                return True
-        except OSError:
-            return False
 
 
 def _cpu_s(stat: Path) -> float:

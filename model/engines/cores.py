@@ -15,9 +15,19 @@ def count_cores(root: Path = _CGROUP_ROOT, membership: Path = _MEMBERSHIP) -> in
 
     A quota of 1.5 cores counts as 2 threads: rounding down would leave half a core idle.
     """
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return math.ceil(binding_quota(root, membership) or _allowed())
+
+
+def binding_quota(root: Path = _CGROUP_ROOT, membership: Path = _MEMBERSHIP) -> float | None:
+    """The cgroup's CPU quota in cores, or None where the affinity mask does not reach it."""
     quotas = [quota for folder in _cgroup_folders(root, membership) if (quota := _quota(folder))]
-    return max(1, min([allowed or 1, *(math.ceil(quota) for quota in quotas)]))
+    return min((quota for quota in quotas if quota < _allowed()), default=None)
+
+
+def _allowed() -> int:
+    """The affinity mask's cores; at least 1."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return allowed or 1
 
 
 def _cgroup_folders(root: Path, membership: Path) -> list[Path]:

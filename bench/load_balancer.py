@@ -1,0 +1,93 @@
+"""nginx in front of replicas, with the configuration of docker-compose.yml."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from bench.server import find_free_port, is_ready
+
+CONFIGURATION = Path(__file__).parents[1] / "deploy" / "nginx" / "nginx.conf"
+
+_START_S = 10
+_RESOLVER = re.compile(r"^ *resolver .*;\n", re.MULTILINE)
+_REPLICAS = re.compile(r"^( *server) api:8000 resolve (.*;\n)", re.MULTILINE)
+
+
+def find_nginx() -> str | None:
+    """Its path; Debian has it where only root's PATH looks."""
+    return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+
+
+def render(port: int, replicas: Sequence[str]) -> str:
+    """The configuration, listening on a port of this machine, with addresses instead of a name.
+
+    Args:
+        port: to listen on.
+        replicas: as host:port.
+
+    Raises:
+        ValueError: the configuration no longer has the lines that this replaces.
+    """
+    text = CONFIGURATION.read_text(encoding="utf-8")
+    servers = "".join(rf"\1 {replica} \2" for replica in replicas)
+    for pattern, replacement in (
+        (_RESOLVER, ""),
+        (_REPLICAS, servers),
+        (re.compile(r"listen 8000;"), f"listen 127.0.0.1:{port};"),
+    ):
+        text, count = pattern.subn(replacement, text)
+        if count != 1:
+            raise ValueError(f"{CONFIGURATION} has {count} times {pattern.pattern}")
+    return text
+
+
+class LoadBalancer:
+    """A context manager: entering waits until nginx answers.
+
+    Args:
+        replicas: their URLs.
+    """
+
+    def __init__(self, replicas: Sequence[str]) -> None:
+        nginx = find_nginx()
+        if nginx is None:
+            sys.exit("nginx is needed: apt-get install nginx")
+        port = find_free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self._text = render(port, [replica.removeprefix("http://") for replica in replicas])
+        self._nginx = nginx
+
+    def __enter__(self) -> Self:
+        """Start it."""
+        self._folder = tempfile.TemporaryDirectory()
+        Path(self._folder.name).chmod(0o711)  # started as root, nginx works as another user
+        configuration = Path(self._folder.name) / "nginx.conf"
+        configuration.write_text(self._text, encoding="utf-8")
+        flags = ["-p", f"{self._folder.name}/", "-c", str(configuration), "-g", "daemon off;"]
+        self._process = subprocess.Popen([self._nginx, *flags])
+        end = time.perf_counter() + _START_S
+        while not is_ready(self.url):
+            if time.perf_counter() > end or self._process.poll() is not None:
+                raise RuntimeError("nginx does not answer")
+            time.sleep(0.01)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End it."""
+        self._process.terminate()
+        self._process.wait()
+        self._folder.cleanup()
