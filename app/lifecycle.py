@@ -15,6 +15,7 @@ from app.admission import Admission
 from app.batching import DynamicBatcher
 from app.decoding import DecodeThreads
 from app.errors import NotReadyError, ShuttingDownError
+from app.memory import trim
 from app.metrics import Metrics
 from app.pace import Pace, no_rest
 from app.service import Service
@@ -155,6 +156,7 @@ class Lifecycle:
             for value in (self.settings.max_batch_size, self.settings.streams)
         )
         self.speed = measure_speed(engines[0], batch_size, streams)
+        trim()
         return engines
 
     def _decode_limits(self) -> DecodeLimits:

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from app.lifecycle import Lifecycle
 from app.logs import configure_logs
 from app.main import create_app
+from app.memory import limit_arenas
 from app.settings import Settings, unknown_variables
 from model.errors import ModelError
 
@@ -93,6 +94,7 @@ class Server(uvicorn.Server):
 
 def run(settings: Settings) -> int:
     """Serve until a signal; returns the process's exit code."""
+    limit_arenas()
     sys.setswitchinterval(_SWITCH_S)
     configure_logs(settings.log_format, settings.log_level)
     for name in unknown_variables():

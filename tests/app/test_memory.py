@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import ctypes
+import platform
+import subprocess
+import sys
+
+import pytest
+
+glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has arenas")
+
+
+@glibc
+def test_memory_freed_below_a_block_in_use_goes_back_to_the_system() -> None:
+    code = """
+import ctypes, pathlib
+from app.memory import trim
+
+def resident() -> int:
+    return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+blocks = [ctypes.create_string_buffer(b"x" * 1000) for _ in range(100_000)]
+last = ctypes.create_string_buffer(b"y" * 1000)
+blocks.clear()
+before = resident()
+trim()
+print(before - resident())
+"""
+    freed = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert int(freed.stdout) > 50_000_000
+
+
+@glibc
+def test_threads_share_few_arenas() -> None:
+    code = """
+import ctypes, threading
+from app.memory import limit_arenas
+
+limit_arenas()
+gate = threading.Barrier(9)
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+
+def hold() -> None:
+    libc.malloc(100)
+    gate.wait()
+    gate.wait()
+
+for _ in range(8):
+    threading.Thread(target=hold).start()
+gate.wait()
+libc.malloc_stats()
+gate.wait()
+"""
+    seen = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert seen.stderr.count("Arena ") == 2
+
+
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    from app.memory import limit_arenas, trim
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
+    limit_arenas()
+    trim()
