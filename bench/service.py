@@ -3,7 +3,7 @@
 Measures in turns, so that a slow moment of the machine slows all: the same photos in one process
 without HTTP, and through the service at several numbers of connections, both decoding every photo
 at its own size. Prints the ratios, writes
-the table of docs/performance.md between its marks, and draws throughput.svg and latency.svg there.
+them to docs/performance.md, and draws throughput.svg, latency.svg and stages.svg there.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from matplotlib.figure import Figure
 from bench.documents import save_plot, write_section
 from bench.in_process import InProcess
 from bench.load import KINDS, Kind, Load, LoadGenerator
+from bench.overhead import measure_overhead
 from bench.photos import load_photos
 from bench.server import ServerProcess
+from bench.stages import StageTimes, draw_stages
 
 CONNECTIONS = (1, 4, 16, 64)
 
@@ -31,9 +33,11 @@ class Measurements:
     """One run's figures, one entry a round."""
 
     def __init__(self) -> None:
-        self.limit: list[float] = []
+        self.limits: dict[Kind, list[float]] = defaultdict(list)
         self.single_ms: list[float] = []
         self.loads: dict[tuple[Kind, int], list[Load]] = defaultdict(list)
+        self.stages: dict[int, dict[str, float]] = {}
+        self.overhead: dict[str, float] = {}
         self.ready_s = 0.0
         self.resident_mib = 0.0
 
@@ -43,18 +47,21 @@ class Measurements:
         with ServerProcess(jpeg_scaled_decode=False) as server, LoadGenerator(photos) as generator:
             self.ready_s = server.ready_s
             for _ in range(rounds):
-                self.limit.append(in_process.images_per_s(photos, seconds))
                 self.single_ms.append(in_process.single_ms(photos, seconds))
                 for kind in KINDS:
+                    self.limits[kind].append(in_process.images_per_s(photos, seconds))
                     for connections in CONNECTIONS:
+                        before = StageTimes(server.url)
                         load = generator.run(server.url, kind, connections, seconds)
                         self.loads[kind, connections].append(load)
+                        self.stages[connections] = StageTimes(server.url).since(before)
             self.resident_mib = server.resident_mib
+            self.overhead = measure_overhead(generator, rounds, seconds)
 
     def throughput_ratio(self, kind: Kind, connections: int) -> float:
         """Images a second over the limit, both of one round; the median of the rounds."""
         loads = self.loads[kind, connections]
-        return _median_ratio([load.images_per_s for load in loads], self.limit)
+        return _median_ratio([load.images_per_s for load in loads], self.limits[kind])
 
     def latency_ratio(self, kind: Kind) -> float:
         """p50 of one client at a time over one photo in process with all threads."""
@@ -62,7 +69,8 @@ class Measurements:
 
     def table(self) -> str:
         """All of it, in Markdown."""
-        limit, single = statistics.median(self.limit), statistics.median(self.single_ms)
+        limit = statistics.median([limit for limits in self.limits.values() for limit in limits])
+        single = statistics.median(self.single_ms)
         summary = (
             f"In process, without HTTP: {limit:.1f} images/s on all cores; "
             f"{single:.1f} ms for one photo with all threads on it. "
@@ -86,7 +94,13 @@ class Measurements:
                 f"| {medians[1]:.1f} | {medians[2]:.1f} | {medians[3]:.1f} |"
             )
         ratios = ", ".join(f"{self.latency_ratio(kind):.2f} ({kind})" for kind in KINDS)
-        return "\n".join([*lines, "", f"One client's p50 over the time in process: {ratios}."])
+        overhead = (
+            "Besides decoding and the engine a request costs "
+            f"{self.overhead['multipart']:.2f} ms of CPU (multipart), "
+            f"{self.overhead['raw']:.2f} ms (raw); a refusal {self.overhead['refused']:.2f} ms."
+        )
+        latency = f"One client's p50 over the time in process: {ratios}."
+        return "\n".join([*lines, "", latency, "", overhead])
 
 
 def draw(measurements: Measurements) -> None:
@@ -124,6 +138,7 @@ def main() -> None:
     print(table)
     write_section("performance.md", "service", table)
     draw(measurements)
+    draw_stages(measurements.stages)
 
 
 def _median_ratio(values: Sequence[float], references: Sequence[float]) -> float:
