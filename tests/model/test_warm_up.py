@@ -85,6 +85,23 @@ def test_the_largest_batch_near_the_best_cost_is_chosen(
     assert speed.images_per_s == pytest.approx(2000 / durations[0] * gain)
 
 
+def test_a_batch_that_finds_no_memory_yet_is_timed_again(checkpoint: Checkpoint) -> None:
+    engine = FakeEngine(checkpoint)
+    engine.streams = 2
+    clock = Stopwatch(engine, of_1=0.002, of_2=0.004, of_4=0.008, of_8=0.016, whole=1)
+    cold = {1, 2, 4, 8}
+    timed = engine.run
+
+    def run(pixels: NDArray[np.uint8], *, alone: bool) -> EngineOutput:
+        if len(pixels) in cold:
+            cold.remove(len(pixels))
+            clock.now += 0.01
+        return timed(pixels, alone=alone)
+
+    engine.run = run  # type: ignore[method-assign,assignment]  # as above
+    assert measure_speed(engine, clock=clock).max_batch_size == 8
+
+
 @pytest.mark.parametrize(
     ("whole_ms", "streams", "images_per_s"),
     [(8, 4, 100), (7, 1, 1000 / 7)],
