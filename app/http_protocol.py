@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any, Final, cast
 
 import httptools
+from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.deadlines import Deadlines
@@ -31,6 +32,8 @@ from app.uvicorn_fit import check_uvicorn
 _MEBI: Final = 1024 * 1024
 _MAX_FRAMING: Final = MAX_HEAD + 16 * 1024
 """Bytes of a request that are not its body: head, chunk sizes and extensions, trailers."""
+_STEP: Final = 64 * 1024
+"""Bytes that are parsed before the next look at the limits."""
 _BODY_SHIFT: Final = 6
 """A body of n bytes may have n >> 6 more of them: chunks of half a kilobyte are fine."""
 _LINGER_S: Final = 1.0
@@ -81,10 +84,11 @@ class HttpProtocol(HttpToolsProtocol):
         self._metrics = metrics
         self._clock = Deadlines(self.loop, self._stop_waiting, self._check_unsent)
         self.url = b""
-        self._part = _Part.HEAD
+        self._part = _Part.IDLE
         self._framing = 0
         self._upgrading = False
         self._refusal: AppError | None = None
+        self._answered: RequestResponseCycle | None = None
         self._leaving = False
         self._may_receive = math.inf
         self._unsent = 0
@@ -94,14 +98,17 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._exit = _Exit(transport, self._leave)
         if len(self.connections) > self._max_connections:
-            self._part = _Part.IDLE
             detail = "There are too many connections (MAX_CONNECTIONS); try again."
             self._answer(OverloadedError(detail, {"Retry-After": "1"}))
         else:
             self._clock.set_read(self._settings.header_timeout_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock."""
+        """Stop the clock, and whoever is answering."""
+        if self._answered and not self._answered.response_complete:
+            # uvicorn tells only the latest request, which may be one that has not begun.
+            self._answered.disconnected = True
+            self._answered.message_event.set()
         super().connection_lost(exc)
         self._clock.stop()
 
@@ -116,10 +123,11 @@ class HttpProtocol(HttpToolsProtocol):
         if self._part is _Part.IDLE:
             self._part = _Part.HEAD
             self._clock.set_read(math.inf)
-        self._framing += len(data)
         try:
-            self._feed(memoryview(data))
-            self._check_framing()
+            view = memoryview(data)
+            for start in range(0, len(data), _STEP):
+                self._feed(view[start : start + _STEP])
+                self._check_framing()
         except AppError as error:
             self._refuse(error)
         except httptools.HttpParserError as error:
@@ -128,6 +136,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._refuse(reason if isinstance(reason, AppError) else invalid)
 
     def _feed(self, data: memoryview) -> None:
+        self._framing += len(data)
         while True:
             try:
                 self.parser.feed_data(data)
@@ -213,11 +222,13 @@ class HttpProtocol(HttpToolsProtocol):
         elif self._part is _Part.IDLE:
             self._clock.set_read(self._settings.keep_alive_s)
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
+
     @property
     def _answering(self) -> bool:
-        # uvicorn declares the cycle as always there, which it is not before the first request.
-        cycle: RequestResponseCycle | None = self.cycle
-        return cycle is not None and not cycle.response_complete
+        return self._answered is not None and not self._answered.response_complete
 
     def _refuse(self, error: AppError) -> None:
         """Answer with an error as the last thing, after the answers that are due before it."""
@@ -229,13 +240,14 @@ class HttpProtocol(HttpToolsProtocol):
         cycle = self.cycle
         if self.pipeline:  # it waits for its turn, which never comes
             self.pipeline.popleft()
-            cycle.response_complete = True
-        elif cycle.response_started:
+            return
+        cycle.disconnected = True
+        cycle.waiting_for_100_continue = False
+        cycle.message_event.set()
+        if cycle.response_started:
             self._leave()
         else:
             cycle.scope["state"]["refused_with"] = error.status
-            cycle.disconnected = True
-            cycle.message_event.set()
             self._answer(error)
 
     def _answer(self, error: AppError) -> None:
@@ -298,7 +310,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._clock.set_write(self._settings.write_timeout_s)
 
     def _stop_waiting(self) -> None:
-        if self._leaving or self._part is not _Part.HEAD or not self._framing:
+        if self._leaving or self._part is not _Part.HEAD:
             self._part, self._leaving = _Part.IDLE, False
             self._leave()
         elif self._answering:  # reading may be paused, which is not the client's fault

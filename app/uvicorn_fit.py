@@ -23,7 +23,7 @@ _NAMES: Final = {
     ("HttpToolsProtocol", "pause_writing"): "flow",
     ("HttpToolsProtocol", "resume_writing"): "flow",
     ("RequestResponseCycle", "__init__"): "transport scope disconnected message_event "
-    "response_started response_complete on_response",
+    "response_started response_complete waiting_for_100_continue on_response",
     ("RequestResponseCycle", "send"): "transport write close disconnected keep_alive on_response",
     ("RequestResponseCycle", "receive"): "disconnected message_event",
 }
