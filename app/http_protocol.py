@@ -2,7 +2,8 @@
 
 Tested with uvicorn 0.54 and httptools 0.9; it leans on names that uvicorn does not promise, and
 `uvicorn_fit` ends the start when they are gone. While a request is being answered, the middleware
-bounds its body; this bounds what comes before and after.
+bounds its body; this bounds what comes before and after. Longer than other files, because it is one
+class and its methods are uvicorn's.
 """
 
 from __future__ import annotations

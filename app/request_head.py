@@ -41,7 +41,7 @@ def check_head(version: str, url: bytes, headers: Iterable[tuple[bytes, bytes]])
     Raises:
         UriTooLongError, HeadersTooLargeError, MalformedRequestError: see there.
     """
-    lines = size = hosts = encodings = 0
+    lines = size = hosts = 0
     valid = version in {"1.1", "1.0"}
     for name, value in headers:
         lines += 1
@@ -50,12 +50,11 @@ def check_head(version: str, url: bytes, headers: Iterable[tuple[bytes, bytes]])
             hosts += 1
             valid = valid and _HOST.fullmatch(value) is not None
         elif name == b"transfer-encoding":
-            encodings += 1
             valid = valid and version == "1.1" and value.lower() == b"chunked"
     check_size(url, 0)
     if size > _MAX_HEADERS or lines > _MAX_HEADER_LINES:
         raise HeadersTooLargeError
-    if not valid or hosts > 1 or encodings > 1:
+    if not valid or hosts > 1:
         raise MalformedRequestError("The request is not valid HTTP/1.1.")
     if not hosts and version == "1.1":
         raise MalformedRequestError("The request has no Host header.")

@@ -118,6 +118,11 @@ class FakeLoop:
         self._waiting.append((when, timer))
         return timer
 
+    @property
+    def waiting(self) -> int:
+        """How many timers will go off."""
+        return sum(timer.armed for _, timer in self._waiting)
+
     def create_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return asyncio.get_running_loop().create_task(work)
 
@@ -136,6 +141,10 @@ class FakeTimer:
 
     def __init__(self, callback: Callable[[], None]) -> None:
         self._callback: Callable[[], None] | None = callback
+
+    @property
+    def armed(self) -> bool:
+        return self._callback is not None
 
     def cancel(self) -> None:
         self._callback = None

@@ -30,7 +30,7 @@ CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 class App:
-    """Answers with what it was sent; `/early` before it has read it, `/held` when it may, `/watching` never."""
+    """Answers with what it was sent: `/early` unread, `/held` when it may, `/watching` never."""
 
     def __init__(self) -> None:
         self.scopes: list[Scope] = []
@@ -170,8 +170,7 @@ async def test_a_connection_needs_no_new_timer_for_a_request(connection: Connect
 
 async def test_nothing_goes_off_when_the_client_has_left(connection: Connection) -> None:
     connection.protocol.connection_lost(None)
-    connection.loop.advance(60)
-    assert connection.transport.ended == ["close"]
+    assert connection.loop.waiting == 0
 
 
 async def test_a_client_that_never_reads_is_cut_off(connection: Connection) -> None:
@@ -195,6 +194,17 @@ async def test_a_client_that_reads_slowly_may_go_on(connection: Connection) -> N
     connection.transport.unread = 0
     connection.protocol.resume_writing()
     connection.loop.advance(100)
+    assert connection.open
+
+
+async def test_a_client_that_has_read_has_its_whole_time_again(connection: Connection) -> None:
+    await connection.send(GET + b"\r\n")
+    for _ in range(2):
+        connection.transport.unread = MEBI
+        connection.protocol.pause_writing()
+        connection.loop.advance(12)
+        connection.transport.unread = 1000
+        connection.protocol.resume_writing()
     assert connection.open
 
 
@@ -348,9 +358,12 @@ async def test_trailers_are_nobodys_headers(connection: Connection) -> None:
     assert scope["headers"] == [(b"host", b"x"), (b"transfer-encoding", b"chunked")]
 
 
-async def test_a_refusal_waits_for_the_answers_that_are_due(connection: Connection) -> None:
+@pytest.mark.parametrize("broken", [POST + CHUNKED + b"zz\r\n", b"garbage\r\n\r\n"])
+async def test_a_refusal_waits_for_the_answers_that_are_due(
+    connection: Connection, broken: bytes
+) -> None:
     held = GET.replace(b"/", b"/held", 1) + b"\r\n"
-    await connection.send(held * 2 + POST + CHUNKED + b"zz\r\n")
+    await connection.send(held * 2 + broken)
     await connection.send(b"more")
     assert connection.statuses == []
     connection.app.gate.set()
