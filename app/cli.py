@@ -51,10 +51,10 @@ def serve(**given: str | None) -> None:
     from app.server import run
 
     try:
-        loaded = load_settings(**given)
+        code = run(load_settings(**given))
     except InvalidSettingError as error:
         _fail(str(error), _USAGE)
-    sys.exit(run(loaded))
+    sys.exit(code)
 
 
 def _settings_options() -> Iterator[inspect.Parameter]:

@@ -10,6 +10,8 @@ AppError                          500 internal_error
 +-- RequestTimeoutError           408, closes the connection
 +-- BodyTooLargeError             413, closes the connection
 +-- ImageTooLargeError, OutputTooLargeError                            413
++-- UriTooLongError               414, closes the connection
++-- HeadersTooLargeError          431, closes the connection
 +-- UnsupportedMediaTypeError     415
 +-- UnsupportedImageFormatError   415
 +-- UnsupportedContentEncodingError 415
@@ -123,6 +125,22 @@ class OutputTooLargeError(AppError):
 
     status, code, title = 413, "output_too_large", "Output too large"
     detail = "The answer would be larger than allowed (MAX_OUTPUT_MIB)."
+
+
+class UriTooLongError(AppError):
+    """A path and query of more bytes than allowed."""
+
+    status, code, title = 414, "uri_too_long", "URI too long"
+    detail = "The path and query have more than 4 KiB."
+    closes_connection = True
+
+
+class HeadersTooLargeError(AppError):
+    """More header bytes or lines than a request may have."""
+
+    status, code, title = 431, "headers_too_large", "Headers too large"
+    detail = "The headers have more than 16 KiB or 100 lines."
+    closes_connection = True
 
 
 class UnsupportedMediaTypeError(AppError):

@@ -70,7 +70,8 @@ class RequestContext:
             try:
                 await self._app(scope, receive, send_with_id)
             except ClientDisconnect:
-                status = _CLIENT_CLOSED
+                # The protocol class may have answered a broken body before the app could.
+                status = scope["state"].get("refused_with", _CLIENT_CLOSED)
             except asyncio.CancelledError:
                 # Only the server's shutdown cancels a request: its time is up.
                 if not status:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from http import HTTPStatus
 from typing import Any
 
 from starlette.responses import JSONResponse
@@ -31,3 +33,25 @@ def create_problem_response(error: AppError, request_id: str) -> JSONResponse:
         headers=error.headers,
         media_type=MEDIA_TYPE,
     )
+
+
+def create_last_answer(
+    error: AppError, request_id: str, headers: Iterable[tuple[bytes, bytes]]
+) -> bytes:
+    """The same as the bytes of an HTTP/1.1 response after which the connection closes.
+
+    Args:
+        error: what to tell of.
+        request_id: of the request, if it is one.
+        headers: more of them.
+    """
+    response = create_problem_response(error, request_id)
+    fields = {
+        **dict(headers),
+        **dict(response.raw_headers),
+        b"connection": b"close",
+        b"x-request-id": request_id.encode(),
+    }
+    head = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}".encode()]
+    head += [name + b": " + value for name, value in fields.items()]
+    return b"\r\n".join((*head, b"", bytes(response.body)))

@@ -6,18 +6,22 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
+from contextlib import suppress
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 
+from app.http_protocol import create_http_protocol
 from app.lifecycle import Lifecycle
 from app.logs import configure_logs
 from app.main import create_app
 from app.memory import limit_arenas
-from app.settings import Settings, unknown_variables
+from app.settings import Settings, refuse_setting, unknown_variables
+from app.uvicorn_fit import UnfitUvicornError
 from model.errors import ModelError
 
 _log = logging.getLogger(__name__)
@@ -43,7 +47,7 @@ class Server(uvicorn.Server):
                 self._app,
                 host=settings.host,
                 port=settings.port,
-                http="httptools",
+                http=create_http_protocol(settings, self.lifecycle.metrics),
                 ws="none",
                 lifespan="on",
                 log_config=None,
@@ -92,16 +96,36 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
+def _check_host(host: str) -> None:
+    try:
+        found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:  # a name that IDNA cannot encode
+        raise refuse_setting("host", "not an address or a name of one", host) from error
+    for family, kind, protocol, _, address in found:
+        with suppress(OSError), socket.socket(family, kind, protocol) as probe:
+            probe.bind(address)
+            return
+    raise refuse_setting("host", "not an address of this machine", host)
+
+
 def run(settings: Settings) -> int:
-    """Serve until a signal; returns the process's exit code."""
+    """Serve until a signal; returns the process's exit code.
+
+    Raises:
+        InvalidSettingError: HOST is nothing to listen on.
+    """
+    _check_host(settings.host)
     limit_arenas()
     sys.setswitchinterval(_SWITCH_S)
     configure_logs(settings.log_format, settings.log_level)
     for name in unknown_variables():
         _log.warning("%s is set, but there is no such setting.", name)
-    server = Server(settings)
     try:
+        server = Server(settings)
         server.run()
+    except UnfitUvicornError as error:
+        _log.critical("Cannot start: %s", error)
+        return 1
     except SystemExit as error:  # uvicorn's own: the address is taken
         return error.code if isinstance(error.code, int) else 1
     sys.stdout.flush()

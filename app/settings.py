@@ -23,6 +23,12 @@ class InvalidSettingError(Exception):
     """A setting that cannot be used; its text is one line that names it."""
 
 
+def refuse_setting(name: str, why: str, given: object) -> InvalidSettingError:
+    """What to raise for a setting whose value cannot be used."""
+    (wrong,) = (one for one in describe_settings() if one.name == name)
+    return InvalidSettingError(f"{wrong.variable} ({wrong.flag}): {why}, got {str(given)!r}")
+
+
 class Settings(BaseSettings):
     """Read from keyword arguments first, then from `MOBILENET_*` variables."""
 
@@ -73,8 +79,21 @@ class Settings(BaseSettings):
         "that leaves twice the needed side both ways; answers may differ a little from those of "
         "the full size, see performance.md",
     )
+    max_connections: _Auto | Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        "auto",
+        description="connections at once; auto: 4096, or fewer if the limit on open files is low",
+    )
+    header_timeout_s: float = Field(
+        5, gt=0, le=600, description="time a client has to send its headers, in seconds"
+    )
     body_timeout_s: float = Field(
         15, gt=0, le=600, description="time a client has to send its body, in seconds"
+    )
+    write_timeout_s: float = Field(
+        15, gt=0, le=600, description="time a client has to read each MiB of its answer, in seconds"
+    )
+    keep_alive_s: float = Field(
+        5, gt=0, le=3600, description="how long an idle connection is kept, in seconds"
     )
     drain_s: float = Field(
         0, ge=0, le=300, description="how long to answer after SIGTERM before draining, in seconds"
@@ -132,11 +151,8 @@ def load_settings(**given: Any) -> Settings:
     except ValidationError as error:
         every = error.errors(include_url=False)
         first = every[0]
-        (wrong,) = (one for one in describe_settings() if one.name == first["loc"][0])
         why = " or ".join(one["msg"] for one in every if one["loc"][0] == first["loc"][0])
-        raise InvalidSettingError(
-            f"{wrong.variable} ({wrong.flag}): {why}, got {str(first['input'])!r}"
-        ) from error
+        raise refuse_setting(str(first["loc"][0]), why, first["input"]) from error
 
 
 @dataclass(frozen=True, slots=True)

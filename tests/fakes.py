@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Coroutine
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,3 +95,100 @@ class FakeClock:
 
     def __call__(self) -> float:
         return self.time
+
+
+class FakeLoop:
+    """An event loop's clock, moved by hand; its tasks run on the real loop.
+
+    Attributes:
+        timers: how many have been started.
+    """
+
+    def __init__(self) -> None:
+        self._now = 1000.0
+        self._waiting: list[tuple[float, FakeTimer]] = []
+        self.timers = 0
+
+    def time(self) -> float:
+        return self._now
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> FakeTimer:
+        self.timers += 1
+        timer = FakeTimer(callback)
+        self._waiting.append((when, timer))
+        return timer
+
+    @property
+    def waiting(self) -> int:
+        """How many timers will go off."""
+        return sum(timer.armed for _, timer in self._waiting)
+
+    def create_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return asyncio.get_running_loop().create_task(work)
+
+    def advance(self, seconds: float) -> None:
+        until = self._now + seconds
+        while due := [entry for entry in self._waiting if entry[0] <= until]:
+            entry = min(due, key=lambda entry: entry[0])
+            self._waiting.remove(entry)
+            self._now = max(self._now, entry[0])
+            entry[1].fire()
+        self._now = until
+
+
+class FakeTimer:
+    """What `FakeLoop.call_at` gives."""
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self._callback: Callable[[], None] | None = callback
+
+    @property
+    def armed(self) -> bool:
+        return self._callback is not None
+
+    def cancel(self) -> None:
+        self._callback = None
+
+    def fire(self) -> None:
+        if self._callback:
+            self._callback()
+
+
+class FakeTransport(asyncio.Transport):
+    """A connection whose other end is the test.
+
+    Attributes:
+        written: what the client was sent.
+        unread: how much of it waits in the transport's buffer.
+        ended: how it was closed, by the names of the methods that did.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.unread = 0
+        self.ended: list[str] = []
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread
+
+    def is_closing(self) -> bool:
+        return bool({"close", "abort"}.intersection(self.ended))
+
+    def write_eof(self) -> None:
+        self.ended.append("write_eof")
+
+    def close(self) -> None:
+        self.ended.append("close")
+
+    def abort(self) -> None:
+        self.ended.append("abort")
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass

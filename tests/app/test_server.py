@@ -146,6 +146,14 @@ def test_a_bad_setting_ends_the_start_with_one_line_that_names_it() -> None:
     assert "--max-batch-size" in output
 
 
+@pytest.mark.parametrize("host", ["nonsense.invalid", "192.0.2.1", "a" * 64])
+def test_a_host_that_cannot_be_listened_on_is_a_bad_setting(host: str) -> None:
+    code, output = fails_to_start("--host", host)
+    assert code == 2
+    assert "MOBILENET_HOST (--host): not an address" in output
+    assert output.count("\n") == 1
+
+
 def test_damaged_weights_are_never_served(copy: Path) -> None:
     weights = copy / "model.safetensors"
     data = bytearray(weights.read_bytes())
