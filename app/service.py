@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,9 @@ from app.schemas import ClassifyOptions, EmbedOptions
 from model.config import LOGITS, OUTPUT_STRIDES, POOLED
 from model.engines.base import Engine, deepest_layer
 from model.postprocess import normalize, softmax, top_k
+
+_WINDOW_SHARE = 0.5
+"""Of the queue's capacity, for one request of many images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,22 +169,30 @@ class Service:
         outputs = frozenset(feature.output for feature in options.features)
         return _Plan(engine, outputs, options.size, options.output_stride)
 
-    def _cost(self, plan: _Plan) -> float:
-        """An image's work, in images of the default model's default size."""
+    def _cost(self, image: bytes, plan: _Plan) -> float:
+        """An image's work, decoding and computing, in images of the default model's own size.
+
+        The sum, because on a CPU both take the same cores.
+        """
+        preprocessing = plan.engine.checkpoint.preprocessing
+        decode_s = self._decode_threads.predict_seconds(image, preprocessing, plan.side)
+        return self._engine_cost(plan) + decode_s * self.batcher.admission.images_per_s
+
+    def _engine_cost(self, plan: _Plan) -> float:
         shape = plan.engine.checkpoint.name, *plan.input_size, plan.output_stride, plan.deepest
         if shape not in self._costs:
             self._costs[shape] = plan.multiply_adds / self._default_multiply_adds
         return self._costs[shape]
 
     async def _compute(self, image: bytes, plan: _Plan, timeout_s: float) -> Outputs:
-        async with self._admit(self._cost(plan), timeout_s) as deadline:
+        async with self._admit(self._cost(image, plan), timeout_s) as deadline:
             return await self._run(image, plan, deadline)
 
     async def _compute_many(
         self, images: Sequence[bytes], plan: _Plan, timeout_s: float
     ) -> list[Outputs | errors.AppError]:
         """Feed the images through a window, so that one request cannot fill the queue alone."""
-        window = min(len(images), self.batcher.streams * self.batcher.max_batch_size)
+        window, cost = self._window([self._cost(image, plan) for image in images])
         free = asyncio.Semaphore(window)
 
         async def run(image: bytes) -> Outputs | errors.AppError:
@@ -190,10 +202,17 @@ class Service:
                 except errors.AppError as error:
                     return error
 
-        cost = window * self._cost(plan)
         async with self._admit(cost, timeout_s) as deadline, asyncio.TaskGroup() as group:
             tasks = [group.create_task(run(image)) for image in images]
         return [task.result() for task in tasks]
+
+    def _window(self, costs: Sequence[float]) -> tuple[int, float]:
+        """How many of these images may be inside at once, and the most that so many cost."""
+        most = min(len(costs), self.batcher.streams * self.batcher.max_batch_size)
+        sums = list(accumulate(sorted(costs, reverse=True)[:most]))
+        room = self.batcher.admission.capacity * _WINDOW_SHARE
+        window = max(1, sum(work <= room for work in sums))
+        return window, sums[window - 1]
 
     @asynccontextmanager
     async def _admit(self, cost: float, timeout_s: float) -> AsyncIterator[float]:

@@ -7,6 +7,7 @@ that are missing black.
 from __future__ import annotations
 
 import zlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from model.errors import ImageTooComplexError, ImageTruncatedError, InvalidImageError
@@ -16,9 +17,13 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
+    from model.picture import Size
+
 _SIGNATURE_BYTES = 8
 _CHUNK_FRAME_BYTES = 12  # length, kind, and sum
 _MAX_CHUNKS = 10_000
+_HEADER_BYTES = 33
+_WITH_ALPHA = (4, 6)  # colour types
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 _WHOLE = ((0, 0, 1, 1),)
 _ADAM7 = (  # first column and row of each pass, and its steps
@@ -31,6 +36,33 @@ _ADAM7 = (  # first column and row of each pass, and its steps
     (0, 1, 1, 2),
 )
 _INFLATE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a PNG says of its pixels.
+
+    Attributes:
+        size: width and height.
+        bits: of one pixel.
+        has_alpha: whether every pixel has its own; a transparent colour does not count.
+    """
+
+    size: Size
+    bits: int
+    has_alpha: bool
+
+
+def read_header(data: bytes) -> Header:
+    """Read the first chunk.
+
+    Raises:
+        InvalidImageError: it is not what a PNG begins with.
+    """
+    if len(data) < _HEADER_BYTES or data[12:16] != b"IHDR" or data[25] not in _CHANNELS:
+        raise InvalidImageError("no header")
+    size = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    return Header(size, data[24] * _CHANNELS[data[25]], data[25] in _WITH_ALPHA)
 
 
 def check_chunks(data: bytes) -> None:

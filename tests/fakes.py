@@ -6,10 +6,12 @@ import threading
 from collections.abc import Callable, Collection
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from model.checkpoint import Checkpoint
 from model.config import LOGITS, POOLED
+from model.decode import Decoder
 from model.engines.base import EngineOutput
 
 
@@ -93,3 +95,17 @@ class FakeClock:
 
     def __call__(self) -> float:
         return self.time
+
+
+def watch_waiting(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """An event that is set when a thread has found too few pixels free and is about to wait."""
+    waiting = threading.Event()
+    condition = decoder._budget._changed
+    wait = condition.wait
+
+    def watched(timeout: float | None = None) -> bool:
+        waiting.set()
+        return wait(timeout)
+
+    monkeypatch.setattr(condition, "wait", watched)
+    return waiting
