@@ -170,6 +170,7 @@ class Decoder:
             case "PNG":
                 self._check_size(png.read_header(data).size)
                 png.check_chunks(data)
+                png.check_text(data)
             case "BMP":
                 self._check_size(bmp.read_header(data).size)
                 bmp.check_runs(data)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from model.picture import Box, Size
 
 _MARKER = re.compile(rb"\xff([^\x00\xff])")
-_START_OF_SCAN = 0xDA
+_MARKER_BYTE, _START_OF_SCAN = 0xFF, 0xDA
+_BLOCK_BYTES = 1 << 18
 _WITHOUT_LENGTH = (0x01, *range(0xD0, 0xDA))
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
@@ -94,12 +95,9 @@ def read_header(data: bytes) -> Header:
         raise ImageTooComplexError(f"more than {_MAX_SEGMENTS} segments")
     if sum(map(len, segments)) > _MAX_HEADER_BYTES:
         raise ImageTooComplexError(f"a header of more than {_MAX_HEADER_BYTES} bytes")
-    if size is None:
-        raise InvalidImageError("no frame")
-    # bytes.count() takes several times as long, which shows in the time of a big picture.
-    values = np.frombuffer(data, np.uint8, offset=start)
-    marked = (values[:-1] == 0xFF) & (values[1:] == _START_OF_SCAN)  # noqa: PLR2004  # begins a marker
-    scans = int(np.count_nonzero(marked))
+    if size is None or 0 in size:
+        raise InvalidImageError("no frame, or one without an area")
+    scans = _count_scans(data, start)
     return Header(size, scans, progressive or scans > 1, b"".join(segments), start)
 
 
@@ -160,3 +158,14 @@ def _segment_bytes(data: bytes, position: int) -> int:
     if position + length > len(data):
         raise ImageTruncatedError("the header ends too early")
     return length
+
+
+def _count_scans(data: bytes, start: int) -> int:
+    # bytes.count() takes several times as long, which shows in the time of a big picture; in one
+    # piece the comparisons would take three times the file's memory.
+    values, scans = np.frombuffer(data, np.uint8), 0
+    for begin in range(start, len(data), _BLOCK_BYTES):
+        block = values[begin : begin + _BLOCK_BYTES + 1]
+        marked = (block[:-1] == _MARKER_BYTE) & (block[1:] == _START_OF_SCAN)
+        scans += int(np.count_nonzero(marked))
+    return scans

@@ -7,6 +7,7 @@ that are missing black.
 from __future__ import annotations
 
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ _ADAM7 = (  # first column and row of each pass, and its steps
     (0, 1, 1, 2),
 )
 _INFLATE_BYTES = 1 << 20
+_MAX_TEXT_BYTES = 1 << 20  # what Pillow takes of one chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,37 @@ def check_chunks(data: bytes) -> None:
             raise ImageTooComplexError(f"more than {_MAX_CHUNKS} chunks")
         if kind == b"IDAT" and zlib.crc32(body, zlib.crc32(kind)) != crc:
             raise InvalidImageError("the pixels do not match their sum")
+
+
+def check_text(data: bytes) -> None:
+    """Inflate what is compressed besides the pixels, up to a bound for all of it.
+
+    Pillow keeps all of it, up to 64 MiB, and has no error of its own for what is more.
+
+    Raises:
+        ImageTooComplexError: it inflates to more than it may.
+    """
+    left = _MAX_TEXT_BYTES
+    for kind, body, _ in _chunks(data):
+        pending = _compressed(kind, body)
+        inflate = zlib.decompressobj()
+        with suppress(zlib.error):
+            while pending and left > 0:
+                left -= len(inflate.decompress(pending, _INFLATE_BYTES))
+                pending = inflate.unconsumed_tail
+        if left <= 0:
+            raise ImageTooComplexError(f"text of more than {_MAX_TEXT_BYTES} bytes")
+
+
+def _compressed(kind: bytes, body: memoryview) -> bytes:
+    """What of a chunk is compressed, if it holds a text or a profile."""
+    if kind not in (b"zTXt", b"iTXt", b"iCCP"):
+        return b""
+    _, _, rest = bytes(body).partition(b"\0")  # a keyword
+    if kind != b"iTXt":
+        return rest[1:]  # a method
+    # A flag, a method, a language, and the keyword in it.
+    return rest[2:].split(b"\0", 2)[-1] if rest[:1] == b"\1" else b""
 
 
 def check_rows(data: bytes, image: Image.Image) -> None:

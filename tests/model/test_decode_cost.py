@@ -3,6 +3,8 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from model.decode import DecodeLimits
@@ -103,3 +105,16 @@ def test_a_core_is_as_slow_as_its_best_of_three_times_says() -> None:
     slow = measure_core(lambda: next(times))
     times = iter([0.0, 0.9, 1.0, 1.1, 2.0, 2.5])
     assert measure_core(lambda: next(times)) == pytest.approx(slow / 2)
+
+
+@given(
+    start=st.sampled_from([flat((9, 9), name) for name in ("JPEG", "PNG", "WEBP", "GIF", "BMP")]),
+    flips=st.lists(st.tuples(st.integers(0, 100), st.integers(1, 255)), max_size=8),
+    end=st.none() | st.integers(0, 200),
+)
+@settings(max_examples=500, deadline=None, derandomize=True)
+def test_any_header_has_a_cost(start: bytes, flips: list[tuple[int, int]], end: int | None) -> None:
+    data = bytearray(start)
+    for position, bits in flips:
+        data[position % len(data)] ^= bits
+    assert predict(bytes(data[:end])) >= NEXT_TO_NOTHING
