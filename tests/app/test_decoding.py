@@ -35,7 +35,7 @@ class Told:
 
     def wait(self) -> Any:
         assert self._came.acquire(timeout=10)
-        return self.outcomes[-1]
+        return self.outcomes.pop(0)
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-"""JPEG, sound and not."""
+"""JPEG, sound and not.
+
+This file is longer than others because it is a table, a few lines a row.
+"""
 
 from __future__ import annotations
 

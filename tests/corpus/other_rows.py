@@ -1,4 +1,7 @@
-"""WebP, GIF and BMP, sound and not; and what is none of the formats that are read."""
+"""WebP, GIF and BMP, sound and not; and what is none of the formats that are read.
+
+This file is longer than others because it is a table, a few lines a row.
+"""
 
 from __future__ import annotations
 
