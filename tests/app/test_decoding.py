@@ -48,12 +48,15 @@ def test_pixels_are_entered_once_the_result_is_there(told: Told) -> None:
     holder: list[Future[Decoded]] = []
     begun = threading.Event()
 
+    def rest() -> None:
+        """Hold the picture back until its future is known here."""
+        assert begun.wait(10)
+
     def enter(pixels: Any) -> None:
-        begun.wait()
         results.append(holder[0].result(timeout=0))
         told(pixels)
 
-    threads = create_threads()
+    threads = DecodeThreads(1, DecodeLimits(), scaled_jpegs=False, rest=rest)
     with threads, threads.start(uniform(7), PREPROCESSING, enter=enter, fail=told) as decoding:
         holder.append(decoding)
         begun.set()
