@@ -2,13 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: serve test check format bench bench-models bench-decode bench-peers bench-scale bench-replicas bench-container docs lock clean
+.PHONY: serve test test-reliability check format bench bench-models bench-decode bench-peers bench-scale bench-replicas bench-container docs lock clean
 
 serve: .venv/base.stamp
 	$(BIN)/python -m app serve $(if $(PORT),--port $(PORT))
 
 test: .venv/dev.stamp
 	$(BIN)/python -m pytest --cov --cov-fail-under=90
+
+# All of the corpus; `make test` leaves out what is slow.
+test-reliability: .venv/dev.stamp
+	$(BIN)/python -m pytest -m reliability
 
 check: .venv/dev.stamp
 	$(BIN)/ruff check .

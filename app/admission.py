@@ -13,7 +13,8 @@ from app.errors import AppError, OverloadedError
 class Admission:
     """A bound on the work that is inside, from a request's admission to its answer.
 
-    The unit of work is one image of the model's default size. Belongs to the event loop's thread.
+    Work is what decoding and computing will take, as predicted from a picture's header. Its unit is
+    one image of the model's default size, decoded. Belongs to the event loop's thread.
 
     Args:
         capacity: work that may be inside.
@@ -21,8 +22,8 @@ class Admission:
     """
 
     def __init__(self, capacity: float, images_per_s: float) -> None:
-        self._capacity = capacity
-        self._images_per_s = images_per_s
+        self.capacity = capacity
+        self.images_per_s = images_per_s
         self._places = 0
         self._work = 0.0
         self._closed: type[AppError] | None = None
@@ -38,8 +39,8 @@ class Admission:
         """Raise what `reserve` would raise now."""
         if self._closed:
             raise self._closed
-        if self._places and self._work + cost > self._capacity:
-            wait_s = max(1, math.ceil(self._work / self._images_per_s))
+        if self._places and self._work + cost > self.capacity:
+            wait_s = max(1, math.ceil(self._work / self.images_per_s))
             raise OverloadedError(headers={"Retry-After": str(wait_s)})
 
     @contextmanager

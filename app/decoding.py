@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,9 @@ from numpy.typing import NDArray
 from app import errors
 from app.pace import no_rest
 from model.decode import DecodeLimits, Decoder
+from model.decode_cost import predict_seconds
 from model.errors import (
+    AbandonedError,
     ImageError,
     ImageTooComplexError,
     ImageTooLargeError,
@@ -25,6 +28,9 @@ from model.errors import (
 )
 from model.preprocess import needed_size, preprocess
 from model.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from model.decode import NeededSize
 
 _TRANSLATION: Mapping[type[ImageError], type[errors.AppError]] = {
     UnsupportedImageFormatError: errors.UnsupportedImageFormatError,
@@ -50,6 +56,7 @@ class DecodeThreads:
         threads: pictures that are decoded at once.
         limits: what a picture may be.
         scaled_jpegs: decode big JPEGs at a reduced size; see `Decoder.decode_reduced`.
+        slowness: how many times as long as predicted a core takes; see `measure_core`.
         rest: called before each picture; see `app.pace`.
     """
 
@@ -59,11 +66,13 @@ class DecodeThreads:
         limits: DecodeLimits,
         *,
         scaled_jpegs: bool,
+        slowness: float = 1.0,
         rest: Callable[[], None] = no_rest,
     ) -> None:
         self._decoder = Decoder(limits)
         self._scaled_jpegs = scaled_jpegs
         self._threads = threads
+        self._slowness = slowness
         self._rest = rest
 
     def __enter__(self) -> Self:
@@ -74,6 +83,14 @@ class DecodeThreads:
     def __exit__(self, *_: object) -> None:
         """End the threads; what still waits is cancelled."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def predict_seconds(
+        self, image: bytes, preprocessing: Preprocessing, side: int | None = None
+    ) -> float:
+        """Predict how long an image would keep all the threads busy, told from its header."""
+        needed = self._needed_size(preprocessing, side)
+        seconds = predict_seconds(image, self._decoder.limits, needed)
+        return seconds * self._slowness / self._threads
 
     @contextmanager
     def start(
@@ -87,7 +104,8 @@ class DecodeThreads:
     ) -> Iterator[Future[Decoded]]:
         """Begin to turn one image into pixels; see `model.preprocess.preprocess`.
 
-        What nobody waits for any more when it is left, and no thread has begun, is never decoded.
+        What still waits when it is left, for a thread, or in it for other pictures to make room, is
+        never decoded.
 
         Args:
             image: the file's bytes.
@@ -111,28 +129,40 @@ class DecodeThreads:
 
         if not image:
             raise errors.EmptyFileError
-        decoding = self._pool.submit(self._decode, image, preprocessing, side, time.monotonic())
+        left = threading.Event()
+        decoding = self._pool.submit(
+            self._decode, image, preprocessing, side, time.monotonic(), left
+        )
         decoding.add_done_callback(tell)
         try:
             yield decoding
         finally:
+            left.set()
             decoding.cancel()
 
     def _decode(
-        self, image: bytes, preprocessing: Preprocessing, side: int | None, submitted: float
+        self,
+        image: bytes,
+        preprocessing: Preprocessing,
+        side: int | None,
+        submitted: float,
+        left: threading.Event,
     ) -> Decoded:
         self._rest()
         started = time.monotonic()
-        needed = partial(needed_size, preprocessing=preprocessing, side=side)
+        needed = self._needed_size(preprocessing, side)
         try:
-            picture = (
-                self._decoder.decode_reduced(image, needed)
-                if self._scaled_jpegs
-                else self._decoder.decode(image)
-            )
-            pixels = preprocess(picture, preprocessing, side)
+            with self._decoder.open(image, needed, lambda: not left.is_set()) as picture:
+                pixels = preprocess(picture, preprocessing, side)
         except ImageError as error:
             raise _TRANSLATION.get(type(error), errors.InvalidImageError) from error
+        except AbandonedError as error:
+            raise errors.DeadlineExceededError from error  # told to nobody
         except MemoryError as error:
             raise errors.OutOfMemoryError from error
         return Decoded(pixels, started - submitted, time.monotonic() - started)
+
+    def _needed_size(self, preprocessing: Preprocessing, side: int | None) -> NeededSize:
+        if not self._scaled_jpegs:
+            return lambda _: None
+        return partial(needed_size, preprocessing=preprocessing, side=side)

@@ -21,6 +21,7 @@ from app.pace import Pace, no_rest
 from app.service import Service
 from app.settings import Settings
 from model.decode import DecodeLimits
+from model.decode_cost import measure_core
 from model.engines import load_engine
 from model.engines.base import Engine
 from model.engines.cores import binding_quota, count_cores
@@ -42,6 +43,7 @@ class Lifecycle:
         self.metrics = metrics
         self.threads = count_cores() if settings.threads == "auto" else settings.threads
         self.speed = Speed(max_batch_size=1, streams=1, images_per_s=1.0)
+        self._decode_slowness = 1.0
         self.ready = asyncio.Event()
         self._service: Service | None = None
         self.draining = False
@@ -96,6 +98,7 @@ class Lifecycle:
             self.threads,
             self._decode_limits(),
             scaled_jpegs=self.settings.jpeg_scaled_decode,
+            slowness=self._decode_slowness,
             rest=rest,
         )
         self._stack.enter_context(decode_threads)
@@ -156,6 +159,7 @@ class Lifecycle:
             for value in (self.settings.max_batch_size, self.settings.streams)
         )
         self.speed = measure_speed(engines[0], batch_size, streams)
+        self._decode_slowness = measure_core()
         trim()
         return engines
 

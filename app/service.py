@@ -7,8 +7,8 @@ import math
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,36 +18,14 @@ from app.answers import Classification, Embedding, Outputs, Stages
 from app.batching import DynamicBatcher
 from app.decoding import DecodeThreads
 from app.metrics import Metrics
+from app.plan import Plan
 from app.schemas import ClassifyOptions, EmbedOptions
-from model.config import LOGITS, OUTPUT_STRIDES, POOLED
-from model.engines.base import Engine, deepest_layer
+from model.config import LOGITS, POOLED
+from model.engines.base import Engine
 from model.postprocess import normalize, softmax, top_k
 
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What a request computes of each of its images; without a side, at the model's own size."""
-
-    engine: Engine
-    outputs: frozenset[str]
-    side: int | None
-    output_stride: int = OUTPUT_STRIDES[0]
-
-    @property
-    def input_size(self) -> tuple[int, int]:
-        """Height and width of the pixels."""
-        own_size = self.engine.checkpoint.preprocessing.input_size
-        return own_size if self.side is None else (self.side, self.side)
-
-    @property
-    def deepest(self) -> str | None:
-        return deepest_layer(self.outputs)
-
-    @property
-    def multiply_adds(self) -> int:
-        return self.engine.checkpoint.config.multiply_adds(
-            *self.input_size, self.output_stride, self.deepest
-        )
+_WINDOW_SHARE = 0.5
+"""Of the queue's capacity, for one request of many images."""
 
 
 class Service:
@@ -151,36 +129,44 @@ class Service:
             for one in many
         ]
 
-    def _classifier(self, options: ClassifyOptions) -> _Plan:
+    def _classifier(self, options: ClassifyOptions) -> Plan:
         engine = self.engine(options.model)
         classes = engine.checkpoint.config.num_labels
         if not classes:
             raise errors.NoClassifierError
         if "top_k" in options.model_fields_set and options.top_k > classes:
             raise errors.InvalidParameterError(f"top_k must be at most {classes} for this model.")
-        return _Plan(engine, frozenset({LOGITS}), options.size)
+        return Plan(engine, frozenset({LOGITS}), options.size)
 
-    def _embedder(self, options: EmbedOptions) -> _Plan:
+    def _embedder(self, options: EmbedOptions) -> Plan:
         engine = self.engine(options.model)
         outputs = frozenset(feature.output for feature in options.features)
-        return _Plan(engine, outputs, options.size, options.output_stride)
+        return Plan(engine, outputs, options.size, options.output_stride)
 
-    def _cost(self, plan: _Plan) -> float:
-        """An image's work, in images of the default model's default size."""
+    def _cost(self, image: bytes, plan: Plan) -> float:
+        """An image's work, decoding and computing, in images of the default model's own size.
+
+        The sum, because on a CPU both take the same cores.
+        """
+        preprocessing = plan.engine.checkpoint.preprocessing
+        decode_s = self._decode_threads.predict_seconds(image, preprocessing, plan.side)
+        return self._engine_cost(plan) + decode_s * self.batcher.admission.images_per_s
+
+    def _engine_cost(self, plan: Plan) -> float:
         shape = plan.engine.checkpoint.name, *plan.input_size, plan.output_stride, plan.deepest
         if shape not in self._costs:
             self._costs[shape] = plan.multiply_adds / self._default_multiply_adds
         return self._costs[shape]
 
-    async def _compute(self, image: bytes, plan: _Plan, timeout_s: float) -> Outputs:
-        async with self._admit(self._cost(plan), timeout_s) as deadline:
+    async def _compute(self, image: bytes, plan: Plan, timeout_s: float) -> Outputs:
+        async with self._admit(self._cost(image, plan), timeout_s) as deadline:
             return await self._run(image, plan, deadline)
 
     async def _compute_many(
-        self, images: Sequence[bytes], plan: _Plan, timeout_s: float
+        self, images: Sequence[bytes], plan: Plan, timeout_s: float
     ) -> list[Outputs | errors.AppError]:
         """Feed the images through a window, so that one request cannot fill the queue alone."""
-        window = min(len(images), self.batcher.streams * self.batcher.max_batch_size)
+        window, cost = self._window([self._cost(image, plan) for image in images])
         free = asyncio.Semaphore(window)
 
         async def run(image: bytes) -> Outputs | errors.AppError:
@@ -190,10 +176,17 @@ class Service:
                 except errors.AppError as error:
                     return error
 
-        cost = window * self._cost(plan)
         async with self._admit(cost, timeout_s) as deadline, asyncio.TaskGroup() as group:
             tasks = [group.create_task(run(image)) for image in images]
         return [task.result() for task in tasks]
+
+    def _window(self, costs: Sequence[float]) -> tuple[int, float]:
+        """How many of these images may be inside at once, and the most that so many cost."""
+        most = min(len(costs), self.batcher.streams * self.batcher.max_batch_size)
+        sums = list(accumulate(sorted(costs, reverse=True)[:most]))
+        room = self.batcher.admission.capacity * _WINDOW_SHARE
+        window = max(1, sum(work <= room for work in sums))
+        return window, sums[window - 1]
 
     @asynccontextmanager
     async def _admit(self, cost: float, timeout_s: float) -> AsyncIterator[float]:
@@ -205,7 +198,7 @@ class Service:
             except TimeoutError:
                 raise errors.DeadlineExceededError from None
 
-    async def _run(self, image: bytes, plan: _Plan, deadline: float) -> Outputs:
+    async def _run(self, image: bytes, plan: Plan, deadline: float) -> Outputs:
         preprocessing = plan.engine.checkpoint.preprocessing
         with self.batcher.open(
             plan.engine, plan.outputs, output_stride=plan.output_stride, deadline=deadline
@@ -223,14 +216,14 @@ class Service:
         return Outputs(row.arrays, stages, row.batch_size)
 
 
-def _classification(outputs: Outputs, plan: _Plan, options: ClassifyOptions) -> Classification:
+def _classification(outputs: Outputs, plan: Plan, options: ClassifyOptions) -> Classification:
     checkpoint = plan.engine.checkpoint
     best = top_k(softmax(outputs.arrays[LOGITS]), options.top_k, options.min_score)
     predictions = [(checkpoint.labels[class_id], score) for class_id, score in best]
     return Classification(checkpoint.name, predictions, outputs.stages, outputs.batch_size)
 
 
-async def _embedding(outputs: Outputs, plan: _Plan, options: EmbedOptions) -> Embedding:
+async def _embedding(outputs: Outputs, plan: Plan, options: EmbedOptions) -> Embedding:
     def extract() -> dict[str, NDArray[np.float32]]:
         layers = {one.layer: one.extract(outputs.arrays) for one in options.features}
         return {name: normalize(array) for name, array in layers.items()} if unit else layers

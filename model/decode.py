@@ -7,7 +7,7 @@ then pixels. An image with transparency is laid on white. Colour profiles are ig
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING
@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from model import jpeg, png
+from model import bmp, gif, jpeg, png, webp
 from model.errors import (
-    ImageError,
+    AbandonedError,
     ImageTooLargeError,
     ImageTruncatedError,
     InvalidImageError,
+    ModelError,
     UnsupportedImageFormatError,
 )
 from model.orientation import read_orientation, turn, turn_box, turn_size
@@ -70,7 +71,8 @@ class Decoder:
             ImageTruncatedError: it ends before its last row.
             InvalidImageError: anything else that is wrong with it.
         """
-        return self.decode_reduced(data, lambda _: None).image
+        with self.open(data) as picture:
+            return picture.image
 
     def decode_reduced(self, data: bytes, needed_size: NeededSize) -> Picture:
         """Do as `decode`, but a big JPEG at 1/2, 1/4 or 1/8 of its size where that is enough.
@@ -78,12 +80,42 @@ class Decoder:
         It is where it leaves at least twice the needed size, both ways. A JPEG is big from a
         megapixel on.
         """
+        with self.open(data, needed_size) as picture:
+            return picture
+
+    @contextmanager
+    def open(
+        self,
+        data: bytes,
+        needed_size: NeededSize = lambda _: None,
+        is_wanted: Callable[[], bool] = lambda: True,
+    ) -> Iterator[Picture]:
+        """Do as `decode_reduced`, and hold the picture's part of the budget until it is left.
+
+        Args:
+            data: the file.
+            needed_size: see there.
+            is_wanted: asked after waiting for the budget, before any pixel is decoded.
+
+        Raises:
+            AbandonedError: it is not wanted any more.
+        """
+        with ExitStack() as room:
+            yield self._decode_or_tell(data, needed_size, is_wanted, room)
+
+    def _decode_or_tell(
+        self,
+        data: bytes,
+        needed_size: NeededSize,
+        is_wanted: Callable[[], bool],
+        room: ExitStack,
+    ) -> Picture:
         image_format = sniff(data)
         if image_format is None:
             raise UnsupportedImageFormatError("no allowed format")
         try:
-            return self._decode(data, image_format, needed_size)
-        except (ImageError, MemoryError):
+            return self._decode(data, image_format, needed_size, is_wanted, room)
+        except (ModelError, MemoryError):
             raise
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise ImageTooLargeError("more pixels than Pillow allows") from error
@@ -93,30 +125,56 @@ class Decoder:
                 raise ImageTruncatedError("the data end too early") from error
             raise InvalidImageError(type(error).__name__) from error
 
-    def _decode(self, data: bytes, image_format: str, needed_size: NeededSize) -> Picture:
-        if image_format == "WEBP":
-            _check_webp_length(data)
-        if image_format == "PNG":
-            png.check_chunks(data)
-        file = BytesIO(data)
-        with Image.open(file, formats=(image_format,)) as image:
-            self._check_size(image)
-            coefficients, full_size = 0, image.size
-            box: Box = (0, 0, *image.size)
-            if image_format == "JPEG":
-                scans = jpeg.check_scans(data, file.tell(), image)
-                coefficients = jpeg.coefficients_held(image, scans)
-                box = _reduce(image, needed_size)
-            with self._budget.reserve(self._memory(image, image_format, coefficients)):
-                image.load()
-                if image_format == "PNG":
-                    png.check_rows(data, image)
-                orientation = read_orientation(image)  # of a PNG it may stand after the pixels
-                return Picture(
-                    _to_rgb(turn(image, orientation)),
-                    turn_size(full_size, orientation),
-                    turn_box(box, image.size, orientation),
-                )
+    def _decode(
+        self,
+        data: bytes,
+        image_format: str,
+        needed_size: NeededSize,
+        is_wanted: Callable[[], bool],
+        room: ExitStack,
+    ) -> Picture:
+        screened, coefficients = self._screen(data, image_format)
+        with Image.open(BytesIO(screened), formats=(image_format,)) as image:
+            full_size = image.size
+            self._check_size(full_size)
+            box = _reduce(image, needed_size) if image_format == "JPEG" else (0, 0, *full_size)
+            memory = self._memory(image, image_format, coefficients)
+            room.enter_context(self._budget.reserve(memory))
+            if not is_wanted():
+                raise AbandonedError("nobody waits for it any more")
+            image.load()
+            if image_format == "PNG":
+                png.check_rows(data, image)
+            orientation = read_orientation(image)  # of a PNG it may stand after the pixels
+            return Picture(
+                _to_rgb(turn(image, orientation)),
+                turn_size(full_size, orientation),
+                turn_box(box, image.size, orientation),
+            )
+
+    def _screen(self, data: bytes, image_format: str) -> tuple[bytes, int]:
+        """Bound the work that Pillow will have; what to give it, and the coefficients it holds."""
+        match image_format:
+            case "JPEG":
+                frame = jpeg.read_header(data)
+                self._check_size(frame.size)
+                jpeg.check_scans(frame)
+                return frame.head + data[frame.start :], jpeg.coefficients_held(frame)
+            case "GIF":
+                screen = gif.read_header(data)
+                self._check_size(screen.size)
+                return screen.head + data[screen.start :], 0
+            case "WEBP":
+                webp.check_length(data)
+                self._check_size(webp.read_header(data).size)
+            case "PNG":
+                self._check_size(png.read_header(data).size)
+                png.check_chunks(data)
+                png.check_text(data)
+            case "BMP":
+                self._check_size(bmp.read_header(data).size)
+                bmp.check_runs(data)
+        return data, 0
 
     def _memory(self, image: Image.Image, image_format: str, coefficients: int) -> int:
         """Pixels of the budget that it takes: alpha and libwebp's own canvases count double."""
@@ -124,8 +182,8 @@ class Decoder:
         pixels = image.width * image.height * (2 if twice else 1)
         return min(pixels + coefficients, self.limits.max_pixels_at_once)
 
-    def _check_size(self, image: Image.Image) -> None:
-        width, height = image.size
+    def _check_size(self, size: Size) -> None:
+        width, height = size
         if width * height > self.limits.max_pixels or max(width, height) > self.limits.max_side:
             raise ImageTooLargeError(f"{width}x{height}")
 
@@ -159,12 +217,6 @@ class _PixelBudget:
             with self._changed:
                 self._free += pixels
                 self._changed.notify_all()
-
-
-def _check_webp_length(data: bytes) -> None:
-    """Compare with the length that the RIFF header declares: libwebp does not say why it failed."""
-    if len(data) < int.from_bytes(data[4:8], "little") + 8 and len(data) > len(b"RIFF....WEBP"):
-        raise ImageTruncatedError("shorter than its header says")
 
 
 def _reduce(image: Image.Image, needed_size: NeededSize) -> Box:

@@ -6,11 +6,12 @@ ModelError
 +-- EngineUnavailableError     the engine's package or device is not there
 +-- SelfTestError              the engine does not give valid answers
 +-- ImageError                 bytes that are not a picture we accept
-    +-- UnsupportedImageFormatError
-    +-- InvalidImageError
-    +-- ImageTruncatedError
-    +-- ImageTooLargeError
-    +-- ImageTooComplexError
+|   +-- UnsupportedImageFormatError
+|   +-- InvalidImageError
+|   +-- ImageTruncatedError
+|   +-- ImageTooLargeError
+|   +-- ImageTooComplexError
++-- AbandonedError             nobody waits for the picture any more
 """
 
 from itertools import islice
@@ -67,3 +68,7 @@ class ImageTooLargeError(ImageError):
 
 class ImageTooComplexError(ImageError):
     """The picture is small, but made so that decoding it takes too long."""
+
+
+class AbandonedError(ModelError):
+    """Nobody waits for the picture any more, and none of it was decoded."""

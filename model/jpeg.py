@@ -1,4 +1,4 @@
-"""What Pillow leaves open about a JPEG: how many scans it may have, and decoding it smaller.
+"""What Pillow leaves open about a JPEG: what its header may hold, its scans, decoding it smaller.
 
 libjpeg decodes at 1/2, 1/4 or 1/8 of the size by leaving out each block's high frequencies. That
 saves most of the time and memory; what is left to pay is the entropy coding, byte by byte.
@@ -6,18 +6,32 @@ saves most of the time and memory; what is left to pay is the entropy coding, by
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model.errors import ImageTooComplexError
+from model.errors import ImageTooComplexError, ImageTruncatedError, InvalidImageError
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from model.picture import Box, Size
 
-_MARKER, _START_OF_SCAN = 0xFF, 0xDA
+_MARKER = re.compile(rb"\xff([^\x00\xff])")
+_MARKER_BYTE, _START_OF_SCAN = 0xFF, 0xDA
+_BLOCK_BYTES = 1 << 18
+_WITHOUT_LENGTH = (0x01, *range(0xD0, 0xDA))
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
+_EXIF = 0xE1, b"Exif\0\0"
+_METADATA = frozenset({*range(0xE1, 0xF0), 0xFE}) - {0xEE}
+"""Application segments and comments, but for JFIF's and Adobe's, which tell the colours."""
+
+_MAX_SEGMENTS = 1_000
+_MAX_HEADER_BYTES = 1 << 18
+_MAX_JUNK_BYTES = 1 << 16  # before a segment
 _MAX_SCANS = 100
 _MAX_SCANNED_PIXELS = 500_000_000
 """Scans times pixels: every scan of a progressive JPEG visits every pixel, at about 1 ns each."""
@@ -29,33 +43,95 @@ _MARGIN = 2
 """Resizing by less would show what the left out frequencies did to the picture."""
 
 
-def check_scans(data: bytes, header_bytes: int, image: Image.Image) -> int:
-    """Count the scans of a JPEG.
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a JPEG says before its pixels.
 
-    Args:
-        data: the file.
-        header_bytes: where its first scan's data begin; a thumbnail in the header does not count.
-        image: as `Image.open` gives it.
+    Attributes:
+        size: width and height, as stored.
+        scans: how often its data visit the pixels.
+        in_several: whether its colours or precision come in more than one scan.
+        head: what stands before the first scan, without metadata but for the first EXIF, and
+            without padding and junk: Pillow walks those in Python, byte by byte.
+        start: where the first scan begins.
+    """
+
+    size: Size
+    scans: int
+    in_several: bool
+    head: bytes
+    start: int
+
+
+def read_header(data: bytes) -> Header:
+    """Read a JPEG up to its first scan, and count its scans.
+
+    Raises:
+        ImageTooComplexError: its header is too long.
+        ImageTruncatedError: it ends within its header.
+        InvalidImageError: it has no frame or no scan.
+    """
+    segments = [data[:2]]
+    size, progressive, has_exif, position = None, False, False, 2
+    for _ in range(_MAX_SEGMENTS):
+        marker = _MARKER.search(data, position, position + _MAX_JUNK_BYTES)
+        if marker is None:
+            raise InvalidImageError("no scan")
+        code, start = marker[1][0], marker.start()
+        if code == _START_OF_SCAN:
+            break
+        position = marker.end()
+        if code not in _WITHOUT_LENGTH:
+            position += _segment_bytes(data, position)
+        segment = data[start:position]
+        if code in _FRAMES:
+            size = int.from_bytes(segment[7:9], "big"), int.from_bytes(segment[5:7], "big")
+            progressive = code in _PROGRESSIVE
+        is_exif = code == _EXIF[0] and segment.startswith(_EXIF[1], 4) and not has_exif
+        has_exif = has_exif or is_exif
+        if is_exif or code not in _METADATA:
+            segments.append(segment)
+    else:
+        raise ImageTooComplexError(f"more than {_MAX_SEGMENTS} segments")
+    if sum(map(len, segments)) > _MAX_HEADER_BYTES:
+        raise ImageTooComplexError(f"a header of more than {_MAX_HEADER_BYTES} bytes")
+    if size is None or 0 in size:
+        raise InvalidImageError("no frame, or one without an area")
+    scans = _count_scans(data, start)
+    return Header(size, scans, progressive or scans > 1, b"".join(segments), start)
+
+
+def check_scans(header: Header) -> None:
+    """Bound the work that its scans are.
 
     Raises:
         ImageTooComplexError: there are too many for its size.
     """
-    # bytes.count() takes several times as long, which shows in the time of a big picture.
-    values = np.frombuffer(data, np.uint8, offset=min(header_bytes, len(data)))
-    scans = 1 + int(np.count_nonzero((values[:-1] == _MARKER) & (values[1:] == _START_OF_SCAN)))
-    if scans > _MAX_SCANS or scans * image.width * image.height > _MAX_SCANNED_PIXELS:
-        raise ImageTooComplexError(f"{scans} scans")
-    return scans
+    width, height = header.size
+    if header.scans > _MAX_SCANS or header.scans * width * height > _MAX_SCANNED_PIXELS:
+        raise ImageTooComplexError(f"{header.scans} scans")
 
 
-def coefficients_held(image: Image.Image, scans: int) -> int:
+def coefficients_held(header: Header) -> int:
     """Memory that libjpeg holds besides the picture, counted in Pillow's RGB pixels (4 bytes).
 
     Of a picture in several scans it holds every coefficient, 2 bytes each: 3 bytes a pixel with the
     usual subsampling, at most 8. Decoding at a reduced size saves none of it.
     """
-    in_several = scans > 1 or "progressive" in image.info
-    return 2 * image.width * image.height if in_several else 0
+    return 2 * header.size[0] * header.size[1] if header.in_several else 0
+
+
+def choose_scale(size: Size, needed_size: Size) -> int:
+    """Choose 8, 4, 2 or 1: what a big JPEG's sides can be divided by and be twice the needed ones.
+
+    Args:
+        size: of the picture, as stored.
+        needed_size: likewise.
+    """
+    if size[0] * size[1] < _BIG_PIXELS:
+        return 1
+    most = min(side // (_MARGIN * needed) for side, needed in zip(size, needed_size, strict=True))
+    return max(scale for scale in (1, 2, 4, 8) if scale == 1 or scale <= most)
 
 
 def reduce(image: Image.Image, needed_size: Size) -> Box:
@@ -68,10 +144,28 @@ def reduce(image: Image.Image, needed_size: Size) -> Box:
     Returns:
         Where it will lie on the image.
     """
-    width, height = needed_size
-    whole = (0, 0, *image.size)
-    if image.width * image.height < _BIG_PIXELS:
-        return whole
-    # draft() takes the smallest of libjpeg's sizes that is not below what it is asked for.
-    drafted = image.draft(None, (_MARGIN * width, _MARGIN * height))
-    return whole if drafted is None else drafted[1]
+    scale = choose_scale(image.size, needed_size)
+    wanted = image.width // scale, image.height // scale
+    drafted = image.draft(None, wanted) if scale > 1 else None
+    return (0, 0, *image.size) if drafted is None else drafted[1]
+
+
+def _segment_bytes(data: bytes, position: int) -> int:
+    """The length that a segment declares for itself."""
+    length = int.from_bytes(data[position : position + 2], "big")
+    if length < 2:  # noqa: PLR2004  # bytes, the length's own
+        raise InvalidImageError("a segment without a length")
+    if position + length > len(data):
+        raise ImageTruncatedError("the header ends too early")
+    return length
+
+
+def _count_scans(data: bytes, start: int) -> int:
+    # bytes.count() takes several times as long, which shows in the time of a big picture; in one
+    # piece the comparisons would take three times the file's memory.
+    values, scans = np.frombuffer(data, np.uint8), 0
+    for begin in range(start, len(data), _BLOCK_BYTES):
+        block = values[begin : begin + _BLOCK_BYTES + 1]
+        marked = (block[:-1] == _MARKER_BYTE) & (block[1:] == _START_OF_SCAN)
+        scans += int(np.count_nonzero(marked))
+    return scans

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 UPRIGHT = 1
 _TAG = 0x0112
+_EXIF = ("exif", "Raw profile type exif")
+_MAX_EXIF_BYTES = 1 << 17
+"""A JPEG holds 64 KiB; some PNG hold the same in hexadecimal. Pillow walks it in Python."""
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -27,7 +30,9 @@ _STARTS_BELOW = (3, 4, 7, 8)
 
 
 def read_orientation(image: Image.Image) -> int:
-    """Read it from EXIF; EXIF that cannot be read never fails a good picture."""
+    """Read it from EXIF; EXIF that cannot be read, or is huge, never fails a good picture."""
+    if max(len(image.info.get(name) or "") for name in _EXIF) > _MAX_EXIF_BYTES:
+        return UPRIGHT
     try:
         orientation = image.getexif().get(_TAG)
     except Exception:  # noqa: BLE001  # hostile EXIF raises whatever it likes

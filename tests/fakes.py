@@ -8,10 +8,12 @@ from collections.abc import Callable, Collection, Coroutine
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from model.checkpoint import Checkpoint
 from model.config import LOGITS, POOLED
+from model.decode import Decoder
 from model.engines.base import EngineOutput
 
 
@@ -192,3 +194,17 @@ class FakeTransport(asyncio.Transport):
 
     def resume_reading(self) -> None:
         pass
+
+
+def watch_waiting(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """An event that is set when a thread has found too few pixels free and is about to wait."""
+    waiting = threading.Event()
+    condition = decoder._budget._changed
+    wait = condition.wait
+
+    def watched(timeout: float | None = None) -> bool:
+        waiting.set()
+        return wait(timeout)
+
+    monkeypatch.setattr(condition, "wait", watched)
+    return waiting

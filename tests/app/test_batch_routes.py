@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import pytest
 
+from app.schemas import EmbedOptions
 from tests.conftest import serve
 from tests.fakes import FakeEngine
 from tests.pictures import uniform
@@ -75,7 +76,9 @@ def test_many_images_go_through_a_window_and_leave_room_for_others(
         server.wait_for(
             lambda: len(fake_engine.computed) - before + server.batcher.waiting == window
         )
-        assert server.batcher.admission.work == window
+        service = server.server.lifecycle.service
+        one = service._cost(uniform(0), service._embedder(EmbedOptions()))
+        assert server.batcher.admission.work == pytest.approx(window * one)
         fake_engine.gate.set()
         results = call.result().json()["results"]
         assert [result["embedding"][0] for result in results] == list(range(40))

@@ -5,11 +5,14 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
+from PIL import ImageFile
 
 from app.decoding import Decoded, DecodeThreads
-from app.errors import EmptyFileError, InvalidImageError, ShuttingDownError
+from app.errors import DeadlineExceededError, EmptyFileError, InvalidImageError, ShuttingDownError
 from model.decode import DecodeLimits, Decoder
+from model.preprocess import preprocess
 from model.preprocessing import Preprocessing
+from tests.fakes import watch_waiting
 from tests.pictures import uniform
 
 PREPROCESSING = Preprocessing()
@@ -32,7 +35,7 @@ class Told:
 
     def wait(self) -> Any:
         assert self._came.acquire(timeout=10)
-        return self.outcomes[-1]
+        return self.outcomes.pop(0)
 
 
 @pytest.fixture
@@ -83,7 +86,7 @@ def test_what_nobody_waits_for_is_never_decoded(
     seen: list[bytes] = []
     gate = threading.Event()
     begun = threading.Event()
-    decode = Decoder.decode_reduced
+    decode = Decoder.open
 
     def watched(self: Decoder, data: bytes, *arguments: Any) -> Any:
         seen.append(data)
@@ -91,7 +94,7 @@ def test_what_nobody_waits_for_is_never_decoded(
         gate.wait()
         return decode(self, data, *arguments)
 
-    monkeypatch.setattr(Decoder, "decode_reduced", watched)
+    monkeypatch.setattr(Decoder, "open", watched)
     first, left, last = map(uniform, (1, 2, 3))
     other = Told()
     with (
@@ -107,3 +110,50 @@ def test_what_nobody_waits_for_is_never_decoded(
             assert isinstance(other.wait(), ShuttingDownError)
             other.wait()
     assert seen == [first, last]
+
+
+def test_what_nobody_waits_for_is_not_decoded_once_there_is_room(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads: list[int] = []
+    gate, begun, load = threading.Event(), threading.Event(), ImageFile.ImageFile.load
+
+    def held(image: ImageFile.ImageFile) -> Any:
+        if image.tile:
+            loads.append(1)
+            begun.set()
+            gate.wait()
+        return load(image)
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", held)
+    limits = DecodeLimits(max_pixels=64, max_pixels_at_once=64)
+    other = Told()
+    with (
+        DecodeThreads(2, limits, scaled_jpegs=False) as threads,
+        threads.start(uniform(1), PREPROCESSING, enter=told, fail=told),
+    ):
+        begun.wait()
+        waiting = watch_waiting(threads._decoder, monkeypatch)
+        with threads.start(uniform(2), PREPROCESSING, enter=other, fail=other):
+            assert waiting.wait(10)
+        gate.set()
+        told.wait()
+        assert isinstance(other.wait(), DeadlineExceededError)
+    assert loads == [1]
+
+
+def test_a_picture_holds_its_room_until_its_pixels_are_made(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free: list[int] = []
+    limits = DecodeLimits(max_pixels=64, max_pixels_at_once=64)
+    threads = DecodeThreads(1, limits, scaled_jpegs=True)
+
+    def watched(*arguments: Any) -> Any:
+        free.append(threads._decoder._budget._free)
+        return preprocess(*arguments)
+
+    monkeypatch.setattr("app.decoding.preprocess", watched)
+    with threads, threads.start(uniform(1), PREPROCESSING, enter=told, fail=told):
+        told.wait()
+    assert free == [0]

@@ -143,7 +143,7 @@ def test_a_picture_that_does_not_fit_into_memory_is_unavailable(
     def run_out(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("model.decode.Decoder.decode_reduced", run_out)
+    monkeypatch.setattr("model.decode.Decoder.open", run_out)
     answer = client.post("/classify", files={"file": cat})
     expect(answer, 503, "out_of_memory")
     assert answer.headers["Retry-After"] == "1"

@@ -47,14 +47,14 @@ def test_pictures_are_never_decoded_on_the_event_loop(
     fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads: list[str] = []
-    decode = Decoder.decode_reduced
+    decode = Decoder.open
 
     def watched(self: Decoder, *arguments: Any) -> object:
         threads.append(threading.current_thread().name)
         return decode(self, *arguments)
 
-    monkeypatch.setattr(Decoder, "decode_reduced", watched)
     with serve() as server:
+        monkeypatch.setattr(Decoder, "open", watched)  # only now: loading decodes a picture too
         for route in ("classify", "embed", "classify/batch", "embed/batch"):
             answer = httpx2.post(f"{server.url}/{route}", files={"file": uniform(1)})
             assert answer.status_code == 200

@@ -3,13 +3,21 @@ from __future__ import annotations
 import threading
 import warnings
 from concurrent.futures import Future
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from PIL import Image, ImageFile
 
 from model.decode import DecodeLimits, Decoder
-from model.errors import ImageError, ImageTooComplexError, ImageTooLargeError, ImageTruncatedError
+from model.errors import (
+    AbandonedError,
+    ImageError,
+    ImageTooComplexError,
+    ImageTooLargeError,
+    ImageTruncatedError,
+)
+from tests.fakes import watch_waiting
 from tests.model.pictures import (
     RGB,
     add_scans,
@@ -189,20 +197,6 @@ def watch_loads(monkeypatch: pytest.MonkeyPatch, while_loading: Callable[[], obj
     return seen
 
 
-def watch_waiting(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """An event that is set when a thread has found too few pixels free and is about to wait."""
-    waiting = threading.Event()
-    condition = decoder._budget._changed
-    wait = condition.wait
-
-    def watched(timeout: float | None = None) -> bool:
-        waiting.set()
-        return wait(timeout)
-
-    monkeypatch.setattr(condition, "wait", watched)
-    return waiting
-
-
 def test_a_second_picture_waits_until_the_first_leaves_it_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -250,3 +244,113 @@ def test_a_failed_picture_gives_its_room_back() -> None:
             decode_aside(decoder, cut).result(WAIT_S)
     assert decode_aside(decoder, picture(75, 80)).result(WAIT_S).size == (75, 80)
     assert decoder._budget._free == 6_000
+
+
+def test_a_picture_holds_its_room_until_it_is_left() -> None:
+    decoder = Decoder(DecodeLimits(max_pixels=100, max_pixels_at_once=150))
+    with decoder.open(picture(10, 10)):
+        assert decoder._budget._free == 50
+    assert decoder._budget._free == 150
+    with pytest.raises(ValueError, match="of its user"), decoder.open(picture(10, 10)):
+        raise ValueError("of its user")
+    assert decoder._budget._free == 150
+
+
+def test_a_picture_that_nobody_waits_for_any_more_is_not_decoded(
+    decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("decoded"))
+    with (
+        pytest.raises(AbandonedError),
+        decoder.open(picture(10, 10), is_wanted=lambda: False),
+    ):
+        pass
+    assert decoder._budget._free == decoder.limits.max_pixels_at_once
+
+
+JPEG = encode(noise(), "JPEG")
+GIF = encode(noise(), "GIF")
+GIF_START = 13 + 768
+
+
+def segment(code: int, body: bytes) -> bytes:
+    return bytes([0xFF, code]) + (len(body) + 2).to_bytes(2, "big") + body
+
+
+def create_run_bmp(width: int, height: int, runs: bytes) -> bytes:
+    """A BMP whose pixels are runs of 8 bits (RLE8)."""
+    data = bytearray(create_bmp(width, height, bytes(1024) + runs))
+    data[10:14] = (54 + 1024).to_bytes(4, "little")
+    data[28], data[30] = 8, 1
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(JPEG[:2] + segment(0xFE, b"") * 100_000 + JPEG[2:], id="jpeg-comments"),
+        pytest.param(
+            JPEG[:2] + segment(0xDB, (b"\0" + bytes(range(1, 65))) * 1000) * 50 + JPEG[2:],
+            id="jpeg-tables",
+        ),
+        pytest.param(GIF[:GIF_START] + b"!\xfe\0" * 100_000 + GIF[GIF_START:], id="gif-comments"),
+        pytest.param(
+            GIF[:GIF_START] + b"!\xfe" + b"\1a" * 100_000 + b"\0" + GIF[GIF_START:],
+            id="gif-blocks",
+        ),
+        pytest.param(create_run_bmp(1000, 1000, b"\2\5" * 200_000), id="bmp-runs"),
+        pytest.param(create_run_bmp(5000, 5000, b"\xff\5" * 1000), id="bmp-large-of-runs"),
+    ],
+)
+def test_what_pillow_would_walk_in_python_is_bounded_before_it_opens_it(
+    decoder: Decoder, monkeypatch: pytest.MonkeyPatch, data: bytes
+) -> None:
+    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("opened"))
+    with pytest.raises(ImageTooComplexError):
+        decoder.decode(data)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        pytest.param(b"\xff" * 60_000, id="padding"),
+        pytest.param(segment(0xFE, bytes(9)) + bytes(60_000), id="junk"),
+        pytest.param(segment(0xED, b"Photoshop 3.0\0" + b"8BIM\0\1" + bytes(6)) * 500, id="8bim"),
+        pytest.param(segment(0xE2, b"ICC_PROFILE\0\1\1" + bytes(60_000)) * 100, id="icc"),
+        pytest.param(segment(0xE1, b"Exif\0\0" + bytes(60_000)) * 100, id="exif"),
+    ],
+)
+def test_pillow_is_not_shown_what_says_nothing_about_a_jpeg_s_pixels(
+    decoder: Decoder, monkeypatch: pytest.MonkeyPatch, extra: bytes
+) -> None:
+    seen: list[int] = []
+    open_image = Image.open
+
+    def watched(file: BytesIO, **options: Any) -> Image.Image:
+        seen.append(len(file.getvalue()))
+        return open_image(file, **options)
+
+    monkeypatch.setattr(Image, "open", watched)
+    data = JPEG[:2] + extra + JPEG[2:]
+    assert decoder.decode(data).tobytes() == decoder.decode(JPEG).tobytes()
+    assert seen[0] <= seen[1] + 2**16
+
+
+def test_a_gif_is_decoded_without_what_stands_before_its_frame(decoder: Decoder) -> None:
+    comment = b"!\xfe\5hello\0" * 100
+    plain = decoder.decode(GIF).tobytes()
+    assert decoder.decode(GIF[:GIF_START] + comment + GIF[GIF_START:]).tobytes() == plain
+
+
+def test_a_small_bmp_of_runs_is_decoded(decoder: Decoder) -> None:
+    assert decoder.decode(create_run_bmp(4, 2, b"\4\0\0\0\4\0\0\1")).size == (4, 2)
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "WEBP"])
+def test_exif_of_very_many_entries_is_not_walked(
+    decoder: Decoder, monkeypatch: pytest.MonkeyPatch, image_format: str
+) -> None:
+    entry = b"\x12\x01\x03\0\1\0\0\0\6\0\0\0"
+    exif = b"II*\0\x08\0\0\0\xff\xff" + entry * 65_535 + bytes(4)
+    monkeypatch.setattr(Image.Image, "getexif", lambda _: pytest.fail("walked"))
+    assert decoder.decode(encode(noise(), image_format, exif=exif)).size == noise().size

@@ -1,0 +1,96 @@
+"""A server in a process of its own, watched from outside."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from tests.app.test_server import Process, start
+from tests.corpus.row import CAT
+
+_IDLE = ("mobilenet_queue_depth 0.0", "mobilenet_in_flight_requests 1.0")  # the one that asks
+
+
+class Watched:
+    """Asks a running server, and sees that nothing is left of it afterwards."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self.url = process.ready()
+        threading.Thread(target=self._read_log, daemon=True).start()
+        self.client = httpx2.Client(base_url=self.url, timeout=60)
+        self._golden = self._ask()
+
+    @property
+    def pid(self) -> int:
+        return self._process.process.pid
+
+    @property
+    def log(self) -> list[str]:
+        return self._process.lines
+
+    def cpu_ms(self) -> float:
+        """Processor time that its threads have taken, in milliseconds."""
+        tasks = Path(f"/proc/{self.pid}/task").glob("*/schedstat")
+        return sum(int(task.read_text().split()[0]) for task in tasks) / 1e6
+
+    def exchange(
+        self, pieces: list[bytes], answers: int, *, closes: bool
+    ) -> Iterator[tuple[int, bytes]]:
+        """Send pieces over one connection; the statuses and bodies of the answers to them.
+
+        Args:
+            pieces: each but the last is followed by an interim answer.
+            answers: final ones.
+            closes: whether the connection must be closed after the last one.
+        """
+        host, port = self.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=60) as connection:
+            for piece in pieces[:-1]:
+                connection.sendall(piece)
+                interim = connection.recv(4096)
+                yield int(interim.split()[1]), b""
+            connection.sendall(pieces[-1])
+            file = connection.makefile("rb")
+            for _ in range(answers):
+                status = int(file.readline().split()[1])
+                headers = dict(iter(lambda: _header(file.readline()), ("", "")))
+                yield status, file.read(int(headers["content-length"]))
+            assert not closes or not file.read()
+
+    def check(self) -> None:
+        """The golden answer is the same, nothing is in flight, and it is the same process."""
+        assert self._process.process.poll() is None
+        assert self._ask() == self._golden
+        gauges = self.client.get("/metrics").text.splitlines()
+        assert set(_IDLE) <= set(gauges)
+
+    def _ask(self) -> Any:
+        answer = self.client.post("/classify", files={"file": CAT.read_bytes()})
+        assert answer.status_code == 200
+        return answer.json()["predictions"]
+
+    def _read_log(self) -> None:
+        """A pipe that nobody reads would stop the server."""
+        assert self._process.process.stdout
+        for line in self._process.process.stdout:
+            self.log.append(line)
+
+
+def _header(line: bytes) -> tuple[str, str]:
+    name, _, value = line.decode("latin-1").strip().partition(":")
+    return name.lower(), value
+
+
+@contextmanager
+def watch() -> Iterator[Watched]:
+    with start() as process:
+        watched = Watched(process)
+        with closing(watched.client):
+            yield watched
