@@ -8,6 +8,7 @@ What is left is what one Python process has to do itself: HTTP, the queue, the a
 from __future__ import annotations
 
 import argparse
+import threading
 import time
 from collections.abc import Collection
 from contextlib import ExitStack
@@ -90,7 +91,12 @@ class StandInDecoding:
         self._decoder = Decoder(DecodeLimits())
 
     def decode(
-        self, image: bytes, preprocessing: Preprocessing, _: int | None, submitted: float
+        self,
+        image: bytes,
+        preprocessing: Preprocessing,
+        _side: int | None,
+        submitted: float,
+        _left: threading.Event,
     ) -> Decoded:
         """In the place of `DecodeThreads`' own work on one image; gives black pixels."""
         started = time.monotonic()
