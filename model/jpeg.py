@@ -26,6 +26,7 @@ _WITHOUT_LENGTH = (0x01, *range(0xD0, 0xDA))
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 _EXIF = 0xE1, b"Exif\0\0"
+_COMPONENTS, _SCAN_COMPONENTS = slice(9, 10), slice(4, 5)  # how many, in a frame and in a scan
 _METADATA = frozenset({*range(0xE1, 0xF0), 0xFE}) - {0xEE}
 """Application segments and comments, but for JFIF's and Adobe's, which tell the colours."""
 
@@ -72,7 +73,7 @@ def read_header(data: bytes) -> Header:
         InvalidImageError: it has no frame or no scan.
     """
     segments = [data[:2]]
-    size, progressive, has_exif, position = None, False, False, 2
+    size, progressive, has_exif, position, components = None, False, False, 2, b""
     for _ in range(_MAX_SEGMENTS):
         marker = _MARKER.search(data, position, position + _MAX_JUNK_BYTES)
         if marker is None:
@@ -86,7 +87,7 @@ def read_header(data: bytes) -> Header:
         segment = data[start:position]
         if code in _FRAMES:
             size = int.from_bytes(segment[7:9], "big"), int.from_bytes(segment[5:7], "big")
-            progressive = code in _PROGRESSIVE
+            progressive, components = code in _PROGRESSIVE, segment[_COMPONENTS]
         is_exif = code == _EXIF[0] and segment.startswith(_EXIF[1], 4) and not has_exif
         has_exif = has_exif or is_exif
         if is_exif or code not in _METADATA:
@@ -97,7 +98,9 @@ def read_header(data: bytes) -> Header:
         raise ImageTooComplexError(f"a header of more than {_MAX_HEADER_BYTES} bytes")
     if size is None or 0 in size:
         raise InvalidImageError("no frame, or one without an area")
-    scans = _count_scans(data, start)
+    # libjpeg stops after the first scan of a sequential JPEG that has every colour in it.
+    in_one = not progressive and data[start : start + 5][_SCAN_COMPONENTS] >= components
+    scans = 1 if in_one else _count_scans(data, start)
     return Header(size, scans, progressive or scans > 1, b"".join(segments), start)
 
 

@@ -354,3 +354,15 @@ def test_exif_of_very_many_entries_is_not_walked(
     exif = b"II*\0\x08\0\0\0\xff\xff" + entry * 65_535 + bytes(4)
     monkeypatch.setattr(Image.Image, "getexif", lambda _: pytest.fail("walked"))
     assert decoder.decode(encode(noise(), image_format, exif=exif)).size == noise().size
+
+
+def test_a_jpeg_of_one_scan_may_hold_what_looks_like_scans_behind_it(decoder: Decoder) -> None:
+    data = encode(noise(), "JPEG") + b"\xff\xda" * 1_000
+    assert decoder.decode(data).size == noise().size
+
+
+def test_a_sequential_jpeg_of_a_thousand_scans_is_too_complex(decoder: Decoder) -> None:
+    data = bytearray(encode(noise(), "JPEG"))
+    data[data.index(b"\xff\xda") + 4] = 1  # component alone in the first scan
+    with pytest.raises(ImageTooComplexError):
+        decoder.decode(add_scans(bytes(data), 1_000))
