@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from http import HTTPStatus
-from typing import Any
 
 from starlette.responses import JSONResponse
 
 from app.errors import AppError
+from app.schemas import Problem
 
 MEDIA_TYPE = "application/problem+json"
 
 
-def create_problem(error: AppError, request_id: str) -> dict[str, Any]:
+def create_problem(error: AppError, request_id: str) -> Problem:
     """Describe an error as the native routes do."""
     return {
         "type": "about:blank",

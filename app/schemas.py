@@ -1,11 +1,16 @@
-"""Request options and response bodies: the OpenAPI contract."""
+"""Request options and response bodies: the OpenAPI contract.
+
+What every request is answered with is a TypedDict: the service makes it itself, so that checking it
+would only take time.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, field_validator
 from pydantic_core import PydanticCustomError
+from typing_extensions import TypedDict  # pydantic's wish before Python 3.12
 
 from model.config import OUTPUT_STRIDES, POOLED
 from model.features import Feature, Pooling, parse_layer
@@ -94,10 +99,6 @@ class LabelsOptions(BaseModel):
     model: _Model = None
 
 
-def _is_none(value: object) -> bool:
-    return value is None
-
-
 class ImageBody(BaseModel):
     """One image in JSON."""
 
@@ -112,10 +113,10 @@ class ImagesBody(BaseModel):
     )
 
 
-class Problem(BaseModel):
+class Problem(TypedDict):
     """What went wrong (RFC 9457)."""
 
-    type: str = "about:blank"
+    type: str
     title: str
     status: int
     code: str
@@ -123,7 +124,7 @@ class Problem(BaseModel):
     request_id: str
 
 
-class Prediction(BaseModel):
+class Prediction(TypedDict):
     """One class and its softmax probability; `wnid` is its WordNet id."""
 
     class_id: int
@@ -132,7 +133,7 @@ class Prediction(BaseModel):
     score: float
 
 
-class Timing(BaseModel):
+class Timing(TypedDict):
     """Where the time of a request went, in milliseconds."""
 
     decode: float
@@ -141,7 +142,7 @@ class Timing(BaseModel):
     total: float
 
 
-class ClassifyResponse(BaseModel):
+class ClassifyResponse(TypedDict):
     """The best classes, best first."""
 
     model: str
@@ -151,33 +152,33 @@ class ClassifyResponse(BaseModel):
     request_id: str
 
 
-class EmbedResponse(BaseModel):
+class EmbedResponse(TypedDict):
     """The features of an image: `embedding`, or `embeddings` of several layers."""
 
     model: str
-    embedding: list[float] | None = Field(None, exclude_if=_is_none)
-    embeddings: dict[str, list[float]] | None = Field(None, exclude_if=_is_none)
-    dim: int | None = Field(None, exclude_if=_is_none)
-    layer: str | None = Field(None, exclude_if=_is_none)
+    embedding: NotRequired[list[float]]
+    embeddings: NotRequired[dict[str, list[float]]]
+    dim: NotRequired[int]
+    layer: NotRequired[str]
     timing_ms: Timing
     batch_size: int
     request_id: str
 
 
-class FailedImage(BaseModel):
+class FailedImage(TypedDict):
     """An image of several that could not be read."""
 
     error: Problem
 
 
-class ClassifyBatchResponse(BaseModel):
+class ClassifyBatchResponse(TypedDict):
     """One result an image, in the order sent."""
 
     model: str
     results: list[ClassifyResponse | FailedImage]
 
 
-class EmbedBatchResponse(BaseModel):
+class EmbedBatchResponse(TypedDict):
     """One result an image, in the order sent."""
 
     model: str

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel
+from pydantic import TypeAdapter
+from pydantic_core import to_json
 
 from app import schemas
 from app.answers import Classification, Embedding, Stages
@@ -45,10 +46,11 @@ def _image_body(*, many: bool) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
+_PROBLEM = TypeAdapter(schemas.Problem).json_schema()
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {
         "description": "A problem document",
-        "content": {"application/problem+json": {"schema": schemas.Problem.model_json_schema()}},
+        "content": {"application/problem+json": {"schema": _PROBLEM}},
     }
     for status in (400, 404, 408, 413, 415, 422, 429, 500, 503, 504)
 }
@@ -70,7 +72,7 @@ async def classify(
     image = await read_image(request)
     answer = await service.classify(image, options, timeout_s)
     body = _classify_response(request, answer)
-    return _json(body, _server_timing(body.timing_ms))
+    return _json(body, _server_timing(body["timing_ms"]))
 
 
 @router.post(
@@ -99,7 +101,7 @@ async def embed(
     answer = await service.embed(image, options, timeout_s)
     if media_type == JSON:
         body = _embed_response(request, answer)
-        return _json(body, _server_timing(body.timing_ms))
+        return _json(body, _server_timing(body["timing_ms"]))
     content = encode_arrays(answer.layers, media_type, options.dtype)
     headers = _server_timing(_timing(request, answer.stages))
     return Response(content, media_type=media_type, headers=headers)
@@ -156,8 +158,8 @@ async def embed_batch(
     return await asyncio.to_thread(respond)  # up to 64 answers of 1001 classes
 
 
-def _json(body: BaseModel, headers: dict[str, str] | None = None) -> Response:
-    return Response(body.model_dump_json(), media_type=JSON, headers=headers)
+def _json(body: Mapping[str, Any], headers: dict[str, str] | None = None) -> Response:
+    return Response(to_json(body), media_type=JSON, headers=headers)
 
 
 def _offers(options: EmbedOptions, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
@@ -182,8 +184,7 @@ def _ms(seconds: float) -> float:
 
 
 def _server_timing(timing: schemas.Timing) -> dict[str, str]:
-    stages = timing.model_dump().items()
-    return {"Server-Timing": ", ".join(f"{stage};dur={ms}" for stage, ms in stages)}
+    return {"Server-Timing": ", ".join(f"{stage};dur={ms}" for stage, ms in timing.items())}
 
 
 def _classify_response(request: Request, answer: Classification) -> schemas.ClassifyResponse:
@@ -201,17 +202,19 @@ def _classify_response(request: Request, answer: Classification) -> schemas.Clas
 
 
 def _embed_response(request: Request, answer: Embedding) -> schemas.EmbedResponse:
-    common = {
+    vectors = {layer: values.tolist() for layer, values in answer.layers.items()}
+    features: dict[str, Any] = {"embeddings": vectors}
+    if len(vectors) == 1:
+        ((layer, vector),) = vectors.items()
+        features = {"embedding": vector, "dim": len(vector), "layer": layer}
+    response = {
         "model": answer.model,
+        **features,
         "timing_ms": _timing(request, answer.stages),
         "batch_size": answer.batch_size,
         "request_id": request.state.request_id,
     }
-    if len(answer.layers) > 1:
-        embeddings = {layer: values.tolist() for layer, values in answer.layers.items()}
-        return schemas.EmbedResponse(embeddings=embeddings, **common)
-    ((layer, values),) = answer.layers.items()
-    return schemas.EmbedResponse(embedding=values.tolist(), dim=len(values), layer=layer, **common)
+    return cast("schemas.EmbedResponse", response)
 
 
 def _results(
@@ -233,5 +236,4 @@ def _results(
 
 
 def _failed(request: Request, error: AppError) -> schemas.FailedImage:
-    problem = create_problem(error, request.state.request_id)
-    return schemas.FailedImage(error=schemas.Problem(**problem))
+    return schemas.FailedImage(error=create_problem(error, request.state.request_id))
