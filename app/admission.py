@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 from app.errors import AppError, OverloadedError
 
+_STEP = 1.05
+
 
 class Admission:
     """A bound on the work that is inside, from a request's admission to its answer.
@@ -26,6 +28,7 @@ class Admission:
         self.images_per_s = images_per_s
         self._places = 0
         self._work = 0.0
+        self._usual = 1.0
         self._closed: type[AppError] | None = None
         self._empty = asyncio.Event()
         self._empty.set()
@@ -35,10 +38,15 @@ class Admission:
         """The work that is inside now."""
         return self._work
 
-    def check(self, cost: float = 1.0) -> None:
-        """Raise what `reserve` would raise now."""
+    def check(self, cost: float | None = None) -> None:
+        """Raise what `reserve` would raise now; without a cost, of a request like most of late.
+
+        Who is let past the door and finds no room once the body is here has cost ten times what a
+        refusal at the door does.
+        """
         if self._closed:
             raise self._closed
+        cost = self._usual if cost is None else cost
         if self._places and self._work + cost > self.capacity:
             wait_s = max(1, math.ceil(self._work / self.images_per_s))
             raise OverloadedError(headers={"Retry-After": str(wait_s)})
@@ -52,6 +60,8 @@ class Admission:
             AppError: admission is closed.
         """
         self.check(cost)
+        # Towards the median, which a few large ones do not move.
+        self._usual *= _STEP if cost > self._usual else 1 / _STEP
         self._places += 1
         self._work += cost
         self._empty.clear()
