@@ -58,3 +58,18 @@ async def test_the_first_reason_for_closing_is_kept() -> None:
     admission.close(ShuttingDownError)
     with pytest.raises(NotReadyError):
         admission.check()
+
+
+async def test_the_door_expects_what_most_requests_cost() -> None:
+    admission = Admission(capacity=10, images_per_s=10)
+    for _ in range(40):
+        with admission.reserve(4):
+            pass
+    with admission.reserve(50):
+        pass
+    with admission.reserve(4):
+        admission.check()
+        with admission.reserve(4):
+            with pytest.raises(OverloadedError):
+                admission.check()
+            admission.check(1)
