@@ -23,10 +23,16 @@ class Connection(asyncio.Protocol):
 
     Args:
         done: told status and Retry-After of each request.
+        everybody: the connections that are open.
     """
 
-    def __init__(self, done: Callable[[Connection, int, int], None]) -> None:
+    def __init__(
+        self,
+        done: Callable[[Connection, int, int], None],
+        everybody: set[Connection],
+    ) -> None:
         self.done = done
+        self._everybody = everybody
         self.open = True
         self._buffer = b""
         self._asked = False
@@ -35,6 +41,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's own are not of that class
+        self._everybody.add(self)
 
     def ask(self, request: bytes) -> None:
         self._asked = True
@@ -61,6 +68,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.open = False
+        self._everybody.discard(self)
         if self._asked:
             self._asked = False
             self.done(self, BROKEN, 0)
@@ -102,6 +110,7 @@ class Generator:
         self._keep_alive = keep_alive
         self._retry = retry
         self._idle: list[Connection] = []
+        self._everybody: set[Connection] = set()
         self._pending = 0
         self._connecting: set[asyncio.Task[None]] = set()
         self._finished = asyncio.Event()
@@ -114,14 +123,17 @@ class Generator:
         self._started = start = loop.time()
         self.load.seconds = seconds
         sent = 0
-        while (elapsed := loop.time() - start) < seconds:
-            while sent < elapsed * rate:
-                due = start + sent / rate
-                self.load.late_s = max(self.load.late_s, loop.time() - due)
-                self._send(_Sent(sent, due))
-                sent += 1
-            await asyncio.sleep(_TICK_S)
-        await self._settle()
+        try:
+            while (elapsed := loop.time() - start) < seconds:
+                while sent < elapsed * rate:
+                    due = start + sent / rate
+                    self.load.late_s = max(self.load.late_s, loop.time() - due)
+                    self._send(_Sent(sent, due))
+                    sent += 1
+                await asyncio.sleep(_TICK_S)
+            await self._settle()
+        finally:
+            await self._hang_up()
         return self.load
 
     async def keep_busy(self, clients: int, seconds: float) -> Load:
@@ -139,16 +151,22 @@ class Generator:
         for number in range(count):
             self._send(_Sent(number, loop.time()))
         await self._settle()
+        await self._hang_up()
         return self.load
 
     async def _settle(self) -> None:
-        """Wait until every request has its end; close what is idle."""
+        """Wait until every request has its end."""
         while self._pending:
             self._finished.clear()
             await self._finished.wait()
-        for connection in self._idle:
-            connection.transport.close()
-        self._idle.clear()
+
+    async def _hang_up(self) -> None:
+        for task in self._connecting:
+            task.cancel()
+        for connection in self._everybody:
+            connection.transport.abort()
+        while self._everybody or self._connecting:
+            await asyncio.sleep(_TICK_S)
 
     def _send(self, sent: _Sent) -> None:
         """Send one request now, over an idle connection or a new one."""
@@ -167,7 +185,7 @@ class Generator:
 
     async def _connect(self, request: bytes, done: Callable[[Connection, int, int], None]) -> None:
         loop = asyncio.get_running_loop()
-        connection = Connection(done)
+        connection = Connection(done, self._everybody)
         try:
             await loop.create_connection(lambda: connection, *self._address)
         except OSError:
