@@ -15,7 +15,7 @@ from app.admission import Admission
 from app.batching import DynamicBatcher
 from app.decoding import DecodeThreads
 from app.errors import NotReadyError, ShuttingDownError
-from app.memory import trim
+from app.memory import freeze, trim, unfreeze
 from app.metrics import Metrics
 from app.pace import Pace, no_rest
 from app.service import Service
@@ -58,6 +58,7 @@ class Lifecycle:
         """Answer what was accepted, then end the streams and the decode threads."""
         self.begin_drain()
         await self._stack.aclose()
+        unfreeze()
 
     @property
     def service(self) -> Service:
@@ -160,6 +161,7 @@ class Lifecycle:
         )
         self.speed = measure_speed(engines[0], batch_size, streams)
         self._decode_slowness = measure_core()
+        freeze()
         trim()
         return engines
 

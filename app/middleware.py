@@ -24,6 +24,7 @@ from app.errors import (
     RequestTimeoutError,
     ShuttingDownError,
 )
+from app.logs import AccessLog
 from app.metrics import Metrics
 from app.problems import create_problem_response
 
@@ -33,7 +34,6 @@ _CLIENT_CLOSED = 499
 _UNMATCHED = "unmatched"
 
 _log = logging.getLogger(__name__)
-_access = logging.getLogger("access")
 
 
 class RequestContext:
@@ -42,6 +42,7 @@ class RequestContext:
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
+        self._access = AccessLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one HTTP request; anything else passes through."""
@@ -92,14 +93,13 @@ class RequestContext:
         self._metrics.requests.labels(route, label).inc()
         self._metrics.request_duration.labels(route).observe(duration_s)
         path = scope["path"]
-        fields = {
-            "request_id": scope["state"]["request_id"],
-            "method": scope["method"],
-            "path": path if path.isprintable() else ascii(path)[1:-1],
-            "status": status,
-            "duration_ms": round(duration_s * 1000, 2),
-        }
-        _access.info("request", extra=fields)
+        self._access.write(
+            request_id=scope["state"]["request_id"],
+            method=scope["method"],
+            path=path if path.isprintable() else ascii(path)[1:-1],
+            status=status,
+            duration_ms=round(duration_s * 1000, 2),
+        )
 
 
 class Door:

@@ -4,6 +4,7 @@ import pytest
 
 from app.admission import Admission
 from app.errors import NotReadyError, OverloadedError, ShuttingDownError
+from tests.fakes import FakeClock
 
 pytestmark = pytest.mark.anyio
 
@@ -58,3 +59,37 @@ async def test_the_first_reason_for_closing_is_kept() -> None:
     admission.close(ShuttingDownError)
     with pytest.raises(NotReadyError):
         admission.check()
+
+
+async def test_the_door_expects_what_most_requests_cost() -> None:
+    admission = Admission(capacity=10, images_per_s=10)
+    for _ in range(40):
+        with admission.reserve(4):
+            pass
+    with admission.reserve(50):
+        pass
+    with admission.reserve(4):
+        admission.check()
+        with admission.reserve(4):
+            with pytest.raises(OverloadedError):
+                admission.check()
+            admission.check(1)
+
+
+async def test_the_bound_is_one_on_time_when_work_is_slower_than_predicted() -> None:
+    clock = FakeClock()
+    admission = Admission(capacity=8, images_per_s=10, now=clock)
+    with admission.reserve(3.5):
+        for _ in range(100):
+            with admission.reserve():
+                clock.time += 1 / 7.5
+        assert admission.capacity == pytest.approx(6)
+
+
+async def test_the_bound_is_as_predicted_when_little_waits() -> None:
+    clock = FakeClock()
+    admission = Admission(capacity=8, images_per_s=10, now=clock)
+    for _ in range(100):
+        with admission.reserve():
+            clock.time += 10
+    assert admission.capacity == 8

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import platform
 import subprocess
 import sys
@@ -62,3 +63,15 @@ def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
     limit_arenas()
     trim()
+
+
+def test_the_collector_passes_over_what_is_frozen_until_it_is_unfrozen() -> None:
+    from app.memory import freeze, unfreeze
+
+    walked = len(gc.get_objects())
+    freeze()
+    try:
+        assert len(gc.get_objects()) < walked / 10
+    finally:
+        unfreeze()
+    assert len(gc.get_objects()) > walked / 2

@@ -1,0 +1,76 @@
+"""A server on one core and its load on another, so that neither takes the other's time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import uvloop
+
+from tests.conftest import IMAGES
+from tests.corpus.server import Watched, watch
+from tests.reliability.load import create_request
+
+_T = TypeVar("_T")
+
+LOAD_S = float(os.environ.get("LOAD_SECONDS", "60"))
+"""How long each load lasts, in seconds; a few are enough to try something out."""
+
+PHOTOS = [path.read_bytes() for path in sorted(IMAGES.glob("*.jpg"))]
+CLASSIFY = [create_request("/classify", photo) for photo in PHOTOS]
+
+
+@contextmanager
+def pinned(core: int) -> Iterator[None]:
+    """What is started inside runs on one core: the first with 0, the last with -1."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {sorted(cores)[core]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+@contextmanager
+def serve_pinned(*flags: str, **env: str) -> Iterator[Watched]:
+    """A server on the first core; the calling thread is on the last one meanwhile."""
+    with pinned(0), watch(*flags, **env) as server, pinned(-1):
+        yield server
+
+
+def run(work: Coroutine[Any, Any, _T]) -> _T:
+    """Run the load; uvloop takes half of what asyncio's own loop does for it."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
+def counts(server: Watched) -> dict[str, float]:
+    """What the server says of the requests that it has had at /classify, by status."""
+    seen = {}
+    for line in server.client.get("/metrics").text.splitlines():
+        if line.startswith('mobilenet_requests_total{route="/classify"'):
+            labels, value = line.rsplit(" ", 1)
+            seen[labels.split('status="')[1].rstrip('"}')] = float(value)
+    return seen
+
+
+async def core_share(server: Watched, seconds: float) -> float:
+    """How much of its core a server has for so long, without the first second.
+
+    A busy one has all of it, unless there are other processes on this machine.
+    """
+    first = min(1.0, seconds / 4)
+    await asyncio.sleep(first)
+    before = processor_s(server)
+    await asyncio.sleep(seconds - first)
+    return (processor_s(server) - before) / (seconds - first)
+
+
+def processor_s(server: Watched) -> float:
+    """Processor time that it has used, in seconds."""
+    stat = Path(f"/proc/{server.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
