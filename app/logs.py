@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import Literal
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from app.log_sink import LogSink
+
 _TRACEBACKS = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)  # images, headers, keys
 )
 
 
-def configure_logs(log_format: Literal["auto", "json", "console"], level: str) -> None:
-    """Send everything that is logged in this process to stdout.
+def configure_logs(log_format: Literal["auto", "json", "console"], level: str) -> LogSink:
+    """Send everything that is logged in this process to stdout, once the sink is entered.
 
     Args:
         log_format: `auto` is `console` on a terminal, else `json`, one object a line.
         level: the lowest level that is shown.
     """
-    console = log_format == "console" or (log_format == "auto" and sys.stdout.isatty())
+    # Where stdout is closed, its number is soon another file's, a connection's even.
+    file = sys.stdout.fileno() if sys.stdout else os.open(os.devnull, os.O_WRONLY)
+    terminal = os.isatty(file)
+    console = log_format == "console" or (log_format == "auto" and terminal)
     renderers: list[Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
+        [structlog.dev.ConsoleRenderer(colors=terminal)]
         if console
         else [_TRACEBACKS, structlog.processors.JSONRenderer()]
     )
@@ -40,12 +46,14 @@ def configure_logs(log_format: Literal["auto", "json", "console"], level: str) -
             *renderers,
         ],
     )
-    handler = logging.StreamHandler(sys.stdout)
+    sink = LogSink(file)
+    handler = logging.StreamHandler(sink)
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     logging.captureWarnings(capture=True)
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a bad form has its own line
     logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback
+    return sink
 
 
 def _drop_color_message(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

@@ -20,7 +20,7 @@ def test_liveness_answers(client: httpx2.Client, path: str) -> None:
 @pytest.mark.parametrize("path", ["/readyz", "/health"])
 def test_readiness_lists_its_checks_when_asked(client: httpx2.Client, path: str) -> None:
     assert client.get(path).json() == {"status": "ready"}
-    checks = {"loaded": True, "streams_alive": True, "accepting": True}
+    checks = {"loaded": True, "streams_alive": True, "engine_works": True, "accepting": True}
     assert client.get(f"{path}?verbose").json() == {"status": "ready", "checks": checks}
 
 
