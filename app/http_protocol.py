@@ -41,6 +41,9 @@ _LINGER_S: Final = 1.0
 _MAX_UNREAD: Final = _MEBI
 """What a client may go on to send when it is answered: closing on unread bytes would reset the
 connection, and the answer could be lost on its way."""
+_LAST_REQUEST_S: Final = 0.5
+"""How long a connection that is idle when the server stops may still bring a request, in seconds:
+one may be on its way, and closing would lose it."""
 _MAX_CONNECTIONS: Final = 4096
 _FILES_OF_OUR_OWN: Final = 64
 
@@ -91,6 +94,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._refusal: AppError | None = None
         self._answered: RequestResponseCycle | None = None
         self._leaving = False
+        self._stopping = False
         self._may_receive = math.inf
         self._unsent = 0
 
@@ -186,6 +190,8 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         self.headers = []  # for trailers, which are nobody's headers
         self.cycle.transport = self._exit
+        if self._stopping:
+            self.cycle.keep_alive = False
         self._part = _Part.BODY
         self._clock.set_read(math.inf)
 
@@ -278,6 +284,14 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.write_eof()
             self.flow.resume_reading()
         self._expect_reading()
+
+    def shutdown(self) -> None:
+        """The server stops: whatever is answered from now on is the last answer."""
+        self._stopping = True
+        if self._part is _Part.BODY or self._answering:
+            self.cycle.keep_alive = False
+        elif not self._leaving:
+            self._clock.set_read(_LAST_REQUEST_S)
 
     # The client's time
 
