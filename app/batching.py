@@ -20,10 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.admission import Admission
-from app.batch import BatchRow, Entry, Outcome, run_batch
+from app.batch import BatchRow, Entry, run_batch
 from app.errors import DeadlineExceededError, NotReadyError, ShuttingDownError
 from app.metrics import Metrics
 from app.pace import no_rest
+from app.streaks import FailureStreaks
+from app.under_way import UnderWay
 from model.engines.base import Engine
 
 _log = logging.getLogger(__name__)
@@ -43,6 +45,10 @@ class DynamicBatcher:
         admission: bounds what is inside; who submits holds a place of it.
         rest: called before each batch; see `app.pace`.
         now: monotonic clock in seconds.
+
+    Attributes:
+        batches: those that run.
+        failures: of the engines.
     """
 
     def __init__(
@@ -61,6 +67,8 @@ class DynamicBatcher:
         self._metrics = metrics
         self._rest = rest
         self._now = now
+        self.batches = UnderWay(now)
+        self.failures = FailureStreaks()
         self._waiting: list[Entry] = []
         self._changed = threading.Condition()
         self._stopping = False
@@ -181,12 +189,14 @@ class DynamicBatcher:
                 batch, alone = taken
                 try:
                     self._rest()
-                    outcomes = run_batch(batch, alone=alone, now=self._now)
+                    with self.batches.piece():
+                        outcomes = run_batch(batch, alone=alone, now=self._now)
                 finally:
                     with self._changed:
                         self._busy -= 1
+                self.failures.record(batch[0].engine, [outcome for _, outcome in outcomes])
                 self._metrics.batch_size.observe(len(batch))
-                self._deliver(outcomes)
+                self._call_loop(_settle, outcomes)
         except BaseException:  # noqa: BLE001  # whatever it was, nobody may wait for this thread any longer
             _log.critical("A stream died; the service is no longer ready.", exc_info=True)
             self._call_loop(self._bury, batch)
@@ -215,10 +225,7 @@ class DynamicBatcher:
         expired = [entry for entry in self._waiting if entry.answer.done() or entry.deadline <= now]
         if expired:
             self._waiting = [entry for entry in self._waiting if entry not in expired]
-            self._deliver([(entry, DeadlineExceededError()) for entry in expired])
-
-    def _deliver(self, outcomes: list[tuple[Entry, Outcome]]) -> None:
-        self._call_loop(_settle, outcomes)
+            self._call_loop(_settle, [(entry, DeadlineExceededError()) for entry in expired])
 
     def _call_loop(self, callback: Callable[[_T], None], argument: _T) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from app import errors
 from app.pace import no_rest
+from app.under_way import UnderWay
 from model.decode import DecodeLimits, Decoder
 from model.decode_cost import predict_seconds
 from model.errors import (
@@ -58,6 +59,9 @@ class DecodeThreads:
         scaled_jpegs: decode big JPEGs at a reduced size; see `Decoder.decode_reduced`.
         slowness: how many times as long as predicted a core takes; see `measure_core`.
         rest: called before each picture; see `app.pace`.
+
+    Attributes:
+        pictures: those that are being decoded.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class DecodeThreads:
         self._threads = threads
         self._slowness = slowness
         self._rest = rest
+        self.pictures = UnderWay()
 
     def __enter__(self) -> Self:
         """Start the threads."""
@@ -152,7 +157,10 @@ class DecodeThreads:
         started = time.monotonic()
         needed = self._needed_size(preprocessing, side)
         try:
-            with self._decoder.open(image, needed, lambda: not left.is_set()) as picture:
+            with (
+                self.pictures.piece(),
+                self._decoder.open(image, needed, lambda: not left.is_set()) as picture,
+            ):
                 pixels = preprocess(picture, preprocessing, side)
         except ImageError as error:
             raise _TRANSLATION.get(type(error), errors.InvalidImageError) from error

@@ -21,9 +21,9 @@ import httptools
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from app.access_log import AccessLog
 from app.deadlines import Deadlines
 from app.errors import AppError, MalformedRequestError, OverloadedError, RequestTimeoutError
-from app.logs import AccessLog
 from app.metrics import Metrics
 from app.problems import create_last_answer
 from app.request_head import MAX_HEAD, check_head, check_size
@@ -41,6 +41,9 @@ _LINGER_S: Final = 1.0
 _MAX_UNREAD: Final = _MEBI
 """What a client may go on to send when it is answered: closing on unread bytes would reset the
 connection, and the answer could be lost on its way."""
+_LAST_REQUEST_S: Final = 0.5
+"""How long a connection that is idle when the server stops may still bring a request, in seconds:
+one may be on its way, and closing would lose it."""
 _MAX_CONNECTIONS: Final = 4096
 _FILES_OF_OUR_OWN: Final = 64
 
@@ -80,14 +83,14 @@ class HttpProtocol(HttpToolsProtocol):
         settings: Settings,
         max_connections: int,
         metrics: Metrics,
-        access: AccessLog,
+        access_log: AccessLog,
         **given: Any,
     ) -> None:
         super().__init__(**given)
         self._settings = settings
         self._max_connections = max_connections
         self._metrics = metrics
-        self._access = access
+        self._access_log = access_log
         self._clock = Deadlines(self.loop, self._stop_waiting, self._check_unsent)
         self.url = b""
         self._part = _Part.IDLE
@@ -96,6 +99,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._refusal: AppError | None = None
         self._answered: RequestResponseCycle | None = None
         self._leaving = False
+        self._stopping = False
         self._may_receive = math.inf
         self._unsent = 0
 
@@ -191,6 +195,8 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         self.headers = []  # for trailers, which are nobody's headers
         self.cycle.transport = self._exit
+        if self._stopping:
+            self.cycle.keep_alive = False
         self._part = _Part.BODY
         self._clock.set_read(math.inf)
 
@@ -266,7 +272,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._metrics.refusals.labels(error.code).inc()
         if not self._answering:  # else the middleware tells of it
             self._metrics.requests.labels("unmatched", str(error.status)).inc()
-            self._access.write(request_id=request_id, status=error.status, code=error.code)
+            fields = {"request_id": request_id, "code": error.code}
+            self._access_log.tell(error.status, fields)
 
     def _leave(self) -> None:
         """Close when everything is written; a client that is still sending may hear it first."""
@@ -282,6 +289,14 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.write_eof()
             self.flow.resume_reading()
         self._expect_reading()
+
+    def shutdown(self) -> None:
+        """The server stops: whatever is answered from now on is the last answer."""
+        self._stopping = True
+        if self._part is _Part.BODY or self._answering:
+            self.cycle.keep_alive = False
+        elif not self._leaving:
+            self._clock.set_read(_LAST_REQUEST_S)
 
     # The client's time
 
@@ -342,6 +357,6 @@ def create_http_protocol(settings: Settings, metrics: Metrics) -> type[asyncio.P
             settings=settings,
             max_connections=auto if given == "auto" else given,
             metrics=metrics,
-            access=AccessLog(),
+            access_log=AccessLog(),
         ),
     )

@@ -132,9 +132,14 @@ class Lifecycle:
 
     def checks(self) -> dict[str, bool]:
         """What readiness rests on."""
+        batcher = None if self._service is None else self._service.batcher
+        patience_s = self.settings.request_timeout_s  # nobody waits for a longer batch
         return {
-            "loaded": self._service is not None,
-            "streams_alive": self._service is not None and self._service.batcher.healthy,
+            "loaded": batcher is not None,
+            "streams_alive": batcher is not None
+            and batcher.healthy
+            and batcher.batches.longest_s() < patience_s,
+            "engine_works": batcher is not None and not batcher.failures.long(),
             "accepting": not self.draining,
         }
 

@@ -3,60 +3,33 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
-import time
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from app.errors import OverloadedError
+from app.log_sink import LogSink
 
 _TRACEBACKS = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)  # images, headers, keys
 )
 
 
-_PAUSE_S = 1.0
-
-
-class AccessLog:
-    """One line a request; of refusals at most one a second, which counts those without a line.
-
-    A line costs a third of what a refusal does, and under overload nobody would read them.
-
-    Args:
-        now: monotonic clock in seconds.
-    """
-
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        self._log = logging.getLogger("access")
-        self._now = now
-        self._next = 0.0
-        self._unlogged = 0
-
-    def write(self, **fields: Any) -> None:
-        """Tell of a request that was answered, whose `status` is among the fields."""
-        if fields["status"] == OverloadedError.status:
-            if (now := self._now()) < self._next:
-                self._unlogged += 1
-                return
-            fields["unlogged"] = self._unlogged
-            self._next, self._unlogged = now + _PAUSE_S, 0
-        self._log.info("request", extra=fields)
-
-
-def configure_logs(log_format: Literal["auto", "json", "console"], level: str) -> None:
-    """Send everything that is logged in this process to stdout.
+def configure_logs(log_format: Literal["auto", "json", "console"], level: str) -> LogSink:
+    """Send everything that is logged in this process to stdout, once the sink is entered.
 
     Args:
         log_format: `auto` is `console` on a terminal, else `json`, one object a line.
         level: the lowest level that is shown.
     """
-    console = log_format == "console" or (log_format == "auto" and sys.stdout.isatty())
+    # Where stdout is closed, its number is soon another file's, a connection's even.
+    file = sys.stdout.fileno() if sys.stdout else os.open(os.devnull, os.O_WRONLY)
+    terminal = os.isatty(file)
+    console = log_format == "console" or (log_format == "auto" and terminal)
     renderers: list[Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
+        [structlog.dev.ConsoleRenderer(colors=terminal)]
         if console
         else [_TRACEBACKS, structlog.processors.JSONRenderer()]
     )
@@ -73,12 +46,14 @@ def configure_logs(log_format: Literal["auto", "json", "console"], level: str) -
             *renderers,
         ],
     )
-    handler = logging.StreamHandler(sys.stdout)
+    sink = LogSink(file)
+    handler = logging.StreamHandler(sink)
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     logging.captureWarnings(capture=True)
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a bad form has its own line
     logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback
+    return sink
 
 
 def _drop_color_message(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

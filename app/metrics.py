@@ -45,4 +45,9 @@ class Metrics:
         self.in_flight = Gauge(
             "mobilenet_in_flight_requests", "Requests that are being answered.", registry=registry
         )
+        self.log_lines_dropped = Counter(
+            "mobilenet_log_lines_dropped",
+            "Log lines that nobody took in time, or that could not be written.",
+            registry=registry,
+        )
         self.ready = Gauge("mobilenet_ready", "1 while /readyz answers 200.", registry=registry)

@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.access_log import AccessLog
 from app.errors import (
     AppError,
     BodyTooLargeError,
@@ -24,7 +25,6 @@ from app.errors import (
     RequestTimeoutError,
     ShuttingDownError,
 )
-from app.logs import AccessLog
 from app.metrics import Metrics
 from app.problems import create_problem_response
 
@@ -42,7 +42,7 @@ class RequestContext:
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
-        self._access = AccessLog()
+        self._access_log = AccessLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one HTTP request; anything else passes through."""
@@ -93,13 +93,13 @@ class RequestContext:
         self._metrics.requests.labels(route, label).inc()
         self._metrics.request_duration.labels(route).observe(duration_s)
         path = scope["path"]
-        self._access.write(
-            request_id=scope["state"]["request_id"],
-            method=scope["method"],
-            path=path if path.isprintable() else ascii(path)[1:-1],
-            status=status,
-            duration_ms=round(duration_s * 1000, 2),
-        )
+        fields = {
+            "request_id": scope["state"]["request_id"],
+            "method": scope["method"],
+            "path": path if path.isprintable() else ascii(path)[1:-1],
+            "duration_ms": round(duration_s * 1000, 2),
+        }
+        self._access_log.tell(status, fields)
 
 
 class Door:

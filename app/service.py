@@ -48,7 +48,7 @@ class Service:
     ) -> None:
         self.engines = engines
         self.batcher = batcher
-        self._decode_threads = decode_threads
+        self.decode_threads = decode_threads
         self._metrics = metrics
         self._max_output_bytes = max_output_bytes
         first = next(iter(engines.values())).checkpoint
@@ -149,7 +149,7 @@ class Service:
         The sum, because on a CPU both take the same cores.
         """
         preprocessing = plan.engine.checkpoint.preprocessing
-        decode_s = self._decode_threads.predict_seconds(image, preprocessing, plan.side)
+        decode_s = self.decode_threads.predict_seconds(image, preprocessing, plan.side)
         return self._engine_cost(plan) + decode_s * self.batcher.admission.images_per_s
 
     def _engine_cost(self, plan: Plan) -> float:
@@ -205,7 +205,7 @@ class Service:
         ) as entry:
             # From thread to thread: a wake-up of the loop in between would cost as much as parsing.
             enter, fail = partial(self.batcher.enter, entry), partial(self.batcher.fail, entry)
-            with self._decode_threads.start(
+            with self.decode_threads.start(
                 image, preprocessing, plan.side, enter=enter, fail=fail
             ) as decoding:
                 row = await entry.answer

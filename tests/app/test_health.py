@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import httpx2
 import pytest
 
 from app.lifecycle import Lifecycle
+from model.decode import Decoder
 from model.engines.base import Engine
 from tests.conftest import serve
 from tests.fakes import FakeEngine
@@ -20,7 +22,7 @@ def test_liveness_answers(client: httpx2.Client, path: str) -> None:
 @pytest.mark.parametrize("path", ["/readyz", "/health"])
 def test_readiness_lists_its_checks_when_asked(client: httpx2.Client, path: str) -> None:
     assert client.get(path).json() == {"status": "ready"}
-    checks = {"loaded": True, "streams_alive": True, "accepting": True}
+    checks = {"loaded": True, "streams_alive": True, "engine_works": True, "accepting": True}
     assert client.get(f"{path}?verbose").json() == {"status": "ready", "checks": checks}
 
 
@@ -61,6 +63,76 @@ def test_a_dead_stream_turns_readiness_red_but_not_liveness(fake_engine: FakeEng
         assert (ready.status_code, ready.json()["checks"]["streams_alive"]) == (503, False)
         assert server.metric("mobilenet_ready") == 0
         assert httpx2.get(f"{server.url}/livez").status_code == 200
+
+
+def test_an_engine_that_hangs_costs_its_callers_their_time_and_readiness_but_not_liveness(
+    fake_engine: FakeEngine,
+) -> None:
+    with serve(request_timeout_s=0.05) as server:
+        fake_engine.hold()
+        answer = httpx2.post(f"{server.url}/classify", files={"file": uniform(1)})
+        assert (answer.status_code, answer.json()["code"]) == (504, "deadline_exceeded")
+        server.wait_for(lambda: not server.server.lifecycle.checks()["streams_alive"])
+        assert httpx2.get(f"{server.url}/livez").status_code == 200
+        assert httpx2.get(f"{server.url}/readyz").status_code == 503
+        batches = next(watch for watch in server.server.watches if "batch has" in watch.what)
+        assert len(list(batches.under_way())) == 1
+        fake_engine.gate.set()
+        server.wait_for(lambda: not list(batches.under_way()))
+        assert httpx2.get(f"{server.url}/readyz").status_code == 200
+
+
+def test_an_engine_that_fails_on_everything_turns_readiness_red_until_it_works_again(
+    fake_engine: FakeEngine,
+) -> None:
+    def fail(values: list[int]) -> None:
+        raise RuntimeError("the device is lost")
+
+    with serve() as server, httpx2.Client(base_url=server.url) as client:
+        broken = next(watch for watch in server.server.watches if "engine" in watch.what)
+        working, fake_engine.fail = fake_engine.fail, fail
+        for _ in range(5):
+            assert client.get("/readyz").status_code == 200
+            answer = client.post("/classify", files={"file": uniform(1)})
+            assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
+        ready = client.get("/readyz?verbose")
+        assert (ready.status_code, ready.json()["checks"]["engine_works"]) == (503, False)
+        assert list(broken.under_way())
+        ran = len(fake_engine.batches)
+        assert client.get("/livez").status_code == 200
+        assert len(fake_engine.batches) == ran  # it does not try on its own
+        fake_engine.fail = working
+        assert client.post("/classify", files={"file": uniform(1)}).status_code == 200
+        assert client.get("/readyz").status_code == 200
+        assert not list(broken.under_way())
+
+
+def test_a_decode_thread_that_is_stuck_leaves_the_others_and_is_seen(
+    fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck, free = threading.Event(), threading.Event()
+    decode = Decoder.open
+
+    def hang(self: Decoder, image: bytes, *arguments: Any) -> object:
+        if len(image) > 1000:
+            stuck.set()
+            free.wait()
+        return decode(self, image, *arguments)
+
+    with serve(threads=2) as server:
+        monkeypatch.setattr(Decoder, "open", hang)
+        pictures = next(watch for watch in server.server.watches if "picture" in watch.what)
+        answer = httpx2.post(
+            f"{server.url}/classify",
+            files={"file": uniform(1, (64, 64), "BMP")},
+            headers={"X-Request-Timeout-Ms": "50"},
+        )
+        assert answer.status_code == 504
+        assert stuck.is_set()
+        assert len(list(pictures.under_way())) == 1
+        answer = httpx2.post(f"{server.url}/classify", files={"file": uniform(1)})
+        assert answer.status_code == 200
+        free.set()
 
 
 def test_metrics_are_prometheus_text(client: httpx2.Client, cat: bytes) -> None:

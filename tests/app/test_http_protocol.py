@@ -13,8 +13,8 @@ from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from app.access_log import AccessLog
 from app.http_protocol import HttpProtocol, create_http_protocol
-from app.logs import AccessLog
 from app.metrics import Metrics
 from app.settings import Settings
 from app.uvicorn_fit import UnfitUvicornError
@@ -73,7 +73,7 @@ class Connection:
             ),
             max_connections=max_connections,
             metrics=self.metrics,
-            access=AccessLog(),
+            access_log=AccessLog(),
             config=config,
             server_state=state or ServerState(),
             app_state={},

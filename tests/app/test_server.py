@@ -237,7 +237,7 @@ def test_a_signal_while_loading_ends_the_process() -> None:
     program = """
 import threading
 import app.lifecycle
-app.lifecycle.load_checkpoint = lambda *_: threading.Event().wait()
+app.lifecycle.load_model = lambda *_: threading.Event().wait()
 from app.cli import main
 main()
 """

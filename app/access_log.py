@@ -1,0 +1,42 @@
+"""What is logged of each request."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+_SHED: Final = frozenset({429, 503})
+_SHED_EVERY_S: Final = 1.0
+
+
+class AccessLog:
+    """One line a request; of those that are shed, one a second and status, with a count.
+
+    Under overload most requests are refused: a line for each would cost a third of the refusal, and
+    hide all others.
+
+    Args:
+        now: monotonic clock in seconds.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._logger = logging.getLogger("access")
+        self._next: dict[int, float] = {}
+        self._unlogged: Counter[int] = Counter()
+
+    def tell(self, status: int, fields: Mapping[str, Any]) -> None:
+        """Log a request; `unlogged` tells how many of its status had no line since the last one."""
+        extra = {**fields, "status": status}
+        if status in _SHED:
+            now = self._now()
+            if now < self._next.get(status, now):
+                self._unlogged[status] += 1
+                return
+            self._next[status] = now + _SHED_EVERY_S
+            if unlogged := self._unlogged.pop(status, 0):
+                extra["unlogged"] = unlogged
+        self._logger.info("request", extra=extra)
