@@ -9,7 +9,6 @@ class and its methods are uvicorn's.
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import resource
 import uuid
@@ -24,6 +23,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from app.deadlines import Deadlines
 from app.errors import AppError, MalformedRequestError, OverloadedError, RequestTimeoutError
+from app.logs import AccessLog
 from app.metrics import Metrics
 from app.problems import create_last_answer
 from app.request_head import MAX_HEAD, check_head, check_size
@@ -43,8 +43,6 @@ _MAX_UNREAD: Final = _MEBI
 connection, and the answer could be lost on its way."""
 _MAX_CONNECTIONS: Final = 4096
 _FILES_OF_OUR_OWN: Final = 64
-
-_access = logging.getLogger("access")
 
 
 class _Part(Enum):
@@ -77,12 +75,19 @@ class HttpProtocol(HttpToolsProtocol):
     """One connection."""
 
     def __init__(
-        self, *, settings: Settings, max_connections: int, metrics: Metrics, **given: Any
+        self,
+        *,
+        settings: Settings,
+        max_connections: int,
+        metrics: Metrics,
+        access_log: AccessLog,
+        **given: Any,
     ) -> None:
         super().__init__(**given)
         self._settings = settings
         self._max_connections = max_connections
         self._metrics = metrics
+        self._access_log = access_log
         self._clock = Deadlines(self.loop, self._stop_waiting, self._check_unsent)
         self.url = b""
         self._part = _Part.IDLE
@@ -261,8 +266,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._metrics.refusals.labels(error.code).inc()
         if not self._answering:  # else the middleware tells of it
             self._metrics.requests.labels("unmatched", str(error.status)).inc()
-            fields = {"request_id": request_id, "status": error.status, "code": error.code}
-            _access.info("request", extra=fields)
+            fields = {"request_id": request_id, "code": error.code}
+            self._access_log.tell(error.status, fields)
 
     def _leave(self) -> None:
         """Close when everything is written; a client that is still sending may hear it first."""
@@ -338,5 +343,6 @@ def create_http_protocol(settings: Settings, metrics: Metrics) -> type[asyncio.P
             settings=settings,
             max_connections=auto if given == "auto" else given,
             metrics=metrics,
+            access_log=AccessLog(),
         ),
     )

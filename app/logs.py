@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Literal
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -12,6 +15,35 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 _TRACEBACKS = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)  # images, headers, keys
 )
+_SHED: Final = frozenset({429, 503})
+_SHED_EVERY_S: Final = 1.0
+
+
+class AccessLog:
+    """One line a request; of those that are shed, one a second and status, with a count.
+
+    Under overload most requests are refused: a line for each would cost more than the refusal, and
+    hide all others.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._logger = logging.getLogger("access")
+        self._next: dict[int, float] = {}
+        self._unlogged: Counter[int] = Counter()
+
+    def tell(self, status: int, fields: Mapping[str, Any]) -> None:
+        """Log a request; `unlogged` tells how many of its status had no line since the last one."""
+        extra = {**fields, "status": status}
+        if status in _SHED:
+            now = self._clock()
+            if now < self._next.get(status, now):
+                self._unlogged[status] += 1
+                return
+            self._next[status] = now + _SHED_EVERY_S
+            if unlogged := self._unlogged.pop(status, 0):
+                extra["unlogged"] = unlogged
+        self._logger.info("request", extra=extra)
 
 
 def configure_logs(log_format: Literal["auto", "json", "console"], level: str) -> None:
@@ -23,7 +55,7 @@ def configure_logs(log_format: Literal["auto", "json", "console"], level: str) -
     """
     console = log_format == "console" or (log_format == "auto" and sys.stdout.isatty())
     renderers: list[Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
+        [_escape_event, structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
         if console
         else [_TRACEBACKS, structlog.processors.JSONRenderer()]
     )
@@ -51,4 +83,12 @@ def configure_logs(log_format: Literal["auto", "json", "console"], level: str) -
 def _drop_color_message(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """Uvicorn says everything twice, once in colours."""
     event.pop("color_message", None)
+    return event
+
+
+def _escape_event(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """The renderer escapes values, but not the sentence: it must stay one line, without orders."""
+    text = str(event.get("event", ""))
+    if not text.isprintable():
+        event["event"] = ascii(text)[1:-1]
     return event

@@ -24,6 +24,7 @@ from app.errors import (
     RequestTimeoutError,
     ShuttingDownError,
 )
+from app.logs import AccessLog
 from app.metrics import Metrics
 from app.problems import create_problem_response
 
@@ -33,7 +34,6 @@ _CLIENT_CLOSED = 499
 _UNMATCHED = "unmatched"
 
 _log = logging.getLogger(__name__)
-_access = logging.getLogger("access")
 
 
 class RequestContext:
@@ -42,6 +42,7 @@ class RequestContext:
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
+        self._access_log = AccessLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one HTTP request; anything else passes through."""
@@ -96,10 +97,9 @@ class RequestContext:
             "request_id": scope["state"]["request_id"],
             "method": scope["method"],
             "path": path if path.isprintable() else ascii(path)[1:-1],
-            "status": status,
             "duration_ms": round(duration_s * 1000, 2),
         }
-        _access.info("request", extra=fields)
+        self._access_log.tell(status, fields)
 
 
 class Door:
@@ -218,6 +218,7 @@ def _check_declared_length(scope: Scope, limit: int) -> None:
 def _check_query(scope: Scope) -> None:
     """A parameter given twice has no one meaning."""
     if b"&" in (query := scope["query_string"]):
-        names = [name for name, _ in parse_qsl(query, keep_blank_values=True)]
+        pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+        names = [name for name, _ in pairs]
         if len(set(names)) < len(names):
             raise InvalidParameterError("A query parameter is given more than once.")

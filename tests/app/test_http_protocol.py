@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from app.http_protocol import HttpProtocol, create_http_protocol
+from app.logs import AccessLog
 from app.metrics import Metrics
 from app.settings import Settings
 from app.uvicorn_fit import UnfitUvicornError
@@ -72,6 +73,7 @@ class Connection:
             ),
             max_connections=max_connections,
             metrics=self.metrics,
+            access_log=AccessLog(),
             config=config,
             server_state=state or ServerState(),
             app_state={},
