@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import threading
 from collections.abc import Iterator
@@ -40,6 +41,24 @@ class Watched:
         tasks = Path(f"/proc/{self.pid}/task").glob("*/schedstat")
         return sum(int(task.read_text().split()[0]) for task in tasks) / 1e6
 
+    @property
+    def address(self) -> tuple[str, int]:
+        host, port = self.url.removeprefix("http://").split(":")
+        return host, int(port)
+
+    def rss_mib(self) -> float:
+        """Memory that it holds, in MiB."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * resource.getpagesize() / 2**20
+
+    def files(self) -> int:
+        """Files and sockets that it has open."""
+        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
+
+    def threads(self) -> int:
+        """Threads that it has."""
+        return len(list(Path(f"/proc/{self.pid}/task").iterdir()))
+
     def exchange(
         self, pieces: list[bytes], answers: int, *, closes: bool
     ) -> Iterator[tuple[int, bytes]]:
@@ -50,8 +69,7 @@ class Watched:
             answers: final ones.
             closes: whether the connection must be closed after the last one.
         """
-        host, port = self.url.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), timeout=60) as connection:
+        with socket.create_connection(self.address, timeout=60) as connection:
             for piece in pieces[:-1]:
                 connection.sendall(piece)
                 interim = connection.recv(4096)
@@ -89,8 +107,8 @@ def _header(line: bytes) -> tuple[str, str]:
 
 
 @contextmanager
-def watch() -> Iterator[Watched]:
-    with start() as process:
+def watch(*flags: str, program: str | None = None, **env: str) -> Iterator[Watched]:
+    with start(*flags, program=program, **env) as process:
         watched = Watched(process)
         with closing(watched.client):
             yield watched
