@@ -66,10 +66,15 @@ def mutate_message(number: int) -> bytes:
     """Damage one of the HTTP messages, or several in a row."""
     chance = random.Random(number)  # noqa: S311  # reproducible, not secret
     data = b"".join(chance.choices(messages(), k=chance.choice((1, 1, 1, 2))))
-    head = data.find(b"\r\n\r\n") + 4
-    if chance.random() < 0.7:  # where the protocol is, which the picture's bytes would outweigh
-        return damage(data[:head], chance, _damages_of_text()) + data[head:]
-    return damage(data, chance, _damages_of_text())
+    # Where the protocol is, which the picture's bytes would outweigh.
+    line, head = data.find(b"\r\n"), data.find(b"\r\n\r\n") + 4
+    start, end = chance.choice(((0, line), (4, line - 9), (line + 2, head), (head, len(data))))
+    part = data[start:end]
+    if chance.random() < 0.3:
+        part = damage(part, chance, [insert_escape], most=4)
+    else:
+        part = damage(part, chance, _damages_of_text(), most=2)
+    return data[:start] + part + data[end:]
 
 
 @cache
@@ -107,9 +112,9 @@ def post(path: str, body: bytes, kind: str) -> bytes:
 Damage = Callable[[bytearray, random.Random], None]
 
 
-def damage(data: bytes, chance: random.Random, kinds: list[Damage]) -> bytes:
+def damage(data: bytes, chance: random.Random, kinds: list[Damage], most: int = 16) -> bytes:
     damaged = bytearray(data)
-    for _ in range(chance.choice((1, 1, 2, 4, 16))):
+    for _ in range(min(most, chance.choice((1, 1, 2, 4, 16)))):
         if damaged:
             chance.choice(kinds)(damaged, chance)
     return bytes(damaged)
@@ -168,6 +173,12 @@ def move(data: bytearray, chance: random.Random) -> None:
 def insert_token(data: bytearray, chance: random.Random) -> None:
     at = chance.randrange(len(data) + 1)
     data[at:at] = chance.choice(_TOKENS) * chance.choice((1, 1, 1, 2, 300))
+
+
+def insert_escape(data: bytearray, chance: random.Random) -> None:
+    """Any byte as a URL, and only a URL, writes it."""
+    at = chance.randrange(len(data) + 1)
+    data[at:at] = b"%%%02x" % chance.randrange(256)
 
 
 def _line(data: bytearray, chance: random.Random) -> slice:
