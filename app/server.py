@@ -19,7 +19,7 @@ from app.http_protocol import create_http_protocol
 from app.lifecycle import Lifecycle
 from app.logs import configure_logs
 from app.main import create_app
-from app.memory import limit_arenas
+from app.memory import limit_arenas, map_large_blocks
 from app.settings import Settings, refuse_setting, unknown_variables
 from app.uvicorn_fit import UnfitUvicornError
 from model.errors import ModelError
@@ -116,6 +116,7 @@ def run(settings: Settings) -> int:
     """
     _check_host(settings.host)
     limit_arenas()
+    map_large_blocks()
     sys.setswitchinterval(_SWITCH_S)
     configure_logs(settings.log_format, settings.log_level)
     for name in unknown_variables():
