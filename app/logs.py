@@ -29,7 +29,7 @@ def configure_logs(log_format: Literal["auto", "json", "console"], level: str) -
     terminal = os.isatty(file)
     console = log_format == "console" or (log_format == "auto" and terminal)
     renderers: list[Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=terminal)]
+        [_escape_event, structlog.dev.ConsoleRenderer(colors=terminal)]
         if console
         else [_TRACEBACKS, structlog.processors.JSONRenderer()]
     )
@@ -59,4 +59,12 @@ def configure_logs(log_format: Literal["auto", "json", "console"], level: str) -
 def _drop_color_message(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """Uvicorn says everything twice, once in colours."""
     event.pop("color_message", None)
+    return event
+
+
+def _escape_event(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """The renderer escapes values, but not the sentence: it must stay one line, without orders."""
+    text = str(event.get("event", ""))
+    if not text.isprintable():
+        event["event"] = ascii(text)[1:-1]
     return event

@@ -9,15 +9,26 @@ from __future__ import annotations
 import ctypes
 import gc
 
-_M_ARENA_MAX = -8
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
 _ARENAS = 2
 """More of them would each keep what one large picture left behind: measured, 370 MiB."""
+
+_MAPPED_BYTES = 4 * 1024 * 1024
+"""glibc raises its own threshold to the largest block that was freed, and holes of that size stay:
+measured, 40 MiB after bodies of 10 MiB. Smaller blocks, most pictures' pixels, stay where they are.
+"""
 
 
 def limit_arenas() -> None:
     """Let all threads share few arenas; call it before there are threads."""
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         mallopt(_M_ARENA_MAX, _ARENAS)
+
+
+def map_large_blocks() -> None:
+    """Let large blocks go back to the system when they are freed; call it before there are any."""
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
+        mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
 
 
 def trim() -> None:

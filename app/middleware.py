@@ -218,6 +218,7 @@ def _check_declared_length(scope: Scope, limit: int) -> None:
 def _check_query(scope: Scope) -> None:
     """A parameter given twice has no one meaning."""
     if b"&" in (query := scope["query_string"]):
-        names = [name for name, _ in parse_qsl(query, keep_blank_values=True)]
+        pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+        names = [name for name, _ in pairs]
         if len(set(names)) < len(names):
             raise InvalidParameterError("A query parameter is given more than once.")

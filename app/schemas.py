@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, field_validator
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict  # pydantic's wish before Python 3.12
 
@@ -17,15 +18,15 @@ from model.features import Feature, Pooling, parse_layer
 
 MAX_TOP_K = 1001
 MIN_SIZE, MAX_SIZE = 32, 512
+_LAYER = f"({POOLED}|[0-9]|1[0-3]|Conv2d_0|Conv2d_([1-9]|1[0-3])_pointwise)"
 
 _Model = Annotated[
-    str | None, Field(description="Which of the served models; the first one by default.")
+    str | SkipJsonSchema[None],
+    Field(description="Which of the served models; the first one by default."),
 ]
 _Size = Annotated[
-    int | None,
+    Annotated[int, Field(ge=MIN_SIZE, le=MAX_SIZE)] | SkipJsonSchema[None],
     Field(
-        ge=MIN_SIZE,
-        le=MAX_SIZE,
         description="Side in pixels of the square that the network sees; the checkpoint's own "
         "by default.",
     ),
@@ -54,6 +55,7 @@ class EmbedOptions(BaseModel):
         POOLED,
         max_length=400,
         description="`pooled`, or pointwise end points by name or number, with commas: `5,11,13`.",
+        json_schema_extra={"pattern": f"^{_LAYER}(,{_LAYER})*$"},
     )
     pooling: Pooling = Field(
         "global",

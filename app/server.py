@@ -22,7 +22,7 @@ from app.lifecycle import Lifecycle
 from app.log_sink import LogSink
 from app.logs import configure_logs
 from app.main import create_app
-from app.memory import limit_arenas
+from app.memory import limit_arenas, map_large_blocks
 from app.service import Service
 from app.settings import Settings, refuse_setting, unknown_variables
 from app.uvicorn_fit import UnfitUvicornError
@@ -202,6 +202,7 @@ def run(settings: Settings) -> int:
     """
     _check_host(settings.host)
     limit_arenas()
+    map_large_blocks()
     sys.setswitchinterval(_SWITCH_S)
     with configure_logs(settings.log_format, settings.log_level) as sink:
         for name in unknown_variables():

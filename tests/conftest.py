@@ -21,6 +21,10 @@ from tests.fakes import FakeEngine
 IMAGES = Path(__file__).parent / "images"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--load-seconds", type=float, default=60.0, help="how long each load lasts")
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"

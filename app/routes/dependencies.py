@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
+from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 
 from app.lifecycle import Lifecycle
 from app.service import Service
@@ -32,7 +34,8 @@ def get_service(request: Request) -> Service:
 async def get_timeout(
     request: Request,
     x_request_timeout_ms: Annotated[
-        int | None, Header(ge=1, description="May lower this request's deadline.")
+        Annotated[int, Field(ge=1)] | SkipJsonSchema[None],
+        Header(description="May lower this request's deadline."),
     ] = None,
 ) -> float:
     """Seconds that this request may take: the client may lower the service's own, never raise."""

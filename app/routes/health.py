@@ -5,13 +5,14 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from app.routes.declarations import declare_problems
 from app.routes.dependencies import LifecycleDep
 from app.schemas import ReadyResponse
 
 router = APIRouter()
 
 
-@router.get("/livez")
+@router.get("/livez", responses=declare_problems())
 @router.get("/healthz", include_in_schema=False)
 async def livez() -> dict[str, str]:
     """200 while the event loop runs; asks neither the queue nor the model."""
@@ -21,7 +22,10 @@ async def livez() -> dict[str, str]:
 @router.get(
     "/readyz",
     response_model_exclude_none=True,
-    responses={503: {"model": ReadyResponse, "description": "Loading, draining, or broken"}},
+    responses={
+        **declare_problems(),
+        503: {"model": ReadyResponse, "description": "Loading, draining, or broken"},
+    },
 )
 @router.get("/health", include_in_schema=False, response_model_exclude_none=True)
 async def readyz(request: Request, response: Response, lifecycle: LifecycleDep) -> ReadyResponse:
@@ -37,7 +41,11 @@ async def readyz(request: Request, response: Response, lifecycle: LifecycleDep) 
     )
 
 
-@router.get("/metrics", response_class=Response)
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}, **declare_problems()},
+)
 async def metrics(lifecycle: LifecycleDep) -> Response:
     """Prometheus' text format."""
     exposition = generate_latest(lifecycle.metrics.registry)

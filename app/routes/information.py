@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from app import __version__, schemas
+from app.routes.declarations import declare_problems
 from app.routes.dependencies import LifecycleDep, get_service
 from app.routes.native import MAX_FILES
 from app.schemas import LabelsOptions
@@ -16,7 +17,11 @@ from model.engines.base import Engine
 router = APIRouter()
 
 
-@router.get("/labels", response_model=schemas.LabelsResponse, responses={304: {}})
+@router.get(
+    "/labels",
+    response_model=schemas.LabelsResponse,
+    responses={304: {"description": "Not modified"}, **declare_problems((404, 422, 503))},
+)
 async def labels(request: Request, options: Annotated[LabelsOptions, Query()]) -> Response:
     """All classes of a model."""
     checkpoint = get_service(request).engine(options.model).checkpoint
@@ -34,7 +39,7 @@ async def labels(request: Request, options: Annotated[LabelsOptions, Query()]) -
     return Response(content, media_type="application/json", headers=headers)
 
 
-@router.get("/info")
+@router.get("/info", responses=declare_problems([503]))
 async def info(lifecycle: LifecycleDep) -> schemas.InfoResponse:
     """What is served, and within which limits."""
     service = lifecycle.service

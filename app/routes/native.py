@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import TypeAdapter
 from pydantic_core import to_json
 
 from app import schemas
@@ -16,6 +15,7 @@ from app.answers import Classification, Embedding, Stages
 from app.errors import AppError, NotAcceptableError
 from app.problems import create_problem
 from app.representations import JSON, NPY, NPZ, encode_arrays, negotiate
+from app.routes.declarations import declare_problems
 from app.routes.dependencies import TimeoutDep, get_service
 from app.schemas import ClassifyOptions, EmbedOptions
 from app.uploads import read_image, read_images
@@ -46,14 +46,8 @@ def _image_body(*, many: bool) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-_PROBLEM = TypeAdapter(schemas.Problem).json_schema()
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {
-        "description": "A problem document",
-        "content": {"application/problem+json": {"schema": _PROBLEM}},
-    }
-    for status in (400, 404, 408, 413, 415, 422, 429, 500, 503, 504)
-}
+_PROBLEMS = declare_problems((404, 413, 415, 422, 503, 504))
+_EMBED_PROBLEMS = declare_problems((404, 406, 413, 415, 422, 503, 504))
 
 
 @router.post(
@@ -79,7 +73,7 @@ async def classify(
     "/embed",
     response_model=schemas.EmbedResponse,
     responses={
-        **_PROBLEMS,
+        **_EMBED_PROBLEMS,
         200: {
             "content": {
                 kind: {"schema": {"type": "string", "format": "binary"}} for kind in (NPY, NPZ)
@@ -134,7 +128,7 @@ async def classify_batch(
 @router.post(
     "/embed/batch",
     response_model=schemas.EmbedBatchResponse,
-    responses=_PROBLEMS,
+    responses=_EMBED_PROBLEMS,
     openapi_extra=_image_body(many=True),
 )
 async def embed_batch(

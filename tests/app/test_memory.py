@@ -57,11 +57,33 @@ gate.wait()
     assert seen.stderr.count("Arena ") == 2
 
 
+@glibc
+def test_a_large_block_below_one_in_use_goes_back_when_it_is_freed() -> None:
+    code = """
+import ctypes, pathlib
+from app.memory import map_large_blocks
+
+def resident() -> int:
+    return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+map_large_blocks()
+ctypes.create_string_buffer(30_000_000)  # would teach glibc to keep such blocks
+block = ctypes.create_string_buffer(b"x" * 10_000_000)
+last = ctypes.create_string_buffer(b"y" * 1000)
+before = resident()
+del block
+print(before - resident())
+"""
+    freed = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert int(freed.stdout) > 9_000_000
+
+
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    from app.memory import limit_arenas, trim
+    from app.memory import limit_arenas, map_large_blocks, trim
 
     monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
     limit_arenas()
+    map_large_blocks()
     trim()
 
 

@@ -163,6 +163,10 @@ def url_field(path: str) -> list[bytes]:
     return [post(path, part, _FORM)]
 
 
+def not_ascii(path: str) -> list[bytes]:
+    return [post(f"{path}?model=%C3%A9%FF&size=64", CAT.read_bytes(), "image/jpeg")]
+
+
 BAD = [
     refused(
         "JSON with a URL", partial(of_json, {"url": "http://169.254.169.254/"}), 422, "missing_file"
@@ -203,4 +207,5 @@ BAD = [
         ((422, "invalid_parameter"),),
         cpu_ms=200,
     ),
+    Exchange("B43", "a query that is not ASCII", not_ascii, ((404, "model_not_found"),)),
 ]

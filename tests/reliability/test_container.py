@@ -1,0 +1,160 @@
+"""The image as it is meant to be run: locked down, in 1 GiB, with the largest pictures there are.
+
+CONTAINERS in the environment is the engine's command, `docker` by default.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import httpx2
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.corpus.row import CAT
+from tests.model.pictures import encode
+from tests.reliability.client import parse, talk
+from tests.reliability.mix import closing
+from tests.reliability.mutation import post
+
+pytestmark = [pytest.mark.reliability, pytest.mark.slow]
+
+ROOT = Path(__file__).parents[2]
+ENGINE = shlex.split(os.environ.get("CONTAINERS") or "docker")
+IMAGE = "mobilenet-serve:reliability"
+LOCKED = [
+    "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--pids-limit=128",
+    "--memory=1g", "--memory-swap=1g",
+]  # fmt: skip
+PEAK_MIB = 900
+AT_ONCE = 32
+SIDE = 5000
+"""25 megapixels, the most that is allowed."""
+
+
+def command(*arguments: str, check: bool = True) -> str:
+    done = subprocess.run([*ENGINE, *arguments], capture_output=True, text=True, check=False)
+    assert not check or done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+class Container:
+    """A running one, by its id and its address."""
+
+    def __init__(self) -> None:
+        self.id = command("run", "--detach", "--publish=127.0.0.1::8000", *LOCKED, IMAGE)
+        host, port = command("port", self.id, "8000/tcp").splitlines()[0].split(":")
+        self.address = host, int(port)
+        self.url = f"http://{host}:{port}"
+
+    def wait_until_ready(self) -> None:
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            with suppress(httpx2.HTTPError):
+                if httpx2.get(f"{self.url}/readyz").status_code == 200:
+                    return
+            time.sleep(0.1)
+        pytest.fail(command("logs", self.id))
+
+    def status(self, field: str) -> str:
+        """What the kernel says of the service."""
+        lines = command("exec", self.id, "cat", "/proc/1/status").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith(f"{field}:"))
+
+
+@pytest.fixture(scope="module")
+def image() -> str:
+    try:
+        command("info")
+    except (OSError, AssertionError):
+        pytest.skip(f"no container engine answers to `{shlex.join(ENGINE)}`")
+    command("build", "--tag", IMAGE, str(ROOT))
+    return IMAGE
+
+
+@pytest.fixture
+def container(image: str) -> Iterator[Container]:
+    one = Container()
+    try:
+        one.wait_until_ready()
+        yield one
+    finally:
+        command("rm", "--force", one.id)
+
+
+def test_it_runs_with_the_least_rights_and_writes_nothing(container: Container) -> None:
+    answer = httpx2.post(f"{container.url}/classify", files={"file": CAT.read_bytes()})
+    assert answer.status_code == 200
+    assert container.status("Uid").split() == ["10001"] * 4
+    assert container.status("Gid").split() == ["10001"] * 4
+    for capabilities in ("CapEff", "CapPrm", "CapBnd"):
+        assert int(container.status(capabilities), 16) == 0
+    assert container.status("NoNewPrivs") == "1"
+    written = command("diff", container.id).splitlines()
+    # Engines add what they mount: their own files, nothing of the service's.
+    assert not [line for line in written if "/srv" in line or "/venv" in line]
+    assert "OOMKilled=false" in command(
+        "inspect", "--format", "OOMKilled={{.State.OOMKilled}}", container.id
+    )
+
+
+def largest_pictures() -> list[bytes]:
+    """As many pixels as allowed in each costly format, and no more bytes than a body may have."""
+    ramp = np.linspace(0, 255, SIDE).astype(np.uint8)
+    plane = np.tile(ramp, (SIDE, 1))
+    colour = Image.fromarray(np.dstack((plane, plane.T, plane[::-1])))
+    clear = colour.copy()
+    clear.putalpha(Image.fromarray(plane))
+    deep = Image.fromarray(plane.astype(np.uint16) * 257)
+    pictures = [
+        encode(colour, "JPEG", progressive=True, quality=85),
+        encode(colour.convert("CMYK"), "JPEG", progressive=True),
+        encode(clear, "WEBP", lossless=True, method=0, quality=0),
+        encode(deep, "PNG", compress_level=1),
+        encode(clear, "PNG", compress_level=1),
+    ]
+    assert all(len(picture) <= 10 * 2**20 for picture in pictures)
+    return pictures
+
+
+def test_the_largest_pictures_at_full_concurrency_stay_within_1_gib(
+    container: Container, request: pytest.FixtureRequest
+) -> None:
+    seconds: float = request.config.getoption("--load-seconds")
+    requests = [closing(post("/classify", one, "image/jpeg")) for one in largest_pictures()]
+    seen: Counter[int] = Counter()
+
+    async def client(first: int, end: float) -> None:
+        number = first
+        while time.monotonic() < end:
+            answers = parse(await talk(container.address, requests[number % len(requests)], 60))
+            seen[answers[0].status] += 1
+            number += 1
+            if answers[0].status == 429:
+                await asyncio.sleep(0.05)
+
+    async def load() -> None:
+        end = time.monotonic() + seconds
+        async with asyncio.TaskGroup() as group:
+            for first in range(AT_ONCE):
+                group.create_task(client(first, end))
+
+    asyncio.run(load())
+    peak_mib = int(container.status("VmHWM").removesuffix("kB")) / 1024
+    print(f"peak {peak_mib:.0f} MiB, answers {dict(seen)}")  # noqa: T201  # shown with -s
+    assert peak_mib <= PEAK_MIB
+    assert set(seen) <= {200, 429, 504}
+    assert seen[200] > seconds
+    inspect = partial(command, "inspect", "--format")
+    state = "{{.State.OOMKilled}} {{.State.Running}} {{.RestartCount}}"
+    assert inspect(state, container.id) == "false true 0"

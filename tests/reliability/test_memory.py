@@ -1,0 +1,102 @@
+"""Memory does not grow with what is asked, and a leak would be seen."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.corpus.exchanges import BAD
+from tests.corpus.server import Watched, watch
+from tests.corpus.table import ROWS
+from tests.reliability.client import in_parallel, parse, talk
+from tests.reliability.cycles import growth
+from tests.reliability.mix import closing, mixed
+from tests.reliability.mutation import post
+
+pytestmark = [pytest.mark.reliability, pytest.mark.slow]
+
+REQUESTS, CYCLES, REPEATS = 20_000, 10_000, 100
+GROWTH_MIB = 0.5
+"""For a thousand requests or batches, in the second half."""
+BAD_GROWTH_MIB = 5
+GROUP = 250
+AT_ONCE = 8
+LEAK = """
+import app.routes.native as native
+kept = []
+read = native.read_image
+async def leaking(request):
+    kept.append(bytearray(2048))
+    return await read(request)
+native.read_image = leaking
+from app.cli import main
+main()
+"""
+"""About 2 MiB for a thousand pictures."""
+
+
+def measure_growth(server: Watched, requests: int) -> float:
+    """Of a server that answers mixed requests, in MiB a thousand; it is asked when it rests."""
+
+    async def send(number: int) -> None:
+        answers = parse(await talk(server.address, mixed(number)), whole=False)
+        assert answers
+        assert all(answer.status in {200, 400, 413, 415, 422, 429} for answer in answers)
+
+    held = []
+    for first in range(0, requests, GROUP):
+        asyncio.run(in_parallel(range(first, first + GROUP), AT_ONCE, send))
+        held.append(server.rss_mib())
+    return growth(np.array(held), GROUP / 1000)
+
+
+def test_mixed_requests_do_not_make_it_grow() -> None:
+    with watch() as server:
+        assert measure_growth(server, REQUESTS) <= GROWTH_MIB
+        server.check()
+
+
+def test_a_planted_leak_is_seen() -> None:
+    with watch(program=LEAK) as server:
+        assert measure_growth(server, REQUESTS // 2) > GROWTH_MIB
+
+
+def at_rest_mib(server: Watched) -> float:
+    """Memory after small requests: Python frees some of a large one's objects in their time."""
+    for _ in range(20):
+        server.check()
+    return server.rss_mib()
+
+
+def bad_requests() -> list[bytes]:
+    """Every bad picture and exchange of the corpus, to both routes in turn."""
+    pictures = [row.make() for row in ROWS if row.status != 200]
+    routes = ("/classify", "/embed")
+    of_pictures = [post(routes[n % 2], data, "image/jpeg") for n, data in enumerate(pictures)]
+    return [*of_pictures, *(b"".join(exchange.make("/embed")) for exchange in BAD)]
+
+
+def test_bad_requests_do_not_make_it_grow() -> None:
+    requests = [closing(request) for request in bad_requests()]
+    with watch() as server:
+
+        async def send(request: bytes) -> None:
+            (answer,) = parse(await talk(server.address, request))
+            assert answer.status in {400, 404, 413, 415, 422}
+
+        # What the first ones load is no growth.
+        asyncio.run(in_parallel(requests * 2, 1, send))
+        before = at_rest_mib(server)
+        for request in requests:
+            asyncio.run(in_parallel([request] * REPEATS, 1, send))
+        assert at_rest_mib(server) - before <= BAD_GROWTH_MIB
+
+
+def test_batches_of_every_size_do_not_make_it_grow() -> None:
+    command = [sys.executable, "-m", "tests.reliability.cycles", str(CYCLES)]
+    done = subprocess.run(command, capture_output=True, check=True, text=True)
+    assert float(done.stdout) <= GROWTH_MIB
