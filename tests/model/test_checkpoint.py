@@ -20,6 +20,7 @@ from model.checkpoint import (
 from model.config import MobileNetV1Config
 from model.errors import InvalidCheckpointError
 from model.preprocessing import Preprocessing
+from tests.model.refusal import refused
 from tests.model.twins import create_weights, relative_error, tiny_config, to_network
 
 FILES = ("config.json", "model.safetensors", "preprocessor_config.json")
@@ -32,12 +33,7 @@ def read_tensors(directory: Path) -> dict[str, NDArray[Any]]:
 
 def refusal(directory: Path, file: str) -> str:
     """See the directory refused, and return what the refusal says of the file."""
-    with pytest.raises(InvalidCheckpointError) as caught:
-        load_checkpoint(directory)
-    text = str(caught.value)
-    assert len(text.splitlines()) == 1
-    assert text.startswith(f"{directory / file}: ")
-    return text.removeprefix(f"{directory / file}: ")
+    return refused(lambda: load_checkpoint(directory), f"{directory / file}: ")
 
 
 @pytest.fixture

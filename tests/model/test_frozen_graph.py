@@ -18,6 +18,7 @@ from tests.model.graphs import (
     create_released,
     find_node,
 )
+from tests.model.refusal import refused_import
 
 RELEASED = "RELEASED_CHECKPOINTS"
 
@@ -42,15 +43,8 @@ def source(tmp_path: Path) -> Path:
 
 def refusal(source: Path, graph: Any) -> str:
     """Write a graph, see it refused, and return what the refusal says of it."""
-    source.write_bytes(graph if isinstance(graph, bytes) else graph.SerializeToString())
-    directory = source.parent / "imported"
-    with pytest.raises(InvalidCheckpointError) as caught:
-        import_checkpoint(source, directory)
-    assert not directory.exists()
-    text = str(caught.value)
-    assert len(text.splitlines()) == 1
-    assert text.startswith(f"{source}: ")
-    return text.removeprefix(f"{source}: ")
+    content = graph if isinstance(graph, bytes) else graph.SerializeToString()
+    return refused_import(source, content)
 
 
 def assert_same_weights(actual: Checkpoint, expected: Checkpoint) -> None:

@@ -18,6 +18,7 @@ from model.postprocess import softmax
 from model.quantization import QuantizationParameters, identity_batch_norm
 from tests.model.litert import run_litert
 from tests.model.quantized_twins import RELU6, WIDE, create_pixels, create_quantized
+from tests.model.refusal import refused_import
 from tests.model.tflite_files import TfliteWriter, write_tflite
 from tests.model.twins import create_checkpoint, tiny_config
 
@@ -49,19 +50,6 @@ def convert(source: Path, content: bytes, **options: bool) -> Checkpoint:
     source.write_bytes(content)
     import_checkpoint(source, source.parent / "imported", **options)
     return load_checkpoint(source.parent / "imported")
-
-
-def refusal(source: Path, content: bytes) -> str:
-    """Write a file, see it refused, and return what the refusal says of it."""
-    source.write_bytes(content)
-    directory = source.parent / "imported"
-    with pytest.raises(InvalidCheckpointError) as caught:
-        import_checkpoint(source, directory)
-    assert not directory.exists()
-    text = str(caught.value)
-    assert len(text.splitlines()) == 1
-    assert text.startswith(f"{source}: ")
-    return text.removeprefix(f"{source}: ")
 
 
 def write_operator(name: str) -> bytes:
@@ -232,7 +220,7 @@ def test_the_activation_is_the_fused_one(source: Path, activation: str, hidden_a
 def test_another_network_is_refused_saying_what_it_is(
     source: Path, operator: str, reason: str
 ) -> None:
-    assert reason in refusal(source, write_operator(operator))
+    assert reason in refused_import(source, write_operator(operator))
 
 
 @pytest.mark.parametrize(
@@ -257,18 +245,18 @@ def test_branches_are_refused(source: Path) -> None:
     first, left, right = (writer.tensor((1, SIDE, SIDE, 3), "float32") for _ in range(3))
     writer.operator("SOFTMAX", [first], left, "SoftmaxOptions", Beta=1.0)
     writer.operator("SOFTMAX", [first], right, "SoftmaxOptions", Beta=1.0)
-    assert "not a chain" in refusal(source, writer.finish(first, right))
+    assert "not a chain" in refused_import(source, writer.finish(first, right))
 
 
 def test_another_activation_is_refused(source: Path) -> None:
     content = write_tflite(create_folded(), SIDE, activation="TANH")
-    assert "TANH" in refusal(source, content)
+    assert "TANH" in refused_import(source, content)
 
 
 def test_other_strides_are_refused(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = write_tflite(create_folded(), SIDE)
     table = list(tiny_config().layers_at(16))
-    assert "stride" in refusal(source, write_strides(content, table, monkeypatch))
+    assert "stride" in refused_import(source, write_strides(content, table, monkeypatch))
 
 
 def write_strides(content: bytes, table: list[Any], monkeypatch: pytest.MonkeyPatch) -> bytes:
@@ -286,18 +274,18 @@ def test_a_pooling_of_a_part_of_the_map_is_refused(source: Path) -> None:
     # The window is the only pair of threes in its options, behind strides of one.
     place = content.rindex(b"\x03\x00\x00\x00\x03\x00\x00\x00")
     content[place] = 2
-    assert refusal(source, bytes(content))
+    assert refused_import(source, bytes(content))
 
 
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.9, 0.999])
 def test_a_file_that_is_cut_is_refused(source: Path, share: float) -> None:
     content = write_tflite(create_quantized(CONFIG), SIDE)
-    assert refusal(source, content[: int(len(content) * share)])
+    assert refused_import(source, content[: int(len(content) * share)])
 
 
 def test_random_bytes_are_refused(source: Path) -> None:
     noise = np.random.default_rng(3).bytes(50_000)
-    assert "is damaged" in refusal(source, noise[:4] + b"TFL3" + noise)
+    assert "is damaged" in refused_import(source, noise[:4] + b"TFL3" + noise)
 
 
 DAMAGED = write_tflite(create_quantized(CONFIG), SIDE)
