@@ -4,6 +4,7 @@ import ctypes
 import platform
 import subprocess
 import sys
+from typing import NoReturn
 
 import pytest
 
@@ -56,9 +57,22 @@ gate.wait()
     assert seen.stderr.count("Arena ") == 2
 
 
+class OtherLibrary:
+    """A C library without glibc's own calls; it notes which it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def __getattr__(self, name: str) -> NoReturn:
+        self.asked.append(name)
+        raise AttributeError(name)
+
+
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     from app.memory import limit_arenas, trim
 
-    monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
+    library = OtherLibrary()
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: library)
     limit_arenas()
     trim()
+    assert library.asked == ["mallopt", "malloc_trim"]

@@ -159,7 +159,9 @@ def test_headers_of_any_bytes_are_read_or_refused(changes: list[tuple[int, int]]
         total = 8 * ord(" ") + sum(header[:148]) + sum(header[156:])
         data[start + 148 : start + 156] = b"%06o\0 " % total
     with suppress(InvalidCheckpointError):
-        archive.read_model(Path("x.tgz"), gzip.compress(bytes(data)))
+        member = archive.read_model(Path("x.tgz"), gzip.compress(bytes(data)))
+        assert member.name.endswith((".pb", ".tflite"))
+        assert member.data in data
 
 
 @pytest.mark.skipif("RELEASED_CHECKPOINTS" not in os.environ, reason="no released checkpoints")
