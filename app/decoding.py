@@ -123,22 +123,13 @@ class DecodeThreads:
         Raises:
             EmptyFileError: there are no bytes.
         """
-
-        def tell(done: Future[Decoded]) -> None:
-            if done.cancelled():
-                fail(errors.ShuttingDownError())
-            elif error := done.exception():
-                fail(error)
-            else:
-                enter(done.result().pixels)
-
         if not image:
             raise errors.EmptyFileError
         left = threading.Event()
         decoding = self._pool.submit(
             self._decode, image, preprocessing, side, time.monotonic(), left
         )
-        decoding.add_done_callback(tell)
+        decoding.add_done_callback(partial(_tell, enter=enter, fail=fail))
         try:
             yield decoding
         finally:
@@ -174,3 +165,16 @@ class DecodeThreads:
         if not self._scaled_jpegs:
             return lambda _: None
         return partial(needed_size, preprocessing=preprocessing, side=side)
+
+
+def _tell(
+    done: Future[Decoded],
+    enter: Callable[[NDArray[np.uint8]], None],
+    fail: Callable[[BaseException], None],
+) -> None:
+    if done.cancelled():
+        fail(errors.ShuttingDownError())
+    elif error := done.exception():
+        fail(error)
+    else:
+        enter(done.result().pixels)

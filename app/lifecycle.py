@@ -85,7 +85,6 @@ class Lifecycle:
         """
         started = time.monotonic()
         engines = await _run_in_daemon(self._load_engines)
-        first = engines[0]
         quota = binding_quota()
         rest = no_rest if quota is None else Pace(quota).rest
         batcher = DynamicBatcher(
@@ -112,19 +111,7 @@ class Lifecycle:
             int(self.settings.max_output_mib * _MEBI),
         )
         self.ready.set()
-        _log.info(
-            "Ready after %.2f s: %s, engine %s on %s, %d threads, %d streams, batches up to %d, "
-            "%.0f images/s, room for %.0f.",
-            time.monotonic() - started,
-            ", ".join(self._service.engines),
-            first.name,
-            first.device,
-            self.threads,
-            batcher.streams,
-            self.speed.max_batch_size,
-            self.speed.images_per_s,
-            self.queue_capacity,
-        )
+        self._log_ready(engines[0], time.monotonic() - started)
 
     def begin_drain(self) -> None:
         """Turn readiness red, and answer on."""
@@ -169,6 +156,21 @@ class Lifecycle:
         freeze()
         trim()
         return engines
+
+    def _log_ready(self, first: Engine, seconds: float) -> None:
+        _log.info(
+            "Ready after %.2f s: %s, engine %s on %s, %d threads, %d streams, batches up to %d, "
+            "%.0f images/s, room for %.0f.",
+            seconds,
+            ", ".join(self.service.engines),
+            first.name,
+            first.device,
+            self.threads,
+            self.speed.streams,
+            self.speed.max_batch_size,
+            self.speed.images_per_s,
+            self.queue_capacity,
+        )
 
     def _decode_limits(self) -> DecodeLimits:
         max_pixels = int(self.settings.max_pixels_mp * _MEGA)

@@ -51,6 +51,7 @@ class RequestContext:
             return
         started = time.perf_counter()
         request_id = _request_id(scope)
+        id_header = b"x-request-id", request_id.encode()
         scope.setdefault("state", {}).update(request_id=request_id, started=started)
         status = 0
 
@@ -58,10 +59,7 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [
-                    *message.get("headers", ()),
-                    (b"x-request-id", request_id.encode()),
-                ]
+                message["headers"] = [*message.get("headers", ()), id_header]
             try:
                 await send(message)
             except RuntimeError as error:  # uvloop's, for a connection that is closed

@@ -11,18 +11,16 @@ import os
 import shlex
 import statistics
 import subprocess
-import time
 from collections import defaultdict
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from bench.documents import write_section
 from bench.load import LoadGenerator
 from bench.photos import load_photos
-from bench.server import is_ready
+from bench.server import wait_until_ready
 
 CONNECTIONS = 16
 CPUS = (1, 2)
@@ -67,19 +65,10 @@ class Container:
         """Start it."""
         self._name = self._command(*self._start)
         self.url = "http://" + self._command("port", self._name, "8000/tcp").splitlines()[0]
-        end = time.perf_counter() + _START_S
-        while not is_ready(self.url):
-            if time.perf_counter() > end:
-                raise RuntimeError("the container is not ready")
-            time.sleep(0.1)
+        wait_until_ready(self.url, _START_S)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """End it."""
         self._command("stop", self._name)
 

@@ -9,7 +9,6 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Literal, Self
 
 Kind = Literal["raw", "multipart"]
@@ -75,12 +74,7 @@ class LoadGenerator:
             folder.with_suffix(".lua").write_text(script, encoding="ascii")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Remove them."""
         self._folder.cleanup()
 

@@ -7,13 +7,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
-from bench.server import find_free_port, is_ready
+from bench.server import find_free_port, wait_until_ready
 
 CONFIGURATION = Path(__file__).parents[1] / "deploy" / "nginx" / "nginx.conf"
 
@@ -74,19 +72,10 @@ class LoadBalancer:
         configuration.write_text(self._text, encoding="utf-8")
         flags = ["-p", f"{self._folder.name}/", "-c", str(configuration), "-g", "daemon off;"]
         self._process = subprocess.Popen([self._nginx, *flags])
-        end = time.perf_counter() + _START_S
-        while not is_ready(self.url):
-            if time.perf_counter() > end or self._process.poll() is not None:
-                raise RuntimeError("nginx does not answer")
-            time.sleep(0.01)
+        wait_until_ready(self.url, _START_S, self._process)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """End it."""
         self._process.terminate()
         self._process.wait()

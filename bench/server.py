@@ -12,7 +12,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 _START_S = 60
@@ -33,6 +32,26 @@ def is_ready(url: str) -> bool:
             return True
     except OSError:
         return False
+
+
+def wait_until_ready(
+    url: str, seconds: float, process: subprocess.Popen[bytes] | None = None
+) -> None:
+    """Ask /readyz until the answer is yes.
+
+    Args:
+        url: of the server.
+        seconds: how long it may take.
+        process: the server's; once it has ended, nobody waits any longer.
+
+    Raises:
+        RuntimeError: the server is not ready in time, or has ended.
+    """
+    end = time.perf_counter() + seconds
+    while not is_ready(url):
+        if time.perf_counter() > end or (process is not None and process.poll() is not None):
+            raise RuntimeError(f"{url} is not ready")
+        time.sleep(0.01)
 
 
 class ServerProcess:
@@ -71,10 +90,7 @@ class ServerProcess:
         """Start it, also anew after `kill`, and wait until it is ready."""
         started = time.perf_counter()
         self._process = subprocess.Popen(self._command, stdout=self._log)
-        while not is_ready(self.url):
-            if time.perf_counter() > started + _START_S or self._process.poll() is not None:
-                raise RuntimeError("the server is not ready")
-            time.sleep(0.01)
+        wait_until_ready(self.url, _START_S, self._process)
         self.ready_s = time.perf_counter() - started
 
     def kill(self) -> None:
@@ -82,12 +98,7 @@ class ServerProcess:
         self._process.kill()
         self._process.wait()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """End it."""
         self._process.terminate()
         self._process.wait()

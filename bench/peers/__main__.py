@@ -25,6 +25,7 @@ from bench.server import ServerProcess
 CONNECTIONS = 16
 _WARM_UP_S = 2
 _ENGINES = {"onnx": "ONNX Runtime", "transformers": "transformers"}
+_OWN_SETUP = "its defaults, but every photo decoded at its own size, as the peers do"
 
 
 @dataclass
@@ -63,7 +64,10 @@ class Comparison:
     def run(self, peers: list[Peer]) -> None:
         """Measure each with each engine; one that fails is told of, and left out."""
         in_process = InProcess()
-        with ServerProcess() as server, LoadGenerator(self._photos) as generator:
+        with (
+            ServerProcess(jpeg_scaled_decode=False) as server,
+            LoadGenerator(self._photos) as generator,
+        ):
             self._generator, self._service = generator, server
             for peer in peers:
                 for settings in peer.settings:
@@ -104,6 +108,7 @@ class Comparison:
             "How each is set up:",
             "",
             *(f"- {m.name}, {_ENGINES[m.settings.engine]}: {_setup(m)}" for m in self.measured),
+            f"- this service: {_OWN_SETUP}",
         ]
         if self.failed:
             lines += ["", f"Left out, because they did not work here: {', '.join(self.failed)}."]

@@ -6,19 +6,18 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from bench.load import content_type, create_body
 from bench.peers.peer import PYTHON, Peer
 from bench.peers.settings import PeerSettings
+from bench.server import find_free_port
 
 _ROOT = Path(__file__).parents[2]
 _KNOWN_PHOTO = _ROOT / "tests" / "images" / "cat.jpg"
@@ -36,9 +35,7 @@ class PeerProcess:
     """A context manager: entering waits until the peer has answered a known photo rightly."""
 
     def __init__(self, peer: Peer, settings: PeerSettings) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = find_free_port()
         self.url = f"http://127.0.0.1:{port}"
         self._peer, self._settings = peer, settings
         arguments = peer.command.format(port=port, workers=settings.workers)
@@ -66,12 +63,7 @@ class PeerProcess:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """End it."""
         self._end()
 

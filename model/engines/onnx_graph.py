@@ -84,14 +84,8 @@ def create_graph(
         raise UnsupportedModelError(
             f"hidden_act {activation!r} is not known to the onnx engine; known are {known}"
         )
-    scale, offset = checkpoint.preprocessing.scale_and_offset()
-    constants: _Constants = {
-        "scale": scale,
-        "offset": offset,
-        "zero": np.float32(0),
-        "six": np.float32(6),
-    }
-    nodes = _input()
+    constants: _Constants = {"zero": np.float32(0), "six": np.float32(6)}
+    nodes = _input(checkpoint, constants)
     source, unmet = "input", set(outputs)
     for layer in config.layers_at(output_stride):
         kernel, bias = fold(checkpoint, layer)
@@ -110,8 +104,9 @@ def create_graph(
     return _model(nodes, constants, config, outputs)
 
 
-def _input() -> list[NodeProto]:
+def _input(checkpoint: Checkpoint, constants: _Constants) -> list[NodeProto]:
     """From pixels to what the stem reads: scaled, and channels first."""
+    constants["scale"], constants["offset"] = checkpoint.preprocessing.scale_and_offset()
     return [
         helper.make_node("Cast", [PIXELS], ["float"], to=TensorProto.FLOAT),
         helper.make_node("Div", ["float", "scale"], ["scaled"]),

@@ -1,82 +1,19 @@
+"""Batches, and who is in them."""
+
 from __future__ import annotations
 
 import asyncio
-import math
 import threading
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 import anyio.lowlevel
-import numpy as np
 import pytest
 
-from app.admission import Admission
-from app.batch import BatchRow
-from app.batching import DynamicBatcher
-from app.errors import (
-    AppError,
-    DeadlineExceededError,
-    ModelOutputInvalidError,
-    NotReadyError,
-    OutOfMemoryError,
-    OverloadedError,
-    ShuttingDownError,
-)
-from app.metrics import Metrics
+from app.errors import DeadlineExceededError, OverloadedError, ShuttingDownError
 from model.config import LOGITS, POOLED
-from model.engines.base import EngineOutput
+from tests.app.batcher import BOTH, ask, ask_together, create_batcher, occupy, outcomes, start
 from tests.fakes import FakeClock, FakeEngine, pixels
 
 pytestmark = pytest.mark.anyio
-
-BOTH = frozenset({LOGITS, POOLED})
-
-
-def create_batcher(
-    streams: int = 1,
-    max_batch_size: int = 8,
-    capacity: float = math.inf,
-    now: Callable[[], float] | None = None,
-) -> DynamicBatcher:
-    return DynamicBatcher(
-        streams=streams,
-        max_batch_size=max_batch_size,
-        admission=Admission(capacity, images_per_s=100),
-        metrics=Metrics(),
-        now=now or FakeClock(),
-    )
-
-
-async def ask(batcher: DynamicBatcher, engine: FakeEngine, value: int, side: int = 1) -> BatchRow:
-    with batcher.admission.reserve():
-        return await batcher.submit(engine, pixels(value, side), BOTH)
-
-
-async def occupy(batcher: DynamicBatcher, engine: FakeEngine) -> asyncio.Task[BatchRow]:
-    """Hold a stream in the engine, so that what is submitted next has to wait."""
-    engine.hold()
-    task = asyncio.create_task(ask(batcher, engine, 255))
-    await asyncio.to_thread(engine.entered.acquire)
-    return task
-
-
-async def start(
-    batcher: DynamicBatcher, *calls: Coroutine[Any, Any, BatchRow]
-) -> list[asyncio.Task[BatchRow]]:
-    """Let the calls run until they wait for a batch."""
-    before = batcher.waiting
-    tasks = [asyncio.create_task(call) for call in calls]
-    while batcher.waiting < before + len(tasks):
-        await anyio.lowlevel.checkpoint()
-    return tasks
-
-
-async def outcomes(tasks: list[asyncio.Task[BatchRow]]) -> list[int | type[BaseException]]:
-    results = await asyncio.gather(*tasks, return_exceptions=True)
-    return [
-        type(result) if isinstance(result, BaseException) else int(result.arrays[LOGITS][0])
-        for result in results
-    ]
 
 
 async def test_a_caller_gets_the_row_of_its_own_image() -> None:
@@ -103,10 +40,7 @@ async def test_what_waits_is_run_as_one_batch() -> None:
 async def test_a_batch_is_never_larger_than_allowed() -> None:
     engine = FakeEngine()
     async with create_batcher(max_batch_size=4) as batcher:
-        blocker = await occupy(batcher, engine)
-        tasks = await start(batcher, *(ask(batcher, engine, value) for value in range(10)))
-        engine.gate.set()
-        await outcomes([blocker, *tasks])
+        await ask_together(batcher, engine, range(10))
     assert [len(batch) for batch in engine.batches] == [1, 4, 4, 2]
 
 
@@ -214,111 +148,6 @@ async def test_a_queue_of_nothing_but_expired_entries_is_answered_too() -> None:
         assert (await ask(batcher, engine, 9)).arrays[LOGITS][0] == 9
 
 
-async def test_a_failing_batch_fails_only_the_guilty_entries() -> None:
-    engine = FakeEngine()
-
-    def fail(values: list[int]) -> None:
-        if guilty.intersection(values):
-            raise RuntimeError("poison")
-
-    async with create_batcher() as batcher:
-        for pattern in range(1, 256):
-            guilty: set[int] = set()
-            engine.fail = fail
-            blocker = await occupy(batcher, engine)
-            tasks = await start(batcher, *(ask(batcher, engine, value) for value in range(8)))
-            guilty = {value for value in range(8) if pattern >> value & 1}
-            engine.gate.set()
-            await blocker
-            expected = [AppError if value in guilty else value for value in range(8)]
-            assert await outcomes(tasks) == expected, f"pattern {pattern:08b}"
-            while engine.entered.acquire(blocking=False):
-                pass
-
-
-async def test_an_engine_that_fails_on_every_batch_still_answers_single_images() -> None:
-    engine = FakeEngine()
-
-    def fail(values: list[int]) -> None:
-        if len(values) > 1:
-            raise RuntimeError("no batches today")
-
-    engine.fail = fail
-    async with create_batcher() as batcher:
-        blocker = await occupy(batcher, engine)
-        tasks = await start(batcher, *(ask(batcher, engine, value) for value in range(5)))
-        engine.gate.set()
-        assert await outcomes([blocker, *tasks]) == [255, 0, 1, 2, 3, 4]
-
-
-async def test_what_does_not_fit_into_memory_is_split_and_only_the_guilty_fails() -> None:
-    engine = FakeEngine()
-
-    def fail(values: list[int]) -> None:
-        if 2 in values or len(values) > 2:
-            raise MemoryError
-
-    engine.fail = fail
-    async with create_batcher() as batcher:
-        blocker = await occupy(batcher, engine)
-        tasks = await start(batcher, *(ask(batcher, engine, value) for value in range(4)))
-        engine.gate.set()
-        assert await outcomes([blocker, *tasks]) == [255, 0, 1, OutOfMemoryError, 3]
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-async def test_a_row_that_is_not_finite_is_an_error_and_never_an_answer(value: float) -> None:
-    engine = FakeEngine()
-
-    def spoil(output: EngineOutput) -> EngineOutput:
-        output.logits[output.logits[:, 0] == 1, 2] = value
-        output.pooled[output.logits[:, 0] == 3, 0] = value
-        return output
-
-    engine.shape = spoil
-    async with create_batcher() as batcher:
-        blocker = await occupy(batcher, engine)
-        tasks = await start(batcher, *(ask(batcher, engine, number) for number in range(5)))
-        engine.gate.set()
-        invalid = ModelOutputInvalidError
-        assert await outcomes([blocker, *tasks]) == [255, 0, invalid, 2, invalid, 4]
-
-
-@pytest.mark.parametrize("extra", [-1, 1], ids=["a row too few", "a row too many"])
-async def test_a_wrong_number_of_rows_is_an_error_and_never_an_answer(extra: int) -> None:
-    engine = FakeEngine()
-
-    def miscount(output: EngineOutput) -> EngineOutput:
-        rows = np.resize(output.logits, (len(output.logits) + extra, 3))
-        return EngineOutput({**output.arrays, LOGITS: rows})
-
-    async with create_batcher() as batcher:
-        blocker = await occupy(batcher, engine)
-        engine.shape = miscount
-        tasks = await start(batcher, *(ask(batcher, engine, value) for value in range(4)))
-        engine.gate.set()
-        assert await outcomes([blocker, *tasks]) == [ModelOutputInvalidError] * 5
-
-
-async def test_the_last_stream_that_dies_fails_everybody_and_lets_nobody_in() -> None:
-    engine = FakeEngine()
-
-    def die(_: list[int]) -> None:
-        raise SystemExit
-
-    engine.fail = die
-    async with create_batcher() as batcher:
-        blocker = await occupy(batcher, engine)
-        tasks = await start(batcher, *(ask(batcher, engine, value) for value in range(3)))
-        engine.gate.set()
-        assert await outcomes([blocker, *tasks]) == [NotReadyError] * 4
-        assert not batcher.healthy
-        with pytest.raises(NotReadyError):
-            await ask(batcher, engine, 1)
-        with pytest.raises(NotReadyError):
-            await batcher.submit(engine, pixels(1), BOTH)
-
-
 async def test_a_batch_that_leaves_others_waiting_may_not_use_all_threads() -> None:
     engine = FakeEngine()
     async with create_batcher(streams=2, max_batch_size=2) as batcher:
@@ -332,35 +161,8 @@ async def test_a_batch_that_leaves_others_waiting_may_not_use_all_threads() -> N
 async def test_the_only_stream_always_uses_all_threads() -> None:
     engine = FakeEngine()
     async with create_batcher(streams=1, max_batch_size=2) as batcher:
-        blocker = await occupy(batcher, engine)
-        tasks = await start(batcher, *(ask(batcher, engine, value) for value in range(4)))
-        engine.gate.set()
-        await outcomes([blocker, *tasks])
+        await ask_together(batcher, engine, range(4))
     assert engine.alone == [True, True, True]
-
-
-async def test_when_no_stream_lives_admission_says_so_at_the_door() -> None:
-    engine = FakeEngine()
-
-    def die(_: list[int]) -> None:
-        raise SystemExit
-
-    engine.fail = die
-    async with create_batcher() as batcher:
-        with pytest.raises(NotReadyError):
-            await ask(batcher, engine, 1)
-        with pytest.raises(NotReadyError):
-            batcher.admission.check()
-
-
-async def test_an_engine_that_gives_nothing_fails_its_callers_and_not_its_stream() -> None:
-    engine = FakeEngine()
-    async with create_batcher() as batcher:
-        engine.shape = lambda _: None  # type: ignore[assignment, return-value]  # what it must not be
-        assert await outcomes([asyncio.create_task(ask(batcher, engine, 1))]) == [AppError]
-        engine.shape = lambda output: output
-        assert await outcomes([asyncio.create_task(ask(batcher, engine, 2))]) == [2]
-        assert batcher.healthy
 
 
 async def test_leaving_waits_for_a_batch_that_nobody_waits_for() -> None:
@@ -372,22 +174,6 @@ async def test_leaving_waits_for_a_batch_that_nobody_waits_for() -> None:
         opener.start()
     assert not any(thread.is_alive() for thread in batcher._threads)
     opener.join()
-
-
-async def test_a_stream_that_dies_leaves_the_others_at_work() -> None:
-    engine = FakeEngine()
-
-    def die(values: list[int]) -> None:
-        if values == [13]:
-            raise SystemExit
-
-    engine.fail = die
-    async with create_batcher(streams=2) as batcher:
-        with pytest.raises(NotReadyError):
-            await ask(batcher, engine, 13)
-        assert not batcher.healthy
-        assert (await ask(batcher, engine, 1)).arrays[LOGITS][0] == 1
-    assert engine.alone == [True, True]
 
 
 @pytest.mark.parametrize("overflow", range(1, 21))
@@ -457,29 +243,3 @@ async def test_times_are_the_clocks() -> None:
         await outcomes([blocker, *tasks])
         assert (blocker.result().queue_s, blocker.result().inference_s) == (0, 3)
         assert (tasks[0].result().queue_s, tasks[0].result().inference_s) == (3, 0)
-
-
-async def test_pixels_that_come_after_their_caller_left_are_never_computed() -> None:
-    engine = FakeEngine()
-    async with create_batcher() as batcher:
-        with batcher.open(engine, BOTH) as left:
-            left.answer.cancel()
-        batcher.enter(left, pixels(1))
-        assert (await ask(batcher, engine, 2)).batch_size == 1
-    assert engine.batches == [[2]]
-
-
-async def test_pixels_that_come_after_the_last_stream_died_fail_at_once() -> None:
-    engine = FakeEngine()
-
-    def die(_: list[int]) -> None:
-        raise SystemExit
-
-    engine.fail = die
-    async with create_batcher() as batcher:
-        with batcher.open(engine, BOTH) as late:
-            with pytest.raises(NotReadyError):
-                await ask(batcher, engine, 1)
-            await asyncio.to_thread(batcher.enter, late, pixels(2))
-            with pytest.raises(NotReadyError):
-                await late.answer

@@ -5,6 +5,7 @@ import gc
 import platform
 import subprocess
 import sys
+from typing import NoReturn
 
 import pytest
 
@@ -78,13 +79,26 @@ print(before - resident())
     assert int(freed.stdout) > 9_000_000
 
 
+class OtherLibrary:
+    """A C library without glibc's own calls; it notes which it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def __getattr__(self, name: str) -> NoReturn:
+        self.asked.append(name)
+        raise AttributeError(name)
+
+
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     from app.memory import limit_arenas, map_large_blocks, trim
 
-    monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
+    library = OtherLibrary()
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: library)
     limit_arenas()
     map_large_blocks()
     trim()
+    assert library.asked == ["mallopt", "mallopt", "malloc_trim"]
 
 
 def test_the_collector_passes_over_what_is_frozen_until_it_is_unfrozen() -> None:

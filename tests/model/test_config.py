@@ -7,6 +7,7 @@ import pytest
 
 from model.config import MobileNetV1Config
 from model.errors import InvalidCheckpointError
+from tests.model.refusal import refused
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,12 +33,7 @@ def path(tmp_path: Path) -> Path:
 def refusal(path: Path, document: str | bytes) -> str:
     """Write a document, see it refused, and return what the refusal says of it."""
     path.write_bytes(document if isinstance(document, bytes) else document.encode())
-    with pytest.raises(InvalidCheckpointError) as caught:
-        MobileNetV1Config.load(path)
-    text = str(caught.value)
-    assert len(text.splitlines()) == 1
-    assert text.startswith(f"{path}: ")
-    return text.removeprefix(f"{path}: ")
+    return refused(lambda: MobileNetV1Config.load(path), f"{path}: ")
 
 
 def test_every_setting_and_default_is_that_of_transformers() -> None:

@@ -14,6 +14,7 @@ from model.errors import InvalidCheckpointError
 from model.importers import import_checkpoint
 from model.importers.fake_quant_graph import nudge
 from model.quantization import CLASSIFIER, QuantizationParameters
+from tests.model.refusal import refused_import
 
 FOLDER = Path(__file__).parent / "fake_quant"
 STEM = "MobilenetV1/MobilenetV1/Conv2d_0"
@@ -54,15 +55,7 @@ def write_float(graph: Any, name: str, value: float) -> None:
 
 
 def refusal(graph: Any, folder: Path) -> str:
-    source = folder / "graph.pb"
-    source.write_bytes(graph.SerializeToString())
-    with pytest.raises(InvalidCheckpointError) as caught:
-        import_checkpoint(source, folder / "imported")
-    assert not (folder / "imported").exists()
-    text = str(caught.value)
-    assert len(text.splitlines()) == 1
-    assert text.startswith(f"{source}: ")
-    return text
+    return refused_import(folder / "graph.pb", graph.SerializeToString())
 
 
 def test_the_graph_tells_everything(imported: Checkpoint) -> None:

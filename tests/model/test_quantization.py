@@ -11,6 +11,7 @@ from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from model.errors import InvalidCheckpointError
 from model.quantization import QuantizationParameters
 from tests.model.quantized_twins import RELU6, WIDE, create_quantized
+from tests.model.refusal import refused
 from tests.model.twins import create_checkpoint, tiny_config
 
 if TYPE_CHECKING:
@@ -63,12 +64,7 @@ def refusal(directory: Path, change: Callable[[dict[str, NDArray[Any]]], object]
     change(tensors)
     safetensors.numpy.save_file(tensors, path)
     (directory / "SHA256SUMS").unlink(missing_ok=True)
-    with pytest.raises(InvalidCheckpointError) as caught:
-        load_checkpoint(directory)
-    text = str(caught.value)
-    assert text.startswith(f"{path}: ")
-    assert len(text.splitlines()) == 1
-    return text.removeprefix(f"{path}: ")
+    return refused(lambda: load_checkpoint(directory), f"{path}: ")
 
 
 def test_what_is_saved_is_loaded(directory: Path, quantized: Checkpoint) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -15,8 +16,12 @@ from model.errors import SelfTestError
 from tests.fakes import FakeEngine
 
 
-def test_a_real_engine_passes_its_self_test(checkpoint: Checkpoint) -> None:
-    check_engine(load_engine(checkpoint, threads=2))
+def test_a_real_engine_passes_its_self_test_in_every_way_it_runs(checkpoint: Checkpoint) -> None:
+    engine = load_engine(checkpoint, threads=2)
+    with patch.object(engine, "run", wraps=engine.run) as run:
+        check_engine(engine)
+    ways = [(len(call.args[0]), call.kwargs.get("alone", True)) for call in run.call_args_list]
+    assert ways == [(2, True), (2, False), (1, True)]
 
 
 @pytest.mark.parametrize("defect", ["nan", "rows", "classes", "ways"])
