@@ -52,9 +52,12 @@ def check_engine(engine: Engine) -> None:
     """Run a known picture in every way the engine has, which also warms it up.
 
     Raises:
+        InvalidCheckpointError: the table of the labels is missing or damaged.
         SelfTestError: the shapes are wrong, values are not finite, or the ways disagree.
     """
     config = engine.checkpoint.config
+    if len(engine.checkpoint.labels) != config.num_labels:  # read here, not by the first request
+        raise SelfTestError(f"{engine.checkpoint.name}: has not one label a class")
     batch = _pictures(engine, 2)
     rows = [engine.run(batch, alone=alone) for alone in (True, False)]
     rows.append(engine.run(batch[:1]))
