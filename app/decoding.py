@@ -81,8 +81,20 @@ class DecodeThreads:
         self.pictures = UnderWay()
 
     def __enter__(self) -> Self:
-        """Start the threads."""
+        """Start the threads: all of them now, so that none is missing once there are clients.
+
+        Raises:
+            RuntimeError: this process may not have so many.
+        """
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
+        all_there = threading.Barrier(self._threads)
+        try:
+            for _ in range(self._threads):
+                self._pool.submit(all_there.wait)
+        except RuntimeError:
+            all_there.abort()
+            self._pool.shutdown(wait=False)
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

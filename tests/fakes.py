@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Collection, Coroutine
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,8 @@ class FakeEngine:
     device = "cpu"
 
     def __init__(self, checkpoint: Checkpoint | None = None) -> None:
-        self._checkpoint = checkpoint
+        # Under another digest: its answers are not the weights'.
+        self._checkpoint = replace(checkpoint, digest="fake") if checkpoint else None
         self._classes = checkpoint.config.num_labels if checkpoint else 3
         self._channels = checkpoint.config.num_features if checkpoint else 4
         self.streams = 2

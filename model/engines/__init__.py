@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,10 @@ __all__ = ["load_engine"]
 
 _RGB = 3
 _CUDA_DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/dxg"))  # of Linux, of WSL
+
+# ONNX Runtime reports to its maker from its import on, and writes a device id into the home
+# directory; this is its own switch, which works only beforehand.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def load_engine(

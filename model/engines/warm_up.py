@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
     from model.engines.base import Engine
 
+_GOLDEN = Path(__file__).parents[1] / "weights" / "self_test.json"
+"""What packaged checkpoints must say to the first picture: by digest, logits by class."""
+_CLOSE = 1e-3
 _BATCH_SIZES = {"cpu": (1, 2, 4, 8), "cuda": (1, 2, 4, 8, 16, 32, 64)}
 _TOLERANCE = 1.1
 """The largest batch whose cost an image is within this factor of the best is chosen: a larger one
@@ -52,9 +57,13 @@ def check_engine(engine: Engine) -> None:
     """Run a known picture in every way the engine has, which also warms it up.
 
     Raises:
-        SelfTestError: the shapes are wrong, values are not finite, or the ways disagree.
+        InvalidCheckpointError: the table of the labels is missing or damaged.
+        SelfTestError: the shapes are wrong, values are not finite, the ways disagree, or a
+            packaged checkpoint's answer is not the known one.
     """
     config = engine.checkpoint.config
+    if len(engine.checkpoint.labels) != config.num_labels:  # read here, not by the first request
+        raise SelfTestError(f"{engine.checkpoint.name}: has not one label a class")
     batch = _pictures(engine, 2)
     rows = [engine.run(batch, alone=alone) for alone in (True, False)]
     rows.append(engine.run(batch[:1]))
@@ -69,8 +78,12 @@ def check_engine(engine: Engine) -> None:
         answers = [
             one.logits[0] if config.num_labels else one.pooled[0] for one in (output, rows[0])
         ]
-        if not np.allclose(answers[0], answers[1], rtol=1e-3, atol=1e-3):
+        if not np.allclose(answers[0], answers[1], rtol=_CLOSE, atol=_CLOSE):
             raise SelfTestError(f"{engine.checkpoint.name}: the self-test's answers disagree")
+    golden = json.loads(_GOLDEN.read_bytes()).get(engine.checkpoint.digest, {})
+    for class_id, logit in golden.items():
+        if not np.isclose(rows[0].logits[0, int(class_id)], logit, rtol=_CLOSE, atol=_CLOSE):
+            raise SelfTestError(f"{engine.checkpoint.name}: the self-test gave a wrong answer")
 
 
 def measure_speed(

@@ -157,3 +157,28 @@ def test_a_picture_holds_its_room_until_its_pixels_are_made(
     with threads, threads.start(uniform(1), PREPROCESSING, enter=told, fail=told):
         told.wait()
     assert free == [0]
+
+
+def test_all_threads_are_there_before_the_first_picture() -> None:
+    with DecodeThreads(3, DecodeLimits(), scaled_jpegs=False) as threads:
+        assert len(threads._pool._threads) == 3
+
+
+def test_threads_that_cannot_be_had_are_an_error_and_leave_none_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = threading.Thread.start
+    begun: list[threading.Thread] = []
+
+    def refuse_the_third(thread: threading.Thread) -> None:
+        if len(begun) == 2:
+            raise RuntimeError("can't start new thread")
+        begun.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse_the_third)
+    threads = DecodeThreads(3, DecodeLimits(), scaled_jpegs=False)
+    with pytest.raises(RuntimeError, match="new thread"), threads:
+        pass
+    threads._pool.shutdown()
+    assert not any(thread.is_alive() for thread in begun)

@@ -122,17 +122,19 @@ def test_a_decode_thread_that_is_stuck_leaves_the_others_and_is_seen(
     with serve(threads=2) as server:
         monkeypatch.setattr(Decoder, "open", hang)
         pictures = next(watch for watch in server.server.watches if "picture" in watch.what)
-        answer = httpx2.post(
-            f"{server.url}/classify",
-            files={"file": uniform(1, (64, 64), "BMP")},
-            headers={"X-Request-Timeout-Ms": "50"},
-        )
-        assert answer.status_code == 504
-        assert stuck.is_set()
-        assert len(list(pictures.under_way())) == 1
-        answer = httpx2.post(f"{server.url}/classify", files={"file": uniform(1)})
-        assert answer.status_code == 200
-        free.set()
+        try:
+            answer = httpx2.post(
+                f"{server.url}/classify",
+                files={"file": uniform(1, (64, 64), "BMP")},
+                headers={"X-Request-Timeout-Ms": "50"},
+            )
+            assert answer.status_code == 504
+            assert stuck.is_set()
+            assert len(list(pictures.under_way())) == 1
+            answer = httpx2.post(f"{server.url}/classify", files={"file": uniform(1)})
+            assert answer.status_code == 200
+        finally:
+            free.set()
 
 
 def test_metrics_are_prometheus_text(client: httpx2.Client, cat: bytes) -> None:

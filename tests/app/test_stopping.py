@@ -6,12 +6,14 @@ import json
 import os
 import signal
 import socket
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import httpx2
 import pytest
 
+from app.main import create_app
 from app.server import Server
 from app.settings import Settings
 from tests.app.test_server import start
@@ -61,6 +63,12 @@ def test_a_request_that_is_on_its_way_when_the_server_stops_is_answered(
     answer = read_all(connections[0])
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert b"connection: close" in answer.lower()
+
+
+def test_an_app_that_is_not_started_has_no_thread_so_that_a_fork_loses_none() -> None:
+    before = threading.active_count()
+    create_app(Settings())
+    assert threading.active_count() == before
 
 
 def test_a_server_that_has_stopped_refuses_connections(fake_engine: FakeEngine) -> None:

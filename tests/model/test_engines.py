@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     from model.engines.base import Engine
 
 ROOT = Path(__file__).parents[2]
+RUN_ONCE = """
+from model.checkpoint import DEFAULT_DIRECTORY, load_checkpoint
+from model.engines import load_engine
+from model.engines.warm_up import check_engine
+check_engine(load_engine(load_checkpoint(DEFAULT_DIRECTORY), name="onnx"))
+"""
 WITHOUT_TORCH = """
 import sys
 import numpy as np
@@ -240,3 +246,13 @@ def test_a_cuda_driver_without_torch_still_means_onnx(
 ) -> None:
     monkeypatch.setattr(model.engines, "_CUDA_DRIVERS", (tmp_path,))
     assert load_engine(checkpoint).name == "onnx"
+
+
+def test_the_onnx_engine_writes_nothing_and_reports_to_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY")
+    subprocess.run([sys.executable, "-c", RUN_ONCE], check=True, cwd=ROOT)
+    assert not list(tmp_path.iterdir())  # without the switch: a device id, a session, a database

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import threading
+from dataclasses import replace
 from unittest.mock import patch
 
 import numpy as np
@@ -11,7 +13,7 @@ from model.checkpoint import Checkpoint
 from model.config import LOGITS
 from model.engines import load_engine
 from model.engines.base import EngineOutput
-from model.engines.warm_up import check_engine, measure_speed
+from model.engines.warm_up import _GOLDEN, _pictures, check_engine, measure_speed
 from model.errors import SelfTestError
 from tests.fakes import FakeEngine
 
@@ -46,6 +48,26 @@ def test_an_engine_without_valid_answers_is_not_trusted(
     engine.shape = spoil
     with pytest.raises(SelfTestError):
         check_engine(engine)
+
+
+def test_the_known_answer_of_the_packaged_checkpoint_is_the_reference_engines(
+    checkpoint: Checkpoint,
+) -> None:
+    golden = json.loads(_GOLDEN.read_bytes())[checkpoint.digest]
+    reference = load_engine(checkpoint, name="torch")
+    logits = reference.run(_pictures(reference, 1)).logits[0]
+    assert [str(class_id) for class_id in np.argsort(-logits)[:5]] == list(golden)
+    assert [logits[int(class_id)] for class_id in golden] == pytest.approx(
+        list(golden.values()), abs=1e-4
+    )
+
+
+def test_an_engine_that_computes_something_else_is_not_trusted(checkpoint: Checkpoint) -> None:
+    weights = dict(checkpoint.weights)
+    kernel = "mobilenet_v1.layer.3.convolution.weight"
+    weights[kernel] = weights[kernel][::-1].copy()  # sound values in the wrong order
+    with pytest.raises(SelfTestError, match="wrong answer"):
+        check_engine(load_engine(replace(checkpoint, weights=weights), threads=1))
 
 
 class Stopwatch:

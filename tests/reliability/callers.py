@@ -56,6 +56,8 @@ class Caller:
         while not calls.outcomes[REFUSED]:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             due = max(due + self._every_s, time.monotonic())
+            if self._connection and self._connection[0].at_eof():
+                self.close()  # closed while it was idle, which every client sees
             try:
                 connection = self._connection or await asyncio.open_connection(*self._address)
             except ConnectionRefusedError:
