@@ -56,6 +56,21 @@ def test_what_is_scaled_has_no_port_of_the_host(services: dict[str, Any]) -> Non
     assert services["api"]["cpus"] == services["single"]["cpus"] == "${CPUS:-2}"
 
 
+def test_every_service_has_the_least_rights(services: dict[str, Any]) -> None:
+    for service in services.values():
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert "cap_add" not in service
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service["pids_limit"] <= 128
+        assert service["mem_limit"]
+        assert not service.get("privileged")
+    # The service's own user is the image's.
+    user = re.findall(r"^USER (\d+):\d+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert user == ["10001"]
+    assert services["nginx"]["user"] == "101:101"
+
+
 def test_mounted_paths_exist_and_no_variable_is_unknown(services: dict[str, Any]) -> None:
     known = {setting.variable for setting in describe_settings()}
     for service in services.values():
