@@ -24,7 +24,7 @@ from app.lifecycle import Lifecycle
 from app.metrics import Metrics
 from app.middleware import Door, RequestContext
 from app.problems import create_problem_response
-from app.routes import health, huggingface, information, native
+from app.routes import health, huggingface, information, native, openai
 from app.settings import Settings
 
 _MEBI = 1024 * 1024
@@ -54,7 +54,7 @@ def create_app(settings: Settings, on_failure: OnFailure | None = None) -> FastA
         lifespan=_create_lifespan(lifecycle, on_failure),
     )
     app.state.lifecycle = lifecycle
-    for protocol in (native, information, health, huggingface):
+    for protocol in (native, information, health, huggingface, openai):
         app.include_router(protocol.router)
     for error in (AppError, HTTPException, RequestValidationError):
         app.add_exception_handler(error, _answer_error)
@@ -77,6 +77,7 @@ def _max_body_bytes(settings: Settings) -> dict[str, int]:
         "/classify/batch": many,
         "/embed/batch": many,
         huggingface.PATH: one,
+        openai.PATH: many,
     }
 
 

@@ -51,6 +51,7 @@ class Service:
         self.decode_threads = decode_threads
         self._metrics = metrics
         self._max_output_bytes = max_output_bytes
+        self.loaded_at = int(time.time())
         first = next(iter(engines.values())).checkpoint
         own_size = first.preprocessing.input_size
         self._default_multiply_adds = first.config.multiply_adds(*own_size)
