@@ -24,7 +24,7 @@ from app.lifecycle import Lifecycle
 from app.metrics import Metrics
 from app.middleware import Door, RequestContext
 from app.problems import create_problem_response
-from app.routes import health, huggingface, information, native, openai
+from app.routes import health, huggingface, information, native, open_inference, openai
 from app.settings import Settings
 
 _MEBI = 1024 * 1024
@@ -54,8 +54,9 @@ def create_app(settings: Settings, on_failure: OnFailure | None = None) -> FastA
         lifespan=_create_lifespan(lifecycle, on_failure),
     )
     app.state.lifecycle = lifecycle
-    for protocol in (native, information, health, huggingface, openai):
-        app.include_router(protocol.router)
+    protocols = (huggingface, openai, open_inference)
+    for routes in (native, information, health, *protocols):
+        app.include_router(routes.router)
     for error in (AppError, HTTPException, RequestValidationError):
         app.add_exception_handler(error, _answer_error)
     app.add_middleware(
@@ -78,6 +79,7 @@ def _max_body_bytes(settings: Settings) -> dict[str, int]:
         "/embed/batch": many,
         huggingface.PATH: one,
         openai.PATH: many,
+        open_inference.PATH: many,
     }
 
 
