@@ -12,7 +12,7 @@ from app.errors import EmptyFileError
 from app.json_body import decode_base64, offload, parse_json
 from app.routes.dependencies import TimeoutDep, get_service
 from app.routes.openapi import BINARY, JSON, describe_body, describe_errors, inline_schema
-from app.schemas import ClassifyOptions
+from app.schemas import MAX_TOP_K, ClassifyOptions
 from app.schemas_huggingface import ClassificationRequest, ErrorResponse, Parameters, Score
 from app.uploads import read_body
 
@@ -41,7 +41,8 @@ async def classify(request: Request, timeout_s: TimeoutDep, model: str) -> Respo
     classes = service.engine(model).checkpoint.config.num_labels
     body = await read_body(request)
     image, parameters = await offload(len(body), partial(_parse, body))
-    options = ClassifyOptions(model=model, top_k=min(parameters.top_k or _TOP_K, classes or 1))
+    top_k = min(parameters.top_k or _TOP_K, classes or 1, MAX_TOP_K)
+    options = ClassifyOptions(model=model, top_k=top_k)
     answer = await service.classify(
         image, options, timeout_s, parameters.function_to_apply or "softmax"
     )

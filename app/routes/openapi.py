@@ -21,12 +21,12 @@ def describe_body(schemas: dict[str, Declaration]) -> Declaration:
 
 
 def describe_errors(schema: type, statuses: Iterable[int]) -> Responses:
-    """OpenAPI's words for errors of one shape."""
+    """OpenAPI's words for errors of one shape: these, and whatever else there may be."""
     error = {
         "description": "What went wrong",
         "content": {JSON: {"schema": inline_schema(schema)}},
     }
-    return dict.fromkeys(statuses, error)
+    return dict.fromkeys([*statuses, "default"], error)  # else FastAPI adds a 422 of its own
 
 
 def inline_schema(schema: type) -> Declaration:

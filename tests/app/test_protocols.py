@@ -229,6 +229,7 @@ def test_the_routes_are_declared_with_their_bodies_and_without_dangling_referenc
         assert operation["responses"]["200"]["content"]["application/json"]["schema"]
         error = operation["responses"]["429"]["content"]["application/json"]["schema"]
         assert list(error["properties"]) == ["error"]
+        assert operation["responses"].get("422", {}) != paths["/labels"]["get"]["responses"]["422"]
     for path in ("/v1/models", "/v1/models/{model}", "/v2", "/v2/models/{model}"):
         assert paths[path]["get"]["responses"]["200"]["content"]
     for reference in references(document):
