@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 
 from app.errors import AppError, OverloadedError
 
 _STEP = 1.05
 _LOOK_S = 0.25
 _SLOWEST = 0.25
+_WINDOW_SHARE = 0.5
+"""Of the capacity, for one request of many images."""
 
 
 class Admission:
@@ -95,6 +98,13 @@ class Admission:
             self._work = self._work - cost if self._places else 0.0
             if not self._places:
                 self._empty.set()
+
+    def window(self, costs: Sequence[float], most: int) -> tuple[int, float]:
+        """How many images of one request may be inside at once, and what so many cost at most."""
+        sums = list(accumulate(sorted(costs, reverse=True)[:most]))
+        room = self.capacity * _WINDOW_SHARE
+        window = max(1, sum(work <= room for work in sums))
+        return window, sums[window - 1]
 
     def _watch_pace(self, cost: float) -> None:
         """Work is done: compare with the prediction, while enough is inside to keep all busy."""

@@ -4,11 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.errors import AppError
 from model.labels import Label
+
+_Answer = TypeVar("_Answer")
+
+
+def require_all(answers: Sequence[_Answer | AppError], name: str) -> list[_Answer]:
+    """The answers of all images, for a protocol that has no room for one image's error.
+
+    Args:
+        answers: one an image, in the order sent.
+        name: of the request's field that the images were in.
+
+    Raises:
+        AppError: of the first image that has one; of several images, its sentence says which.
+    """
+    good: list[_Answer] = []
+    for index, answer in enumerate(answers):
+        if isinstance(answer, AppError):
+            raise answer.at(f"{name}[{index}]") if len(answers) > 1 else answer
+        good.append(answer)
+    return good
 
 
 @dataclass(frozen=True, slots=True)

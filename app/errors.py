@@ -3,6 +3,7 @@
 AppError                          500 internal_error
 +-- MalformedRequestError         400
 |   +-- MalformedMultipartError
++-- UrlInputDisabledError         400
 +-- NotFoundError                 404
 |   +-- ModelNotFoundError
 +-- MethodNotAllowedError         405
@@ -29,7 +30,8 @@ This file is longer than others because it is the whole table, a few lines a row
 
 from __future__ import annotations
 
-from typing import ClassVar
+from copy import copy
+from typing import ClassVar, Self
 
 
 class AppError(Exception):
@@ -38,6 +40,9 @@ class AppError(Exception):
     Args:
         detail: one sentence for the client instead of the class's own.
         headers: to send with the answer.
+
+    Attributes:
+        parameter: the field of the request that is wrong, where that is known.
     """
 
     status: ClassVar[int] = 500
@@ -45,6 +50,7 @@ class AppError(Exception):
     title: ClassVar[str] = "Internal error"
     detail: str = "The service failed to answer; its log has the reason."
     closes_connection: ClassVar[bool] = False
+    parameter: str | None = None
 
     def __init__(self, detail: str | None = None, headers: dict[str, str] | None = None) -> None:
         if detail is not None:
@@ -53,6 +59,12 @@ class AppError(Exception):
         if self.closes_connection:
             self.headers["Connection"] = "close"
         super().__init__(self.detail)
+
+    def at(self, place: str) -> Self:
+        """The same error, whose sentence says where in the request it is."""
+        there = copy(self)
+        there.detail = f"{place}: {self.detail}"
+        return there
 
 
 class MalformedRequestError(AppError):
@@ -67,6 +79,13 @@ class MalformedMultipartError(MalformedRequestError):
 
     code, title = "malformed_multipart", "Malformed multipart body"
     detail = "The multipart body cannot be read: its boundary, a part's header or its end is wrong."
+
+
+class UrlInputDisabledError(AppError):
+    """An address instead of an image."""
+
+    status, code, title = 400, "url_input_disabled", "URL input disabled"
+    detail = "Images are not fetched from URLs; send a data: URI with base64."
 
 
 class NotFoundError(AppError):
@@ -193,6 +212,10 @@ class InvalidParameterError(AppError):
 
     status, code, title = 422, "invalid_parameter", "Invalid parameter"
     detail = "A parameter is not valid."
+
+    def __init__(self, detail: str | None = None, parameter: str | None = None) -> None:
+        super().__init__(detail)
+        self.parameter = parameter
 
 
 class InvalidImageError(AppError):

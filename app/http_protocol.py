@@ -239,6 +239,10 @@ class HttpProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     @property
+    def _path(self) -> str:
+        return self.url.partition(b"?")[0].decode("latin-1")
+
+    @property
     def _answering(self) -> bool:
         return self._answered is not None and not self._answered.response_complete
 
@@ -267,7 +271,7 @@ class HttpProtocol(HttpToolsProtocol):
             return
         request_id = uuid.uuid4().hex
         headers = self.server_state.default_headers
-        self.transport.write(create_last_answer(error, request_id, headers))
+        self.transport.write(create_last_answer(error, request_id, self._path, headers))
         self._leave()
         self._metrics.refusals.labels(error.code).inc()
         if not self._answering:  # else the middleware tells of it

@@ -24,7 +24,7 @@ from app.lifecycle import Lifecycle
 from app.metrics import Metrics
 from app.middleware import Door, RequestContext
 from app.problems import create_problem_response
-from app.routes import health, information, native
+from app.routes import health, huggingface, information, native, open_inference, openai
 from app.settings import Settings
 
 _MEBI = 1024 * 1024
@@ -54,9 +54,9 @@ def create_app(settings: Settings, on_failure: OnFailure | None = None) -> FastA
         lifespan=_create_lifespan(lifecycle, on_failure),
     )
     app.state.lifecycle = lifecycle
-    app.include_router(native.router)
-    app.include_router(information.router)
-    app.include_router(health.router)
+    protocols = (huggingface, openai, open_inference)
+    for routes in (native, information, health, *protocols):
+        app.include_router(routes.router)
     for error in (AppError, HTTPException, RequestValidationError):
         app.add_exception_handler(error, _answer_error)
     app.add_middleware(
@@ -72,7 +72,15 @@ def create_app(settings: Settings, on_failure: OnFailure | None = None) -> FastA
 
 def _max_body_bytes(settings: Settings) -> dict[str, int]:
     one, many = (int(mib * _MEBI) for mib in (settings.max_body_mib, settings.max_batch_body_mib))
-    return {"/classify": one, "/embed": one, "/classify/batch": many, "/embed/batch": many}
+    return {
+        "/classify": one,
+        "/embed": one,
+        "/classify/batch": many,
+        "/embed/batch": many,
+        huggingface.PATH: one,
+        openai.PATH: many,
+        open_inference.PATH: many,
+    }
 
 
 def _create_lifespan(
@@ -96,7 +104,9 @@ def _create_lifespan(
 
 async def _answer_error(request: Request, error: Exception) -> Response:
     """Turn anything that a handler raises on purpose into a problem document."""
-    return create_problem_response(_translate(error), request.state.request_id)
+    return create_problem_response(
+        _translate(error), request.state.request_id, request.scope["path"]
+    )
 
 
 def _translate(error: Exception) -> AppError:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from urllib.parse import parse_qsl
 
 from starlette.requests import ClientDisconnect
+from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.access_log import AccessLog
@@ -75,11 +76,13 @@ class RequestContext:
                 # Only the server's shutdown cancels a request: its time is up.
                 if not status:
                     error = ShuttingDownError()
-                    await create_problem_response(error, request_id)(scope, receive, send_with_id)
+                    await create_problem_response(error, request_id, scope["path"])(
+                        scope, receive, send_with_id
+                    )
             except Exception:  # noqa: BLE001  # the last place before the client
                 _log.exception("A request failed.", extra={"request_id": request_id})
                 if not status:
-                    response = create_problem_response(AppError(), request_id)
+                    response = create_problem_response(AppError(), request_id, scope["path"])
                     await response(scope, receive, send_with_id)
             finally:
                 self._record(scope, status or _CLIENT_CLOSED, time.perf_counter() - started)
@@ -105,7 +108,7 @@ class Door:
 
     Args:
         check_admission: raises what a request is refused with now, its body unread.
-        max_body_bytes: by path; other paths pass.
+        max_body_bytes: by route, as its path is declared; other routes pass.
         body_timeout_s: how long a client may take to send its body.
     """
 
@@ -120,24 +123,32 @@ class Door:
     ) -> None:
         self._app = app
         self._check_admission = check_admission
-        self._max_body_bytes = max_body_bytes
+        # What matches is a route's own affair: a path that ends in a line break matches too.
+        self._guarded = [
+            (compile_path(route)[0], route, limit) for route, limit in max_body_bytes.items()
+        ]
         self._body_timeout_s = body_timeout_s
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request to a guarded path; anything else passes through."""
-        limit = self._max_body_bytes.get(scope.get("path", ""))
-        if limit is None or scope["type"] != "http" or scope["method"] != "POST":
+        if scope["type"] != "http" or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
+        path = scope["path"]
+        guarded = next((one for one in self._guarded if one[0].match(path)), None)
+        if guarded is None:
+            await self._app(scope, receive, send)
+            return
+        _, route, limit = guarded
         try:
             _check_declared_length(scope, limit)
             _check_query(scope)
             self._check_admission()
         except AppError as error:
             self._metrics.refusals.labels(error.code).inc()
-            scope["state"]["refused_at"] = scope["path"]
-            response = create_problem_response(error, scope["state"]["request_id"])
+            scope["state"]["refused_at"] = route
+            response = create_problem_response(error, scope["state"]["request_id"], path)
             await response(scope, receive, send)
             return
         body = _Body(receive, send, limit, self._body_timeout_s)

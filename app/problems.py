@@ -1,14 +1,19 @@
-"""An error as bytes: an RFC 9457 problem document."""
+"""An error as bytes, in the shape of the protocol that asked, told by its path."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import Any, Final
 
 from starlette.responses import JSONResponse
 
 from app.errors import AppError
 from app.schemas import Problem
+from app.schemas_huggingface import ErrorResponse as HuggingFaceError
+from app.schemas_open_inference import ErrorResponse as OpenInferenceError
+from app.schemas_openai import ErrorResponse as OpenAIError
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -25,33 +30,88 @@ def create_problem(error: AppError, request_id: str) -> Problem:
     }
 
 
-def create_problem_response(error: AppError, request_id: str) -> JSONResponse:
-    """Answer with an error: its status, its headers and its problem document."""
+def create_problem_response(error: AppError, request_id: str, path: str) -> JSONResponse:
+    """Answer with an error: its status, its headers and its document.
+
+    Args:
+        error: what to tell of.
+        request_id: of the request.
+        path: that was asked for; its first segment tells the protocol.
+    """
+    shape = _SHAPES.get(path.split("/", 2)[1] if path.startswith("/") else "", _NATIVE)
     return JSONResponse(
-        create_problem(error, request_id),
-        status_code=error.status,
+        shape.describe(error, request_id),
+        status_code=shape.statuses.get(error.status, error.status),
         headers=error.headers,
-        media_type=MEDIA_TYPE,
+        media_type=shape.media_type,
     )
 
 
 def create_last_answer(
-    error: AppError, request_id: str, headers: Iterable[tuple[bytes, bytes]]
+    error: AppError, request_id: str, path: str, headers: Iterable[tuple[bytes, bytes]]
 ) -> bytes:
     """The same as the bytes of an HTTP/1.1 response after which the connection closes.
 
     Args:
         error: what to tell of.
         request_id: of the request, if it is one.
+        path: that was asked for, as far as it is known.
         headers: more of them.
     """
-    response = create_problem_response(error, request_id)
+    response = create_problem_response(error, request_id, path)
     fields = {
         **dict(headers),
         **dict(response.raw_headers),
         b"connection": b"close",
         b"x-request-id": request_id.encode(),
     }
-    head = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}".encode()]
+    status = HTTPStatus(response.status_code)
+    head = [f"HTTP/1.1 {status.value} {status.phrase}".encode()]
     head += [name + b": " + value for name, value in fields.items()]
     return b"\r\n".join((*head, b"", bytes(response.body)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """How a protocol tells of errors.
+
+    Attributes:
+        describe: the document, of an error and a request's id.
+        statuses: those that it says otherwise.
+    """
+
+    describe: Callable[[AppError, str], Mapping[str, Any]]
+    media_type: str = "application/json"
+    statuses: Mapping[int, int] = field(default_factory=dict)
+
+
+def _describe_to_openai(error: AppError, _: str) -> OpenAIError:
+    kind = "server_error" if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR else None
+    if error.status == HTTPStatus.TOO_MANY_REQUESTS:
+        kind = "rate_limit_error"
+    return {
+        "error": {
+            "message": error.detail,
+            "type": kind or "invalid_request_error",
+            "param": error.parameter,
+            "code": error.code,
+        }
+    }
+
+
+def _describe_to_huggingface(error: AppError, _: str) -> HuggingFaceError:
+    return {"error": error.detail}
+
+
+def _describe_to_open_inference(error: AppError, _: str) -> OpenInferenceError:
+    return {"error": error.detail}
+
+
+_INVALID: Final = {415: 400, 422: 400}
+"""Protocols that know one status for whatever is wrong with a request."""
+_NATIVE: Final = _Shape(create_problem, MEDIA_TYPE)
+_SHAPES: Final = {
+    "models": _Shape(_describe_to_huggingface),
+    "v1": _Shape(_describe_to_openai, statuses=_INVALID),
+    "v2": _Shape(_describe_to_open_inference, statuses=_INVALID),
+}

@@ -8,13 +8,13 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app import errors
 from app.answers import Classification, Embedding, Outputs, Stages
+from app.batch import BatchRow
 from app.batching import DynamicBatcher
 from app.decoding import DecodeThreads
 from app.metrics import Metrics
@@ -22,10 +22,10 @@ from app.plan import Plan
 from app.schemas import ClassifyOptions, EmbedOptions
 from model.config import LOGITS, POOLED
 from model.engines.base import Engine
-from model.postprocess import normalize, softmax, top_k
+from model.postprocess import Activation, activate, normalize, top_k
 
-_WINDOW_SHARE = 0.5
-"""Of the queue's capacity, for one request of many images."""
+Image = bytes | NDArray[np.uint8]
+"""A file's bytes, or the pixels of an engine's own size, (height, width, 3)."""
 
 
 class Service:
@@ -51,6 +51,7 @@ class Service:
         self.decode_threads = decode_threads
         self._metrics = metrics
         self._max_output_bytes = max_output_bytes
+        self.loaded_at = int(time.time())
         first = next(iter(engines.values())).checkpoint
         own_size = first.preprocessing.input_size
         self._default_multiply_adds = first.config.multiply_adds(*own_size)
@@ -88,7 +89,11 @@ class Service:
         return shapes
 
     async def classify(
-        self, image: bytes, options: ClassifyOptions, timeout_s: float
+        self,
+        image: bytes,
+        options: ClassifyOptions,
+        timeout_s: float,
+        activation: Activation = "softmax",
     ) -> Classification:
         """Name the best classes of one image.
 
@@ -96,14 +101,15 @@ class Service:
             AppError: see `app.errors`.
         """
         plan = self._classifier(options)
-        return _classification(await self._compute(image, plan, timeout_s), plan, options)
+        outputs = await self._compute(image, plan, timeout_s)
+        return _classification(outputs, plan, options, activation)
 
     async def classify_many(
         self, images: Sequence[bytes], options: ClassifyOptions, timeout_s: float
     ) -> list[Classification | errors.AppError]:
         """Name the best classes of each image; one that cannot be read fails alone."""
         plan = self._classifier(options)
-        many = await self._compute_many(images, plan, timeout_s)
+        many = await self.compute_many(images, plan, timeout_s)
         return [
             one if isinstance(one, errors.AppError) else _classification(one, plan, options)
             for one in many
@@ -123,7 +129,7 @@ class Service:
     ) -> list[Embedding | errors.AppError]:
         """The features of each image; one that cannot be read fails alone."""
         plan = self._embedder(options)
-        many = await self._compute_many(images, plan, timeout_s)
+        many = await self.compute_many(images, plan, timeout_s)
         return [
             one if isinstance(one, errors.AppError) else await _embedding(one, plan, options)
             for one in many
@@ -143,11 +149,13 @@ class Service:
         outputs = frozenset(feature.output for feature in options.features)
         return Plan(engine, outputs, options.size, options.output_stride)
 
-    def _cost(self, image: bytes, plan: Plan) -> float:
+    def _cost(self, image: Image, plan: Plan) -> float:
         """An image's work, decoding and computing, in images of the default model's own size.
 
         The sum, because on a CPU both take the same cores.
         """
+        if not isinstance(image, bytes):
+            return self._engine_cost(plan)
         preprocessing = plan.engine.checkpoint.preprocessing
         decode_s = self.decode_threads.predict_seconds(image, preprocessing, plan.side)
         return self._engine_cost(plan) + decode_s * self.batcher.admission.images_per_s
@@ -158,18 +166,23 @@ class Service:
             self._costs[shape] = plan.multiply_adds / self._default_multiply_adds
         return self._costs[shape]
 
-    async def _compute(self, image: bytes, plan: Plan, timeout_s: float) -> Outputs:
+    async def _compute(self, image: Image, plan: Plan, timeout_s: float) -> Outputs:
         async with self._admit(self._cost(image, plan), timeout_s) as deadline:
             return await self._run(image, plan, deadline)
 
-    async def _compute_many(
-        self, images: Sequence[bytes], plan: Plan, timeout_s: float
+    async def compute_many(
+        self, images: Sequence[Image], plan: Plan, timeout_s: float
     ) -> list[Outputs | errors.AppError]:
-        """Feed the images through a window, so that one request cannot fill the queue alone."""
-        window, cost = self._window([self._cost(image, plan) for image in images])
+        """What the engine says of each image; one that cannot be read fails alone.
+
+        Feed them through a window, so that one request cannot fill the queue alone.
+        """
+        costs = [self._cost(image, plan) for image in images]
+        most = self.batcher.streams * self.batcher.max_batch_size
+        window, cost = self.batcher.admission.window(costs, most)
         free = asyncio.Semaphore(window)
 
-        async def run(image: bytes) -> Outputs | errors.AppError:
+        async def run(image: Image) -> Outputs | errors.AppError:
             async with free:
                 try:
                     return await self._run(image, plan, deadline)
@@ -179,14 +192,6 @@ class Service:
         async with self._admit(cost, timeout_s) as deadline, asyncio.TaskGroup() as group:
             tasks = [group.create_task(run(image)) for image in images]
         return [task.result() for task in tasks]
-
-    def _window(self, costs: Sequence[float]) -> tuple[int, float]:
-        """How many of these images may be inside at once, and the most that so many cost."""
-        most = min(len(costs), self.batcher.streams * self.batcher.max_batch_size)
-        sums = list(accumulate(sorted(costs, reverse=True)[:most]))
-        room = self.batcher.admission.capacity * _WINDOW_SHARE
-        window = max(1, sum(work <= room for work in sums))
-        return window, sums[window - 1]
 
     @asynccontextmanager
     async def _admit(self, cost: float, timeout_s: float) -> AsyncIterator[float]:
@@ -198,11 +203,14 @@ class Service:
             except TimeoutError:
                 raise errors.DeadlineExceededError from None
 
-    async def _run(self, image: bytes, plan: Plan, deadline: float) -> Outputs:
+    async def _run(self, image: Image, plan: Plan, deadline: float) -> Outputs:
         preprocessing = plan.engine.checkpoint.preprocessing
         with self.batcher.open(
             plan.engine, plan.outputs, output_stride=plan.output_stride, deadline=deadline
         ) as entry:
+            if not isinstance(image, bytes):
+                self.batcher.enter(entry, image)
+                return self._record(await entry.answer)
             # From thread to thread: a wake-up of the loop in between would cost as much as parsing.
             enter, fail = partial(self.batcher.enter, entry), partial(self.batcher.fail, entry)
             with self.decode_threads.start(
@@ -210,15 +218,21 @@ class Service:
             ) as decoding:
                 row = await entry.answer
         decoded = decoding.result()
-        stages = Stages(decoded.decode_s, decoded.wait_s + row.queue_s, row.inference_s)
+        return self._record(row, decoded.decode_s, decoded.wait_s)
+
+    def _record(self, row: BatchRow, decode_s: float = 0.0, wait_s: float = 0.0) -> Outputs:
+        stages = Stages(decode_s, wait_s + row.queue_s, row.inference_s)
         for stage in ("decode", "queue", "inference"):
             self._metrics.stage_duration.labels(stage).observe(getattr(stages, f"{stage}_s"))
         return Outputs(row.arrays, stages, row.batch_size)
 
 
-def _classification(outputs: Outputs, plan: Plan, options: ClassifyOptions) -> Classification:
+def _classification(
+    outputs: Outputs, plan: Plan, options: ClassifyOptions, activation: Activation = "softmax"
+) -> Classification:
     checkpoint = plan.engine.checkpoint
-    best = top_k(softmax(outputs.arrays[LOGITS]), options.top_k, options.min_score)
+    scores = activate(outputs.arrays[LOGITS], activation)
+    best = top_k(scores, options.top_k, options.min_score or -math.inf)  # logits are below 0 too
     predictions = [(checkpoint.labels[class_id], score) for class_id, score in best]
     return Classification(checkpoint.name, predictions, outputs.stages, outputs.batch_size)
 

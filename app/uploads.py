@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import binascii
-from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
@@ -18,15 +14,14 @@ from app.errors import (
     EmptyFileError,
     InvalidParameterError,
     MalformedMultipartError,
-    MalformedRequestError,
     MissingFileError,
     TooManyFilesError,
     UnsupportedContentEncodingError,
     UnsupportedMediaTypeError,
 )
+from app.json_body import decode_base64, offload, read_json
 from app.schemas import ImageBody, ImagesBody
 
-_T = TypeVar("_T")
 _Body = TypeVar("_Body", bound=BaseModel)
 
 _FIELD = b"file"
@@ -34,8 +29,6 @@ _MAX_PARTS = 100
 _MAX_PART_HEADERS = 8
 _MAX_PART_HEADER_BYTES = 8192
 _MAX_BOUNDARY_BYTES = 200
-_JSON_ON_LOOP_BYTES = 65_536
-"""Up to here JSON is parsed on the event loop: less work than a thread hop."""
 
 
 async def read_image(request: Request) -> bytes:
@@ -54,7 +47,7 @@ async def read_image(request: Request) -> bytes:
         image = await request.body()
     elif media_type == "application/json":
         body = await request.body()
-        image = await _offload(len(body), partial(_parse_image, body))
+        image = await offload(len(body), partial(_parse_image, body))
     else:
         raise UnsupportedMediaTypeError
     if not image:
@@ -73,58 +66,56 @@ async def read_images(request: Request, max_files: int) -> list[bytes]:
         return await _read_multipart(request, parameters, max_files)
     if media_type == "application/json":
         body = await request.body()
-        return await _offload(len(body), partial(_parse_images, body, max_files))
+        return await offload(len(body), partial(_parse_images, body, max_files))
     raise UnsupportedMediaTypeError(
         "Send the images as multipart/form-data, or in application/json."
     )
 
 
-def _content_type(request: Request) -> tuple[str, dict[bytes, bytes]]:
+async def read_body(request: Request) -> bytes:
+    """A request's body as it is.
+
+    Raises:
+        UnsupportedContentEncodingError: it is compressed.
+        BodyTooLargeError, RequestTimeoutError: raised by the middleware that bounds the body.
+    """
+    _check_encoding(request)
+    return await request.body()
+
+
+def _check_encoding(request: Request) -> None:
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedContentEncodingError
+
+
+def _content_type(request: Request) -> tuple[str, dict[bytes, bytes]]:
+    _check_encoding(request)
     media_type, parameters = parse_options_header(request.headers.get("content-type", ""))
     return media_type.decode("latin-1").lower(), parameters
 
 
-async def _offload(size: int, parse: Callable[[], _T]) -> _T:
-    return parse() if size <= _JSON_ON_LOOP_BYTES else await asyncio.to_thread(parse)
-
-
 def _parse_image(body: bytes) -> bytes:
-    return _decode_base64(_parse_json(ImageBody, body).image)
+    return decode_base64(_parse_json(ImageBody, body).image)
 
 
 def _parse_images(body: bytes, max_files: int) -> list[bytes]:
     images = _parse_json(ImagesBody, body).images
     if len(images) > max_files:
         raise TooManyFilesError
-    return [_decode_base64(image) for image in images]
+    return [decode_base64(image) for image in images]
 
 
 def _parse_json(schema: type[_Body], body: bytes) -> _Body:
     try:
-        return schema.model_validate_json(body)
+        return read_json(schema, body)
     except ValidationError as error:
         kind = error.errors(include_url=False, include_input=False)[0]["type"]
-        if kind == "json_invalid":
-            raise MalformedRequestError from error
         if kind in {"missing", "too_short"}:
             raise MissingFileError from error
         field = next(iter(schema.model_fields))
         raise InvalidParameterError(
             f'The body must be an object like {{"{field}": ...}} with base64 or data: URIs.'
         ) from error
-
-
-def _decode_base64(text: str) -> bytes:
-    if text.startswith("data:"):
-        head, separator, text = text.partition(",")
-        if not separator or not head.endswith(";base64"):
-            raise InvalidParameterError("A data: URI must end its head with `;base64,`.")
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise InvalidParameterError("The image is not valid base64.") from error
 
 
 async def _read_multipart(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+Activation = Literal["softmax", "sigmoid", "none"]
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -16,6 +19,23 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     total: NDArray[np.float32] = shifted.sum(axis=-1, keepdims=True)
     scores: NDArray[np.float32] = shifted / total
     return scores
+
+
+def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each class's probability by itself; shape and dtype stay."""
+    scores: NDArray[np.float32] = np.exp(-np.logaddexp(0, -logits))
+    return scores
+
+
+def activate(logits: NDArray[np.float32], activation: Activation) -> NDArray[np.float32]:
+    """Scores by a function of that name; shape and dtype stay."""
+    match activation:
+        case "softmax":
+            return softmax(logits)
+        case "sigmoid":
+            return sigmoid(logits)
+        case "none":
+            return logits
 
 
 def top_k(scores: NDArray[np.float32], k: int, min_score: float = 0.0) -> list[tuple[int, float]]:

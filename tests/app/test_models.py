@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -121,3 +122,10 @@ def test_a_model_without_a_classifier_does_not_classify(
     for route in ("/classify", "/classify/batch"):
         answer = extractor.post(route, files={"file": cat})
         assert (answer.status_code, answer.json()["code"]) == (422, "no_classifier")
+    assert extractor.post("/models/extractor", content=cat).status_code == 422
+    tensor = {"name": "image", "shape": [1], "datatype": "BYTES"}
+    document = {"inputs": [{**tensor, "data": [base64.b64encode(cat).decode()]}]}
+    answer = extractor.post("/v2/models/extractor/infer", json=document)
+    assert [output["name"] for output in answer.json()["outputs"]] == ["embedding"]
+    document["outputs"] = [{"name": "logits"}]
+    assert extractor.post("/v2/models/extractor/infer", json=document).status_code == 400

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from model.checkpoint import DEFAULT_DIRECTORY
 from tests.corpus.exchanges import Exchange
 from tests.corpus.row import CAT, Row
 from tests.corpus.server import Watched, watch
@@ -20,6 +23,7 @@ from tests.model.pictures import encode
 pytestmark = pytest.mark.reliability
 
 ROUTES = ("/classify", "/embed")
+NAME = DEFAULT_DIRECTORY.name
 INTERNAL = re.compile(
     rb"0x|Traceback|object at|site-packages|\.py\b|/(?:home|usr|tmp|app|etc)/|Error\b"
 )
@@ -72,6 +76,30 @@ def test_every_picture_is_answered_as_the_table_says(server: Watched, row: Row) 
                 assert np.isfinite(np.array(numbers, float)).all()
             else:
                 assert not INTERNAL.search(answer.content)
+
+
+def drop_ins(image: bytes) -> Iterator[tuple[str, bytes, dict[str, str], dict[int, int]]]:
+    """Path, body, headers, and statuses that are told otherwise, of each drop-in protocol."""
+    is_json = image.lstrip().startswith(b"{")  # and so it is read, but has no image
+    yield f"/models/{NAME}", image, {}, {415: 422} if is_json else {}
+    invalid = {415: 400, 422: 400}
+    uri = f"data:image/jpeg;base64,{base64.b64encode(image).decode()}"
+    yield "/v1/embeddings", json.dumps({"model": NAME, "input": uri}).encode(), {}, invalid
+    size = {"binary_data_size": 4 + len(image)}
+    tensor = {"name": "image", "shape": [1], "datatype": "BYTES", "parameters": size}
+    head = json.dumps({"inputs": [tensor]}).encode()
+    headers = {"Inference-Header-Content-Length": str(len(head))}
+    body = head + struct.pack("<I", len(image)) + image
+    yield f"/v2/models/{NAME}/infer", body, headers, invalid
+
+
+@pytest.mark.parametrize("row", params([row for row in ROWS if row.code]))
+def test_every_protocol_refuses_a_bad_picture_in_a_sentence(server: Watched, row: Row) -> None:
+    for path, body, headers, told in drop_ins(row.make()):
+        answer = server.client.post(path, content=body, headers=headers)
+        assert answer.status_code == told.get(row.status, row.status)
+        assert list(answer.json()) == ["error"]
+        assert not INTERNAL.search(answer.content)
 
 
 def shown(server: Watched, image: bytes) -> tuple[NDArray[np.float64], int]:

@@ -1,0 +1,64 @@
+"""The Hugging Face inference API: POST /models/{model}, image classification."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+from fastapi import APIRouter, Request, Response
+from pydantic_core import to_json
+
+from app.errors import EmptyFileError
+from app.json_body import decode_base64, offload, parse_json
+from app.routes.dependencies import TimeoutDep, get_service
+from app.routes.openapi import BINARY, JSON, describe_body, describe_errors, inline_schema
+from app.schemas import MAX_TOP_K, ClassifyOptions
+from app.schemas_huggingface import ClassificationRequest, ErrorResponse, Parameters, Score
+from app.uploads import read_body
+
+PATH: Final = "/models/{model:path}"
+_TOP_K: Final = 5
+_STATUSES: Final = (400, 404, 408, 413, 414, 415, 422, 429, 431, 500, 503, 504)
+
+router = APIRouter()
+
+
+@router.post(
+    PATH,
+    response_model=list[Score],
+    responses=describe_errors(ErrorResponse, _STATUSES),
+    openapi_extra=describe_body(
+        {
+            "image/*": BINARY,
+            "application/octet-stream": BINARY,
+            JSON: inline_schema(ClassificationRequest),
+        }
+    ),
+)
+async def classify(request: Request, timeout_s: TimeoutDep, model: str) -> Response:
+    """Classify an image as Hugging Face's `image-classification` does."""
+    service = get_service(request)
+    classes = service.engine(model).checkpoint.config.num_labels
+    body = await read_body(request)
+    image, parameters = await offload(len(body), partial(_parse, body))
+    top_k = min(parameters.top_k or _TOP_K, classes or 1, MAX_TOP_K)
+    options = ClassifyOptions(model=model, top_k=top_k)
+    answer = await service.classify(
+        image, options, timeout_s, parameters.function_to_apply or "softmax"
+    )
+    scores: list[Score] = [
+        {"label": label.label, "score": score} for label, score in answer.predictions
+    ]
+    return Response(to_json(scores), media_type=JSON)
+
+
+def _parse(body: bytes) -> tuple[bytes, Parameters]:
+    """The image and how to answer; told by the body, because the client calls bytes JSON too."""
+    if body.lstrip()[:1] == b"{":
+        document = parse_json(ClassificationRequest, body)
+        body, parameters = decode_base64(document.inputs), document.parameters or Parameters()
+    else:
+        parameters = Parameters()
+    if not body:
+        raise EmptyFileError
+    return body, parameters

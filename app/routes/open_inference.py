@@ -1,0 +1,114 @@
+"""The Open Inference Protocol, version 2, with Triton's binary tensors and classification."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final, Literal
+
+from fastapi import APIRouter, Request, Response
+
+from app import __version__
+from app import schemas_open_inference as schemas
+from app.errors import NotReadyError
+from app.inference import check_outputs, infer, output_widths
+from app.json_body import offload
+from app.routes.dependencies import LifecycleDep, TimeoutDep, get_service
+from app.routes.native import MAX_FILES
+from app.routes.openapi import BINARY, JSON, describe_body, describe_errors, inline_schema
+from app.tensors import IMAGE, PIXELS, read_request, write_answer
+from app.uploads import read_body
+
+PATH: Final = "/v2/models/{model:path}/infer"
+_OCTETS: Final = "application/octet-stream"
+_HEADER_LENGTH: Final = "Inference-Header-Content-Length"
+_ERRORS: Final = describe_errors(
+    schemas.ErrorResponse, (400, 404, 408, 413, 414, 429, 431, 500, 503, 504)
+)
+
+router = APIRouter()
+
+
+@router.get("/v2", response_model=schemas.ServerMetadata, responses=_ERRORS)
+async def server_metadata() -> schemas.ServerMetadata:
+    """What this server is."""
+    extensions = ["binary_tensor_data", "classification"]
+    return {"name": "mobilenet-serve", "version": __version__, "extensions": extensions}
+
+
+@router.get("/v2/health/live", response_class=Response)
+async def live() -> Response:
+    """200 while the event loop runs."""
+    return Response()
+
+
+@router.get("/v2/health/ready", response_class=Response, responses=_ERRORS)
+async def ready(lifecycle: LifecycleDep) -> Response:
+    """200 while requests are answered; see /readyz."""
+    if not all(lifecycle.checks().values()):
+        raise NotReadyError
+    return Response()
+
+
+@router.get("/v2/models/{model:path}/ready", response_class=Response, responses=_ERRORS)
+async def model_ready(request: Request, lifecycle: LifecycleDep, model: str) -> Response:
+    """200 while a model answers requests."""
+    get_service(request).engine(model)
+    return await ready(lifecycle)
+
+
+@router.post(
+    PATH,
+    response_model=schemas.InferResponse,
+    responses={**_ERRORS, 200: {"content": {_OCTETS: {"schema": BINARY}}}},
+    openapi_extra=describe_body({JSON: inline_schema(schemas.InferRequest), _OCTETS: BINARY}),
+)
+async def infer_model(request: Request, timeout_s: TimeoutDep, model: str) -> Response:
+    """Compute probabilities, logits and embeddings of one image or several."""
+    service = get_service(request)
+    engine = service.engine(model)
+    body = await read_body(request)
+    parse = partial(
+        read_request,
+        body,
+        request.headers.get(_HEADER_LENGTH),
+        engine.checkpoint.preprocessing.input_size,
+        MAX_FILES,
+    )
+    wanted, images = await offload(len(body), parse)
+    outputs = wanted.outputs or [schemas.WantedOutput(name=name) for name in output_widths(engine)]
+    names = [output.name for output in outputs]
+    check_outputs(engine, names, [one.name for one in outputs if one.parameters.classification])
+    if wanted.parameters.timeout:
+        timeout_s = min(timeout_s, wanted.parameters.timeout / 1e6)
+    arrays = await infer(service, engine, images, names, timeout_s)
+    write = partial(
+        write_answer, wanted, engine.checkpoint.name, outputs, arrays, engine.checkpoint.labels
+    )
+    content, json_length = await offload(sum(array.nbytes for array in arrays.values()), write)
+    if json_length is None:
+        return Response(content, media_type=JSON)
+    return Response(content, media_type=_OCTETS, headers={_HEADER_LENGTH: str(json_length)})
+
+
+@router.get("/v2/models/{model:path}", response_model=schemas.ModelMetadata, responses=_ERRORS)
+async def model_metadata(request: Request, model: str) -> schemas.ModelMetadata:
+    """What a model takes, one of its inputs, and gives."""
+    engine = get_service(request).engine(model)
+    height, width = engine.checkpoint.preprocessing.input_size
+    return {
+        "name": engine.checkpoint.name,
+        "platform": engine.name,
+        "inputs": [
+            _tensor(IMAGE, "BYTES", -1),
+            _tensor(PIXELS, "UINT8", -1, height, width, 3),
+        ],
+        "outputs": [
+            _tensor(name, "FP32", -1, size) for name, size in output_widths(engine).items()
+        ],
+    }
+
+
+def _tensor(
+    name: str, datatype: Literal["BYTES", "UINT8", "FP32"], *shape: int
+) -> schemas.TensorMetadata:
+    return {"name": name, "datatype": datatype, "shape": list(shape)}
