@@ -21,12 +21,13 @@ import httptools
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from app.access_log import AccessLog
+from app.access_log import AccessLog, escape
 from app.deadlines import Deadlines
 from app.errors import AppError, MalformedRequestError, OverloadedError, RequestTimeoutError
+from app.guard import Guard, GuardedRoute
 from app.metrics import Metrics
-from app.problems import create_last_answer
-from app.request_head import MAX_HEAD, check_head, check_size
+from app.problems import create_answer
+from app.request_head import MAX_HEAD, check_head, check_size, choose_request_id
 from app.settings import Settings
 from app.uvicorn_fit import check_uvicorn
 
@@ -84,6 +85,7 @@ class HttpProtocol(HttpToolsProtocol):
         max_connections: int,
         metrics: Metrics,
         access_log: AccessLog,
+        guard: Guard,
         **given: Any,
     ) -> None:
         super().__init__(**given)
@@ -91,6 +93,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._max_connections = max_connections
         self._metrics = metrics
         self._access_log = access_log
+        self._guard = guard
         self._clock = Deadlines(self.loop, self._stop_waiting, self._check_unsent)
         self.url = b""
         self._part = _Part.IDLE
@@ -195,10 +198,11 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         self.headers = []  # for trailers, which are nobody's headers
         self.cycle.transport = self._exit
-        if self._stopping:
-            self.cycle.keep_alive = False
         self._part = _Part.BODY
-        self._clock.set_read(math.inf)
+        if not self.cycle.response_complete:
+            self._clock.set_read(math.inf)
+        elif not self._leaving:
+            self._expect_rest()
 
     def on_body(self, body: bytes) -> None:
         """Collect it; what is left of the bytes is framing."""
@@ -229,14 +233,41 @@ class HttpProtocol(HttpToolsProtocol):
         elif self._refusal:
             self._answer(self._refusal)
         elif self._part is _Part.BODY:
-            self._may_receive = _MAX_UNREAD
-            self._clock.set_read(self._settings.body_timeout_s)
+            self._expect_rest()
         elif self._part is _Part.IDLE:
             self._clock.set_read(self._settings.keep_alive_s)
 
+    def _expect_rest(self) -> None:
+        """A body goes on that nobody will read."""
+        self._may_receive = _MAX_UNREAD
+        self._clock.set_read(self._settings.body_timeout_s)
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answered = cycle
-        super()._start_asgi_task(cycle, app)
+        if self._stopping:
+            cycle.keep_alive = False
+        if overload := self._guard.find_overload(cycle.scope):
+            self._turn_away(cycle, *overload)
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def _turn_away(
+        self, cycle: RequestResponseCycle, route: GuardedRoute, error: OverloadedError
+    ) -> None:
+        """Do what the middleware would: for each request that is let in there may be ten such."""
+        scope, headers = cycle.scope, self.server_state.default_headers
+        request_id = choose_request_id(scope["headers"])
+        last = not cycle.keep_alive
+        self.transport.write(create_answer(error, request_id, scope["path"], headers, last=last))
+        cycle.response_started = cycle.response_complete = True
+        self._metrics.refusals.labels(error.code).inc()
+        self._metrics.requests.labels(route.path, str(error.status)).inc()
+        self._metrics.request_duration.labels(route.path).observe(0)
+        fields = {"method": scope["method"], "path": escape(scope["path"])}
+        self._access_log.tell(error.status, {"request_id": request_id, **fields})
+        if last:
+            self._leave()
+        self.on_response_complete()
 
     @property
     def _path(self) -> str:
@@ -271,7 +302,7 @@ class HttpProtocol(HttpToolsProtocol):
             return
         request_id = uuid.uuid4().hex
         headers = self.server_state.default_headers
-        self.transport.write(create_last_answer(error, request_id, self._path, headers))
+        self.transport.write(create_answer(error, request_id, self._path, headers, last=True))
         self._leave()
         self._metrics.refusals.labels(error.code).inc()
         if not self._answering:  # else the middleware tells of it
@@ -344,7 +375,9 @@ class HttpProtocol(HttpToolsProtocol):
             self._refuse(RequestTimeoutError(detail))
 
 
-def create_http_protocol(settings: Settings, metrics: Metrics) -> type[asyncio.Protocol]:
+def create_http_protocol(
+    settings: Settings, metrics: Metrics, guard: Guard
+) -> type[asyncio.Protocol]:
     """What uvicorn is given as `http`.
 
     Raises:
@@ -362,5 +395,6 @@ def create_http_protocol(settings: Settings, metrics: Metrics) -> type[asyncio.P
             max_connections=auto if given == "auto" else given,
             metrics=metrics,
             access_log=AccessLog(),
+            guard=guard,
         ),
     )

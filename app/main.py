@@ -20,6 +20,7 @@ from app.errors import (
     MethodNotAllowedError,
     NotFoundError,
 )
+from app.guard import Guard
 from app.lifecycle import Lifecycle
 from app.metrics import Metrics
 from app.middleware import Door, RequestContext
@@ -59,13 +60,10 @@ def create_app(settings: Settings, on_failure: OnFailure | None = None) -> FastA
         app.include_router(routes.router)
     for error in (AppError, HTTPException, RequestValidationError):
         app.add_exception_handler(error, _answer_error)
-    app.add_middleware(
-        Door,
-        check_admission=lifecycle.check_admission,
-        max_body_bytes=_max_body_bytes(settings),
-        body_timeout_s=settings.body_timeout_s,
-        metrics=metrics,
+    app.state.guard = guard = Guard(
+        check_admission=lifecycle.check_admission, max_body_bytes=_max_body_bytes(settings)
     )
+    app.add_middleware(Door, guard=guard, body_timeout_s=settings.body_timeout_s, metrics=metrics)
     app.add_middleware(RequestContext, metrics=metrics)  # added last, so outermost
     return app
 

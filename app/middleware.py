@@ -10,24 +10,21 @@ import asyncio
 import logging
 import re
 import time
-import uuid
-from collections.abc import Callable, Mapping
-from urllib.parse import parse_qsl
 
 from starlette.requests import ClientDisconnect
-from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.access_log import AccessLog
+from app.access_log import AccessLog, escape
 from app.errors import (
     AppError,
     BodyTooLargeError,
-    InvalidParameterError,
     RequestTimeoutError,
     ShuttingDownError,
 )
+from app.guard import Guard
 from app.metrics import Metrics
 from app.problems import create_problem_response
+from app.request_head import choose_request_id
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _CLIENT_CLOSED = 499
@@ -51,7 +48,7 @@ class RequestContext:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        request_id = _request_id(scope)
+        request_id = choose_request_id(scope["headers"])
         id_header = b"x-request-id", request_id.encode()
         scope.setdefault("state", {}).update(request_id=request_id, started=started)
         status = 0
@@ -93,11 +90,10 @@ class RequestContext:
         label = "client_closed" if status == _CLIENT_CLOSED else str(status)
         self._metrics.requests.labels(route, label).inc()
         self._metrics.request_duration.labels(route).observe(duration_s)
-        path = scope["path"]
         fields = {
             "request_id": scope["state"]["request_id"],
             "method": scope["method"],
-            "path": path if path.isprintable() else ascii(path)[1:-1],
+            "path": escape(scope["path"]),
             "duration_ms": round(duration_s * 1000, 2),
         }
         self._access_log.tell(status, fields)
@@ -107,51 +103,33 @@ class Door:
     """Guards the routes that take images.
 
     Args:
-        check_admission: raises what a request is refused with now, its body unread.
-        max_body_bytes: by route, as its path is declared; other routes pass.
+        guard: knows them.
         body_timeout_s: how long a client may take to send its body.
     """
 
     def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        check_admission: Callable[[], None],
-        max_body_bytes: Mapping[str, int],
-        body_timeout_s: float,
-        metrics: Metrics,
+        self, app: ASGIApp, *, guard: Guard, body_timeout_s: float, metrics: Metrics
     ) -> None:
         self._app = app
-        self._check_admission = check_admission
-        # What matches is a route's own affair: a path that ends in a line break matches too.
-        self._guarded = [
-            (compile_path(route)[0], route, limit) for route, limit in max_body_bytes.items()
-        ]
+        self._guard = guard
         self._body_timeout_s = body_timeout_s
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request to a guarded path; anything else passes through."""
-        if scope["type"] != "http" or scope["method"] != "POST":
+        if (route := self._guard.find(scope)) is None:
             await self._app(scope, receive, send)
             return
-        path = scope["path"]
-        guarded = next((one for one in self._guarded if one[0].match(path)), None)
-        if guarded is None:
-            await self._app(scope, receive, send)
-            return
-        _, route, limit = guarded
         try:
-            _check_declared_length(scope, limit)
-            _check_query(scope)
-            self._check_admission()
+            self._guard.check(scope, route)
         except AppError as error:
             self._metrics.refusals.labels(error.code).inc()
-            scope["state"]["refused_at"] = route
-            response = create_problem_response(error, scope["state"]["request_id"], path)
+            scope["state"]["refused_at"] = route.path
+            request_id = scope["state"]["request_id"]
+            response = create_problem_response(error, request_id, scope["path"])
             await response(scope, receive, send)
             return
-        body = _Body(receive, send, limit, self._body_timeout_s)
+        body = _Body(receive, send, route.max_body_bytes, self._body_timeout_s)
         await body.run(self._app, scope)
 
 
@@ -208,26 +186,3 @@ class _Body:
         if not self._answered and self._handler:
             self._client_left = True
             self._handler.cancel()
-
-
-def _request_id(scope: Scope) -> str:
-    """The client's own id if it is harmless, else a new one."""
-    for name, value in scope["headers"]:
-        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
-            return str(value, "ascii")
-    return uuid.uuid4().hex
-
-
-def _check_declared_length(scope: Scope, limit: int) -> None:
-    for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit() and int(value) > limit:
-            raise BodyTooLargeError
-
-
-def _check_query(scope: Scope) -> None:
-    """A parameter given twice has no one meaning."""
-    if b"&" in (query := scope["query_string"]):
-        pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
-        names = [name for name, _ in pairs]
-        if len(set(names)) < len(names):
-            raise InvalidParameterError("A query parameter is given more than once.")

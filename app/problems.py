@@ -47,24 +47,31 @@ def create_problem_response(error: AppError, request_id: str, path: str) -> JSON
     )
 
 
-def create_last_answer(
-    error: AppError, request_id: str, path: str, headers: Iterable[tuple[bytes, bytes]]
+def create_answer(
+    error: AppError,
+    request_id: str,
+    path: str,
+    headers: Iterable[tuple[bytes, bytes]],
+    *,
+    last: bool,
 ) -> bytes:
-    """The same as the bytes of an HTTP/1.1 response after which the connection closes.
+    """The same as the bytes of an HTTP/1.1 response.
 
     Args:
         error: what to tell of.
         request_id: of the request, if it is one.
         path: that was asked for, as far as it is known.
         headers: more of them.
+        last: whether the connection closes after it.
     """
     response = create_problem_response(error, request_id, path)
     fields = {
         **dict(headers),
         **dict(response.raw_headers),
-        b"connection": b"close",
         b"x-request-id": request_id.encode(),
     }
+    if last:
+        fields[b"connection"] = b"close"
     status = HTTPStatus(response.status_code)
     head = [f"HTTP/1.1 {status.value} {status.phrase}".encode()]
     head += [name + b": " + value for name, value in fields.items()]

@@ -14,6 +14,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from app.access_log import AccessLog
+from app.errors import OverloadedError
+from app.guard import Guard
 from app.http_protocol import HttpProtocol, create_http_protocol
 from app.metrics import Metrics
 from app.settings import Settings
@@ -25,6 +27,7 @@ pytestmark = pytest.mark.anyio
 MEBI = 1024 * 1024
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
+NOBODY = Guard(check_admission=lambda: None, max_body_bytes={})
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 
 
@@ -60,6 +63,7 @@ class Connection:
     """One client's end of a protocol over a fake transport."""
 
     def __init__(self, *, state: ServerState | None = None, max_connections: int = 10) -> None:
+        self.full = False
         self.app = App()
         self.loop = FakeLoop()
         self.transport = FakeTransport()
@@ -72,12 +76,17 @@ class Connection:
             max_connections=max_connections,
             metrics=self.metrics,
             access_log=AccessLog(),
+            guard=Guard(check_admission=self.check_admission, max_body_bytes={"/held": 1000}),
             config=config,
             server_state=state or ServerState(),
             app_state={},
             _loop=self.loop,
         )
         self.protocol.connection_made(self.transport)
+
+    def check_admission(self) -> None:
+        if self.full:
+            raise OverloadedError(headers={"Retry-After": "7"})
 
     async def send(self, data: bytes) -> None:
         self.protocol.data_received(data)
@@ -241,7 +250,7 @@ async def test_one_connection_too_many_is_turned_away() -> None:
 def test_a_uvicorn_that_does_not_fit_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def changed(self: Any, data: bytes) -> None: ...
 
-    create_http_protocol(Settings(), Metrics())
+    create_http_protocol(Settings(), Metrics(), NOBODY)
     monkeypatch.setattr(HttpToolsProtocol, "on_body", changed)
     with pytest.raises(UnfitUvicornError, match=r"HttpToolsProtocol\.on_body has no body"):
-        create_http_protocol(Settings(), Metrics())
+        create_http_protocol(Settings(), Metrics(), NOBODY)
