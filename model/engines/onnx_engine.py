@@ -30,9 +30,11 @@ _MAX_VARIANTS = 4
 _Variant = tuple[int, str | None]
 """Output stride, and the deepest layer's end point; None is the whole network with all maps."""
 
-_KEPT_PIXELS = 8 * 224 * 224
-"""What a session needs for a batch of so many it keeps. More is rare and would stay for ever, so it
-is given back, and one such batch runs at a time, with all threads: measured, 170 MB each."""
+_USUAL_PIXELS, _KEPT_IMAGES = 224 * 224, 8
+"""Larger images are rare. What a session needs for a batch of more than so many usual ones' pixels
+would stay for ever, so it is given back, and one such batch runs at a time, with all threads:
+measured, 170 MB each.
+"""
 
 
 class OnnxEngine:
@@ -74,8 +76,8 @@ class OnnxEngine:
             raise ValueError(f"images must be at least {MIN_IMAGE_SIDE} pixels wide and high")
         names = list(outputs or self._default_outputs)
         sessions = self._sessions(names, output_stride)
-        work = math.prod(pixels.shape[:3]) * (OUTPUT_STRIDES[0] // output_stride) ** 2
-        if work > _KEPT_PIXELS:
+        work = math.prod(pixels.shape[1:3]) * (OUTPUT_STRIDES[0] // output_stride) ** 2
+        if work > _USUAL_PIXELS and work * len(pixels) > _KEPT_IMAGES * _USUAL_PIXELS:
             with self._large:
                 arrays = sessions.whole.run(names, {PIXELS: pixels}, self._shrinking)
         else:
