@@ -15,6 +15,8 @@ from model.engines.base import Engine, EngineOutput
 
 _log = logging.getLogger(__name__)
 
+_USUAL_PIXELS = 224 * 224
+
 
 @dataclass(frozen=True, slots=True)
 class BatchRow:
@@ -61,6 +63,12 @@ class Entry:
             and self.output_stride == other.output_stride
             and self.pixels.shape == other.pixels.shape
         )
+
+    def limit(self, max_batch_size: int) -> int:
+        """How many like it a batch may hold: the memory of so many usual images, or it alone."""
+        height, width, _ = self.pixels.shape
+        work: int = height * width * (32 // self.output_stride) ** 2
+        return max(1, min(max_batch_size, max_batch_size * _USUAL_PIXELS // max(1, work)))
 
     def settle(self, outcome: BatchRow | BaseException) -> None:
         """Give its caller the outcome, if the caller still waits. Only on the event loop."""

@@ -211,8 +211,9 @@ class DynamicBatcher:
                     break
                 if self._stopping:
                     return None
-            share = min(self.max_batch_size, math.ceil(len(self._waiting) / self.streams))
             first = self._waiting[0]
+            most = first.limit(self.max_batch_size)
+            share = min(most, math.ceil(len(self._waiting) / self.streams))
             batch = [entry for entry in self._waiting if entry.can_join(first)][:share]
             self._waiting = [entry for entry in self._waiting if entry not in batch]
             alone = self.streams == 1 or not (self._busy or self._waiting)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING
@@ -29,6 +30,12 @@ _MAX_VARIANTS = 4
 _Variant = tuple[int, str | None]
 """Output stride, and the deepest layer's end point; None is the whole network with all maps."""
 
+_USUAL_PIXELS, _KEPT_IMAGES = 224 * 224, 8
+"""Larger images are rare. What a session needs for a batch of more than so many usual ones' pixels
+would stay for ever, so it is given back, and one such batch runs at a time, with all threads:
+measured, 170 MB each.
+"""
+
 
 class OnnxEngine:
     """Two sessions over one graph: all threads for a batch that is alone, else one thread each.
@@ -44,6 +51,9 @@ class OnnxEngine:
     device = "cpu"
 
     def __init__(self, checkpoint: Checkpoint, threads: int) -> None:
+        self._large = threading.Lock()
+        self._shrinking = onnxruntime.RunOptions()
+        self._shrinking.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         self.checkpoint = checkpoint
         self.streams = threads
         self._threads = threads
@@ -66,8 +76,13 @@ class OnnxEngine:
             raise ValueError(f"images must be at least {MIN_IMAGE_SIDE} pixels wide and high")
         names = list(outputs or self._default_outputs)
         sessions = self._sessions(names, output_stride)
-        session = sessions.whole if alone else sessions.single
-        arrays = session.run(names, {PIXELS: pixels})
+        work = math.prod(pixels.shape[1:3]) * (OUTPUT_STRIDES[0] // output_stride) ** 2
+        if work > _USUAL_PIXELS and work * len(pixels) > _KEPT_IMAGES * _USUAL_PIXELS:
+            with self._large:
+                arrays = sessions.whole.run(names, {PIXELS: pixels}, self._shrinking)
+        else:
+            session = sessions.whole if alone else sessions.single
+            arrays = session.run(names, {PIXELS: pixels})
         return EngineOutput(dict(zip(names, arrays, strict=True)))
 
     def _sessions(self, outputs: Collection[str], output_stride: int) -> _Sessions:

@@ -44,6 +44,17 @@ async def test_a_batch_is_never_larger_than_allowed() -> None:
     assert [len(batch) for batch in engine.batches] == [1, 4, 4, 2]
 
 
+async def test_images_that_need_much_memory_share_fewer_batches() -> None:
+    engine = FakeEngine()
+    async with create_batcher(max_batch_size=8) as batcher:
+        first = await occupy(batcher, engine)
+        calls = (ask(batcher, engine, value, side) for side in (448, 512) for value in (1, 2, 3))
+        tasks = await start(batcher, *calls)
+        engine.gate.set()
+        await asyncio.gather(first, *tasks)
+    assert engine.batches == [[255], [1, 2], [3], [1], [2], [3]]
+
+
 async def test_a_free_stream_leaves_the_other_its_share() -> None:
     engine = FakeEngine()
     async with create_batcher(streams=2) as batcher:
