@@ -10,15 +10,15 @@ from pydantic_core import to_json
 
 from app.errors import EmptyFileError
 from app.json_body import decode_base64, offload, parse_json
+from app.routes.declarations import BINARY, JSON, declare_body, declare_errors, inline_schema
 from app.routes.dependencies import TimeoutDep, get_service
-from app.routes.openapi import BINARY, JSON, describe_body, describe_errors, inline_schema
 from app.schemas import MAX_TOP_K, ClassifyOptions
 from app.schemas_huggingface import ClassificationRequest, ErrorResponse, Parameters, Score
 from app.uploads import read_body
 
 PATH: Final = "/models/{model:path}"
 _TOP_K: Final = 5
-_STATUSES: Final = (400, 404, 408, 413, 414, 415, 422, 429, 431, 500, 503, 504)
+_STATUSES: Final = (404, 413, 415, 422, 503, 504)
 
 router = APIRouter()
 
@@ -26,8 +26,8 @@ router = APIRouter()
 @router.post(
     PATH,
     response_model=list[Score],
-    responses=describe_errors(ErrorResponse, _STATUSES),
-    openapi_extra=describe_body(
+    responses=declare_errors(ErrorResponse, _STATUSES),
+    openapi_extra=declare_body(
         {
             "image/*": BINARY,
             "application/octet-stream": BINARY,

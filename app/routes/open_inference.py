@@ -12,18 +12,16 @@ from app import schemas_open_inference as schemas
 from app.errors import NotReadyError
 from app.inference import check_outputs, infer, output_widths
 from app.json_body import offload
+from app.routes.declarations import BINARY, JSON, declare_body, declare_errors, inline_schema
 from app.routes.dependencies import LifecycleDep, TimeoutDep, get_service
 from app.routes.native import MAX_FILES
-from app.routes.openapi import BINARY, JSON, describe_body, describe_errors, inline_schema
 from app.tensors import IMAGE, PIXELS, read_request, write_answer
 from app.uploads import read_body
 
 PATH: Final = "/v2/models/{model:path}/infer"
 _OCTETS: Final = "application/octet-stream"
 _HEADER_LENGTH: Final = "Inference-Header-Content-Length"
-_ERRORS: Final = describe_errors(
-    schemas.ErrorResponse, (400, 404, 408, 413, 414, 429, 431, 500, 503, 504)
-)
+_ERRORS: Final = declare_errors(schemas.ErrorResponse, (404, 413, 503, 504))
 
 router = APIRouter()
 
@@ -60,7 +58,7 @@ async def model_ready(request: Request, lifecycle: LifecycleDep, model: str) -> 
     PATH,
     response_model=schemas.InferResponse,
     responses={**_ERRORS, 200: {"content": {_OCTETS: {"schema": BINARY}}}},
-    openapi_extra=describe_body({JSON: inline_schema(schemas.InferRequest), _OCTETS: BINARY}),
+    openapi_extra=declare_body({JSON: inline_schema(schemas.InferRequest), _OCTETS: BINARY}),
 )
 async def infer_model(request: Request, timeout_s: TimeoutDep, model: str) -> Response:
     """Compute probabilities, logits and embeddings of one image or several."""

@@ -15,9 +15,9 @@ from pydantic_core import to_json
 from app.answers import require_all
 from app.errors import InvalidParameterError, TooManyFilesError, UrlInputDisabledError
 from app.json_body import decode_base64, offload, parse_json
+from app.routes.declarations import JSON, declare_body, declare_errors, inline_schema
 from app.routes.dependencies import TimeoutDep, get_service
 from app.routes.native import MAX_FILES
-from app.routes.openapi import JSON, describe_body, describe_errors, inline_schema
 from app.schemas import EmbedOptions
 from app.schemas_openai import (
     EmbeddingItem,
@@ -33,7 +33,7 @@ from model.config import POOLED
 
 PATH: Final = "/v1/embeddings"
 _OWNER: Final = "mobilenet-serve"
-_ERRORS: Final = describe_errors(ErrorResponse, (400, 404, 408, 413, 414, 429, 431, 500, 503, 504))
+_ERRORS: Final = declare_errors(ErrorResponse, (404, 413, 503, 504))
 
 router = APIRouter()
 
@@ -42,7 +42,7 @@ router = APIRouter()
     PATH,
     response_model=EmbeddingsResponse,
     responses=_ERRORS,
-    openapi_extra=describe_body({JSON: inline_schema(EmbeddingsRequest)}),
+    openapi_extra=declare_body({JSON: inline_schema(EmbeddingsRequest)}),
 )
 async def embeddings(request: Request, timeout_s: TimeoutDep) -> Response:
     """Embed images as OpenAI's API does texts: vectors of unit length."""
