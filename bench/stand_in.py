@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Collection
 from contextlib import ExitStack
+from dataclasses import replace
 from io import BytesIO
 from typing import Any
 from unittest.mock import patch
@@ -48,7 +49,7 @@ class StandInEngine:
     def __init__(
         self, checkpoint: Checkpoint, *, streams: int, batch_ms: float, image_ms: float
     ) -> None:
-        self.checkpoint = checkpoint
+        self.checkpoint = replace(checkpoint, digest="stand-in")  # zeros fail the real one's test
         self.streams = streams
         self._batch_s = batch_ms / 1000
         self._image_s = image_ms / 1000
