@@ -32,6 +32,7 @@ saves the event loop more than that, and noise must not choose a smaller one.
 """
 _BATCHES_S = 0.2
 """Time for batch sizes: one that would not end within it is not tried. In seconds."""
+_RUNS = 3
 _STREAMS_S = 0.05
 """Time for numbers of streams; each is tried once whatever that takes. In seconds."""
 _GAIN = 1.3
@@ -117,22 +118,24 @@ def measure_speed(
 def _time_batches(
     engine: Engine, sizes: Sequence[int], clock: Callable[[], float]
 ) -> dict[int, float]:
-    """Seconds an image in a batch of each size, as a stream among others runs it.
+    """Seconds an image in a batch of each size, while every other stream runs one like it.
 
-    Each runs twice, and the shorter time counts: the first finds no memory that fits it yet.
+    Alone, a large batch would have the cache for itself. Each runs several times, and the shortest
+    time counts: the first ones find no memory that fits them yet.
     """
     costs: dict[int, float] = {}
-    end = clock() + _BATCHES_S
-    for size in sizes:
-        if costs and clock() + 2 * size * min(costs.values()) > end:
-            break
-        batch = _pictures(engine, size)
-        times = [clock()]
-        for _ in range(2):
-            engine.run(batch, alone=engine.streams == 1)
-            times.append(clock())
-        shorter = min(after - before for before, after in pairwise(times))
-        costs[size] = max(shorter, 1e-9) / size
+    with ThreadPoolExecutor(engine.streams) as pool:
+        end = clock() + _BATCHES_S
+        for size in sizes:
+            if costs and clock() + _RUNS * size * min(costs.values()) > end:
+                break
+            run = partial(engine.run, _pictures(engine, size), alone=engine.streams == 1)
+            times = [clock()]
+            for _ in range(_RUNS):
+                wait([pool.submit(run) for _ in range(engine.streams)])
+                times.append(clock())
+            shortest = min(after - before for before, after in pairwise(times))
+            costs[size] = max(shortest, 1e-9) / size
     return costs
 
 

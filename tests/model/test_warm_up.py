@@ -105,17 +105,17 @@ def test_the_largest_batch_near_the_best_cost_is_chosen(
 ) -> None:
     engine = FakeEngine(checkpoint)
     engine.streams = 2
-    of = dict(zip(("of_1", "of_2", "of_4", "of_8"), (ms / 2000 for ms in durations), strict=True))
+    of = dict(zip(("of_1", "of_2", "of_4", "of_8"), (ms / 6000 for ms in durations), strict=True))
     clock = Stopwatch(engine, **of, whole=1)
     speed = measure_speed(engine, clock=clock)
     assert speed.max_batch_size == chosen
-    assert speed.images_per_s == pytest.approx(2000 / durations[0] * gain)
+    assert speed.images_per_s == pytest.approx(6000 / durations[0] * gain)
 
 
 def test_a_batch_that_finds_no_memory_yet_is_timed_again(checkpoint: Checkpoint) -> None:
     engine = FakeEngine(checkpoint)
     engine.streams = 2
-    clock = Stopwatch(engine, of_1=0.002, of_2=0.004, of_4=0.008, of_8=0.016, whole=1)
+    clock = Stopwatch(engine, of_1=0.001, of_2=0.002, of_4=0.004, of_8=0.008, whole=1)
     cold = {1, 2, 4, 8}
     timed = engine.run
 
@@ -148,7 +148,7 @@ def test_fewer_streams_are_chosen_only_where_they_clearly_gain(
 def test_measuring_takes_no_longer_than_it_may(checkpoint: Checkpoint) -> None:
     engine = FakeEngine(checkpoint)
     engine.streams = 2
-    clock = Stopwatch(engine, of_1=0.02, of_2=0.04, of_4=0.08, of_8=0.16, whole=0.015)
+    clock = Stopwatch(engine, of_1=0.01, of_2=0.02, of_4=0.04, of_8=0.08, whole=0.015)
     measure_speed(engine, clock=clock)
     assert 0.15 < clock.now < 0.3
 
