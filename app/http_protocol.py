@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import math
 import resource
-import uuid
 from collections.abc import Callable
 from enum import Enum
 from functools import partial
@@ -27,7 +26,7 @@ from app.errors import AppError, MalformedRequestError, OverloadedError, Request
 from app.guard import Guard, GuardedRoute
 from app.metrics import Metrics
 from app.problems import create_answer
-from app.request_head import MAX_HEAD, check_head, check_size, choose_request_id
+from app.request_head import MAX_HEAD, check_head, check_size, choose_request_id, create_request_id
 from app.settings import Settings
 from app.uvicorn_fit import check_uvicorn
 
@@ -300,7 +299,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _answer(self, error: AppError) -> None:
         if self._leaving or self.transport.is_closing():
             return
-        request_id = uuid.uuid4().hex
+        request_id = create_request_id()
         headers = self.server_state.default_headers
         self.transport.write(create_answer(error, request_id, self._path, headers, last=True))
         self._leave()
