@@ -14,6 +14,8 @@ from app.errors import AppError, OverloadedError
 _STEP = 1.05
 _LOOK_S = 0.25
 _SLOWEST = 0.25
+_HEADROOM = 0.95
+"""Of the pace that is seen: a bound for the usual request would be too late for the slow ones."""
 _WINDOW_SHARE = 0.5
 """Of the capacity, for one request of many images."""
 
@@ -117,7 +119,7 @@ class Admission:
             return
         self._done += cost
         if (elapsed := now - self._since) >= _LOOK_S:
-            seen = self._done / elapsed / self.images_per_s
+            seen = _HEADROOM * self._done / elapsed / self.images_per_s
             self._pace = min(1.0, max(_SLOWEST, (self._pace + seen) / 2))
             self._since, self._done = now, 0.0
 
