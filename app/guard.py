@@ -27,12 +27,16 @@ class Guard:
     Args:
         check_admission: raises what a request is refused with now.
         max_body_bytes: by route, as its path is declared; other routes are not guarded.
+
+    Attributes:
+        max_body_bytes: of the route that allows most.
     """
 
     def __init__(
         self, *, check_admission: Callable[[], None], max_body_bytes: Mapping[str, int]
     ) -> None:
         self._check_admission = check_admission
+        self.max_body_bytes = max(max_body_bytes.values(), default=0)
         # What matches is a route's own affair: a path that ends in a line break matches too.
         self._routes = [
             (compile_path(path)[0], GuardedRoute(path, limit))

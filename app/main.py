@@ -29,6 +29,8 @@ from app.routes import health, huggingface, information, native, open_inference,
 from app.settings import Settings
 
 _MEBI = 1024 * 1024
+_HELD_BODIES = 2
+"""Of the largest that are allowed: so much memory all bodies may take together."""
 _FRAMEWORK_ERRORS = {404: NotFoundError, 405: MethodNotAllowedError}
 
 OnFailure = Callable[[BaseException], None]
@@ -63,7 +65,13 @@ def create_app(settings: Settings, on_failure: OnFailure | None = None) -> FastA
     app.state.guard = guard = Guard(
         check_admission=lifecycle.check_admission, max_body_bytes=_max_body_bytes(settings)
     )
-    app.add_middleware(Door, guard=guard, body_timeout_s=settings.body_timeout_s, metrics=metrics)
+    app.add_middleware(
+        Door,
+        guard=guard,
+        body_timeout_s=settings.body_timeout_s,
+        max_held_bytes=_HELD_BODIES * guard.max_body_bytes,
+        metrics=metrics,
+    )
     app.add_middleware(RequestContext, metrics=metrics)  # added last, so outermost
     return app
 

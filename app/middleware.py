@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,6 +19,7 @@ from app.access_log import AccessLog, escape
 from app.errors import (
     AppError,
     BodyTooLargeError,
+    OverloadedError,
     RequestTimeoutError,
     ShuttingDownError,
 )
@@ -26,7 +28,6 @@ from app.metrics import Metrics
 from app.problems import create_problem_response
 from app.request_head import choose_request_id
 
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _CLIENT_CLOSED = 499
 """nginx's status for a client that left first; only ever in logs and metrics."""
 _UNMATCHED = "unmatched"
@@ -105,14 +106,22 @@ class Door:
     Args:
         guard: knows them.
         body_timeout_s: how long a client may take to send its body.
+        max_held_bytes: of all bodies together, from their arrival to their answers.
     """
 
     def __init__(
-        self, app: ASGIApp, *, guard: Guard, body_timeout_s: float, metrics: Metrics
+        self,
+        app: ASGIApp,
+        *,
+        guard: Guard,
+        body_timeout_s: float,
+        max_held_bytes: int,
+        metrics: Metrics,
     ) -> None:
         self._app = app
         self._guard = guard
         self._body_timeout_s = body_timeout_s
+        self._held = HeldBytes(max_held_bytes)
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -129,17 +138,51 @@ class Door:
             response = create_problem_response(error, request_id, scope["path"])
             await response(scope, receive, send)
             return
-        body = _Body(receive, send, route.max_body_bytes, self._body_timeout_s)
-        await body.run(self._app, scope)
+        with self._held.share() as share:
+            body = _Body(receive, send, route.max_body_bytes, share, self._body_timeout_s)
+            await body.run(self._app, scope)
+
+
+class HeldBytes:
+    """A bound on the memory of all bodies: each client may be slow, and there may be thousands."""
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+
+    @contextmanager
+    def share(self) -> Iterator[Callable[[int], None]]:
+        """Give what takes so many bytes more, and give back what was taken when it is left."""
+        taken = 0
+
+        def take(count: int) -> None:
+            nonlocal taken
+            if count > self._left:
+                detail = "Too many bytes of images are here already; try again."
+                raise OverloadedError(detail, {"Retry-After": "1"})
+            self._left -= count
+            taken += count
+
+        try:
+            yield take
+        finally:
+            self._left += taken
 
 
 class _Body:
     """One request's body: bounded in bytes and time; after it, watches for the client's leaving."""
 
-    def __init__(self, receive: Receive, send: Send, limit: int, timeout_s: float) -> None:
+    def __init__(
+        self,
+        receive: Receive,
+        send: Send,
+        limit: int,
+        take: Callable[[int], None],
+        timeout_s: float,
+    ) -> None:
         self._receive = receive
         self._send = send
         self._left = limit
+        self._take = take
         self._deadline = asyncio.get_running_loop().time() + timeout_s
         self._watcher: asyncio.Task[None] | None = None
         self._answered = False
@@ -168,9 +211,11 @@ class _Body:
         except TimeoutError:
             raise RequestTimeoutError from None
         if message["type"] == "http.request":
-            self._left -= len(message.get("body", b""))
+            count = len(message.get("body", b""))
+            self._left -= count
             if self._left < 0:
                 raise BodyTooLargeError
+            self._take(count)
             if not message.get("more_body", False):
                 self._watcher = asyncio.create_task(self._watch())
         return message

@@ -64,7 +64,10 @@ class Settings(BaseSettings):
     )
     max_body_mib: float = Field(10, gt=0, le=1024, description="largest body of one image, in MiB")
     max_batch_body_mib: float = Field(
-        64, gt=0, le=4096, description="largest body of many images, in MiB"
+        64,
+        gt=0,
+        le=4096,
+        description="largest body of many images, in MiB; all bodies together may hold twice that",
     )
     max_output_mib: float = Field(
         16, gt=0, le=1024, description="largest answer of /embed, in MiB of numbers"

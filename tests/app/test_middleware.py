@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import ExitStack
 
 import httpx2
 import pytest
@@ -85,3 +86,27 @@ def test_a_connection_outlives_a_bad_picture(client: httpx2.Client, cat: bytes) 
             one.post("/classify", files={"file": image}).status_code for image in (b"bad", cat)
         ]
     assert statuses == [415, 200]
+
+
+def test_all_bodies_together_hold_no_more_than_twice_the_largest(cat: bytes) -> None:
+    limits = {"max_body_mib": 0.2, "max_batch_body_mib": 0.2}
+    stalled = b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 209000\r\n\r\n" + bytes(
+        208_000
+    )
+    with (
+        serve(**limits) as server,
+        httpx2.Client(base_url=server.url, timeout=30) as client,
+        ExitStack() as uploads,
+    ):
+
+        def ask_until(status: int) -> httpx2.Response:
+            answers = (client.post("/classify", files={"file": cat}) for _ in range(1000))
+            return next(answer for answer in answers if answer.status_code == status)
+
+        for _ in range(2):
+            uploads.enter_context(connect(server)).sendall(stalled)
+        refused = ask_until(429)
+        assert refused.json()["code"] == "overloaded"
+        assert refused.headers["Retry-After"] == "1"
+        uploads.close()
+        assert ask_until(200)
