@@ -90,9 +90,8 @@ def test_a_connection_outlives_a_bad_picture(client: httpx2.Client, cat: bytes) 
 
 def test_all_bodies_together_hold_no_more_than_twice_the_largest(cat: bytes) -> None:
     limits = {"max_body_mib": 0.2, "max_batch_body_mib": 0.2}
-    stalled = b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 209000\r\n\r\n" + bytes(
-        208_000
-    )
+    head = b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
+    stalled = head + b"Content-Length: 209000\r\n\r\n" + bytes(208_000)
     with (
         serve(**limits) as server,
         httpx2.Client(base_url=server.url, timeout=30) as client,
@@ -109,4 +108,4 @@ def test_all_bodies_together_hold_no_more_than_twice_the_largest(cat: bytes) -> 
         assert refused.json()["code"] == "overloaded"
         assert refused.headers["Retry-After"] == "1"
         uploads.close()
-        assert ask_until(200)
+        ask_until(200)
