@@ -89,11 +89,10 @@ def test_a_connection_outlives_a_bad_picture(client: httpx2.Client, cat: bytes) 
 
 
 def test_all_bodies_together_hold_no_more_than_twice_the_largest(cat: bytes) -> None:
-    limits = {"max_body_mib": 0.2, "max_batch_body_mib": 0.2}
     head = b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
     stalled = head + b"Content-Length: 209000\r\n\r\n" + bytes(208_000)
     with (
-        serve(**limits) as server,
+        serve(max_body_mib=0.2, max_batch_body_mib=0.2) as server,
         httpx2.Client(base_url=server.url, timeout=30) as client,
         ExitStack() as uploads,
     ):
