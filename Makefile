@@ -10,8 +10,8 @@ serve: .venv/base.stamp
 test: .venv/dev.stamp
 	$(BIN)/python -m pytest --cov --cov-fail-under=90
 
-# All of the corpus, and what takes minutes; `make test` leaves out what is slow. The soak of ten
-# minutes is `make test-reliability RELIABILITY=--load-seconds=600`.
+# All of the corpus, and what takes minutes; `make test` leaves out what is slow. Loads last a minute
+# each: RELIABILITY=--load-seconds=10 is the short form, and =600 makes the soak one of ten minutes.
 test-reliability: .venv/dev.stamp
 	$(BIN)/python -m pytest -m reliability -o faulthandler_timeout=1800 $(RELIABILITY)
 

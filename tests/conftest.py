@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,10 @@ IMAGES = Path(__file__).parent / "images"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--load-seconds", type=float, default=60.0, help="how long each load lasts")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    os.environ["LOAD_SECONDS"] = str(config.getoption("--load-seconds"))  # before it is imported
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from tests.reliability.load import create_request
 _T = TypeVar("_T")
 
 LOAD_S = float(os.environ.get("LOAD_SECONDS", "60"))
-"""How long each load lasts, in seconds; a few are enough to try something out."""
+"""How long each load lasts, in seconds, as `--load-seconds` says; a few are enough to try."""
 
 PHOTOS = [path.read_bytes() for path in sorted(IMAGES.glob("*.jpg"))]
 CLASSIFY = [create_request("/classify", photo) for photo in PHOTOS]
