@@ -69,6 +69,12 @@ class Settings(BaseSettings):
     max_output_mib: float = Field(
         16, gt=0, le=1024, description="largest answer of /embed, in MiB of numbers"
     )
+    cache_mib: float = Field(
+        0,
+        ge=0,
+        le=1_048_576,
+        description="memory for answers to images asked again, in MiB; 0: off",
+    )
     max_pixels_mp: float = Field(
         25, gt=0, le=80, description="largest picture, in megapixels; twice that is decoded at once"
     )
