@@ -217,7 +217,7 @@ def _digest(images: Iterable[Image], plan: Plan) -> list[Key]:
     return [
         (hashlib.sha256(image).digest(), None, plan)
         if isinstance(image, bytes)
-        else (hashlib.sha256(np.ascontiguousarray(image)).digest(), image.shape, plan)
+        else (hashlib.sha256(np.ascontiguousarray(image).data).digest(), image.shape, plan)
         for image in images
     ]
 

@@ -182,7 +182,12 @@ async def test_pixels_with_the_bytes_of_a_file_are_not_that_file() -> None:
     answers, work = create_answers(8), Work(held=False)
     file = bytes(range(12))
     pixels = np.frombuffer(file, np.uint8)
-    images = [file, pixels.reshape(2, 2, 3), pixels.reshape(1, 4, 3), pixels.reshape(2, 2, 3)]
+    images: list[Image] = [
+        file,
+        pixels.reshape(2, 2, 3),
+        pixels.reshape(1, 4, 3),
+        pixels.reshape(2, 2, 3),
+    ]
     found = [await answers.one(image, PLANS[0], work, LONG_S) for image in images]
     assert [value(one) for one in found] == [1, 2, 3, 2]
 
