@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: serve test test-reliability check format bench bench-models bench-decode bench-peers bench-scale bench-replicas bench-container docs lock clean
+.PHONY: serve test test-reliability check format bench bench-models bench-decode bench-peers bench-scale bench-replicas bench-container bench-cache docs lock clean
 
 serve: .venv/base.stamp
 	$(BIN)/python -m app serve $(if $(PORT),--port $(PORT))
@@ -63,6 +63,9 @@ bench-replicas: .venv/dev.stamp
 
 bench-container: .venv/dev.stamp
 	$(BIN)/python -m bench.container $(BENCH)
+
+bench-cache: .venv/dev.stamp
+	$(BIN)/python -m bench.cache $(BENCH)
 
 docs: .venv/base.stamp
 	{ printf '# Settings\n\nWritten by `make docs` from `app/settings.py`.\n\n'; \

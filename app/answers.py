@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import AppError
 from model.labels import Label
+
+CacheOutcome = Literal["hit", "shared", "miss"]
+"""An answer was kept, was being computed for another request, or was computed for this one."""
 
 _Answer = TypeVar("_Answer")
 
@@ -35,11 +38,11 @@ def require_all(answers: Sequence[_Answer | AppError], name: str) -> list[_Answe
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """Where an image's time went, in seconds.
+    """Where a request's time went for one image, in seconds: nowhere if its answer was kept.
 
     Attributes:
         decode_s: in a decode thread, from bytes to pixels.
-        queue_s: waiting, for a decode thread and for a batch.
+        queue_s: waiting, for a decode thread and for a batch, or for an answer that is shared.
         inference_s: in its batch.
     """
 
@@ -55,6 +58,7 @@ class Outputs:
     arrays: Mapping[str, NDArray[np.float32]]
     stages: Stages
     batch_size: int
+    cache: CacheOutcome = "miss"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,7 @@ class Classification:
     predictions: Sequence[tuple[Label, float]]
     stages: Stages
     batch_size: int
+    cache: CacheOutcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +80,4 @@ class Embedding:
     layers: Mapping[str, NDArray[np.float32]]
     stages: Stages
     batch_size: int
+    cache: CacheOutcome

@@ -4,6 +4,7 @@ AppError                          500 internal_error
 +-- MalformedRequestError         400
 |   +-- MalformedMultipartError
 +-- UrlInputDisabledError         400
++-- UnauthorizedError             401
 +-- NotFoundError                 404
 |   +-- ModelNotFoundError
 +-- MethodNotAllowedError         405
@@ -86,6 +87,16 @@ class UrlInputDisabledError(AppError):
 
     status, code, title = 400, "url_input_disabled", "URL input disabled"
     detail = "Images are not fetched from URLs; send a data: URI with base64."
+
+
+class UnauthorizedError(AppError):
+    """No key, or none of ours."""
+
+    status, code, title = 401, "unauthorized", "Unauthorized"
+    detail = "Send a key of this service as `Authorization: Bearer KEY`."
+
+    def __init__(self) -> None:
+        super().__init__(headers={"WWW-Authenticate": "Bearer"})
 
 
 class NotFoundError(AppError):

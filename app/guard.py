@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +26,8 @@ class Guard:
 
     Args:
         check_admission: raises what a request is refused with now.
+        check_key: raises what a request is refused with that has no key.
+        origins: of pages that read refusals too, which only the application's carry headers for.
         max_body_bytes: by route, as its path is declared; other routes are not guarded.
 
     Attributes:
@@ -33,10 +35,17 @@ class Guard:
     """
 
     def __init__(
-        self, *, check_admission: Callable[[], None], max_body_bytes: Mapping[str, int]
+        self,
+        *,
+        check_admission: Callable[[], None],
+        max_body_bytes: Mapping[str, int],
+        check_key: Callable[[Mapping[str, Any]], None] = lambda _: None,
+        origins: Iterable[str] = (),
     ) -> None:
         self._check_admission = check_admission
         self.max_body_bytes = max(max_body_bytes.values(), default=0)
+        self._check_key = check_key
+        self._origins = {(b"origin", origin.encode()) for origin in origins}
         # What matches is a route's own affair: a path that ends in a line break matches too.
         self._routes = [
             (compile_path(path)[0], GuardedRoute(path, limit))
@@ -66,8 +75,9 @@ class Guard:
         try:
             self._check_admission()
         except OverloadedError as error:
-            if route := self.find(scope):
+            if (route := self.find(scope)) and self._origins.isdisjoint(scope["headers"]):
                 with suppress(AppError):
+                    self._check_key(scope)
                     _check_head(scope, route.max_body_bytes)
                     return route, error
         except AppError:

@@ -8,10 +8,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from app.answers import require_all
+from app.answers import CacheOutcome, require_all
 from app.errors import InvalidParameterError, NoClassifierError
-from app.plan import Plan
-from app.service import Image, Service
+from app.plan import Image, Plan
+from app.service import Service
 from model.config import LOGITS, POOLED
 from model.engines.base import Engine
 from model.postprocess import softmax
@@ -59,8 +59,8 @@ async def infer(
     images: Sequence[Image] | NDArray[np.uint8],
     names: Collection[str],
     timeout_s: float,
-) -> Mapping[str, NDArray[np.float32]]:
-    """Compute outputs of images, one row an image.
+) -> tuple[Mapping[str, NDArray[np.float32]], list[CacheOutcome]]:
+    """Compute outputs of images, one row an image; also say of each where it was found.
 
     Args:
         service: does the work.
@@ -79,4 +79,4 @@ async def infer(
     arrays = {name: np.stack([row.arrays[_SOURCES[name]] for row in rows]) for name in names}
     if PROBABILITIES in arrays:
         arrays[PROBABILITIES] = softmax(arrays[PROBABILITIES])
-    return arrays
+    return arrays, [row.cache for row in rows]

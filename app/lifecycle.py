@@ -13,6 +13,7 @@ from typing import Self, TypeVar
 
 from app.admission import Admission
 from app.batching import DynamicBatcher
+from app.cache import SharedAnswers
 from app.decoding import DecodeThreads
 from app.errors import NotReadyError, ShuttingDownError
 from app.memory import freeze, trim, unfreeze
@@ -104,11 +105,12 @@ class Lifecycle:
         self._stack.enter_context(decode_threads)
         await self._stack.enter_async_context(batcher)
         self._service = Service(
-            {engine.checkpoint.name: engine for engine in engines},
-            batcher,
-            decode_threads,
-            self.metrics,
-            int(self.settings.max_output_mib * _MEBI),
+            engines={engine.checkpoint.name: engine for engine in engines},
+            batcher=batcher,
+            decode_threads=decode_threads,
+            metrics=self.metrics,
+            shared=SharedAnswers(int(self.settings.cache_mib * _MEBI), self.metrics),
+            max_output_bytes=int(self.settings.max_output_mib * _MEBI),
         )
         self.ready.set()
         self._log_ready(engines[0], time.monotonic() - started)

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from app import __version__
+from app.cors import create_cors
 from app.errors import (
     AppError,
     InvalidParameterError,
@@ -21,11 +22,13 @@ from app.errors import (
     NotFoundError,
 )
 from app.guard import Guard
+from app.keys import is_public, load_keys
 from app.lifecycle import Lifecycle
 from app.metrics import Metrics
-from app.middleware import Door, RequestContext
+from app.middleware import Authorization, Door, RequestContext
 from app.problems import create_problem_response
 from app.routes import health, huggingface, information, native, open_inference, openai
+from app.routes.declarations import declare_keys
 from app.settings import Settings
 
 _MEBI = 1024 * 1024
@@ -42,7 +45,11 @@ def create_app(settings: Settings, on_failure: OnFailure | None = None) -> FastA
     Args:
         settings: all options.
         on_failure: told when loading fails; readiness stays red.
+
+    Raises:
+        InvalidSettingError: API_KEYS_FILE is none.
     """
+    keys = load_keys(settings.api_keys_file) if settings.api_keys_file else None
     metrics = Metrics()
     lifecycle = Lifecycle(settings, metrics)
     app: FastAPI = FastAPIOffline(
@@ -63,7 +70,10 @@ def create_app(settings: Settings, on_failure: OnFailure | None = None) -> FastA
     for error in (AppError, HTTPException, RequestValidationError):
         app.add_exception_handler(error, _answer_error)
     app.state.guard = guard = Guard(
-        check_admission=lifecycle.check_admission, max_body_bytes=_max_body_bytes(settings)
+        check_admission=lifecycle.check_admission,
+        max_body_bytes=_max_body_bytes(settings),
+        check_key=keys.check if keys else lambda _: None,
+        origins=settings.cors_origins,
     )
     app.add_middleware(
         Door,
@@ -72,7 +82,11 @@ def create_app(settings: Settings, on_failure: OnFailure | None = None) -> FastA
         max_held_bytes=_HELD_BODIES * guard.max_body_bytes,
         metrics=metrics,
     )
-    app.add_middleware(RequestContext, metrics=metrics)  # added last, so outermost
+    if keys:
+        app.add_middleware(Authorization, keys=keys, metrics=metrics)
+        declare_keys(app.openapi(), is_public)
+    cors = create_cors(settings.cors_origins)
+    app.add_middleware(RequestContext, metrics=metrics, cors=cors)  # added last, so outermost
     return app
 
 

@@ -39,6 +39,15 @@ class Metrics:
         self.refusals = Counter(
             "mobilenet_refusals", "Requests refused at the door.", ["code"], registry=registry
         )
+        self.cache_requests = Counter(
+            "mobilenet_cache_requests",
+            "Images asked: hit was kept, shared was being computed for another, miss is computed.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.cache_bytes = Gauge(
+            "mobilenet_cache_bytes", "Bytes of answers that are kept.", registry=registry
+        )
         self.queue_depth = Gauge(
             "mobilenet_queue_depth", "Images that wait for a batch.", registry=registry
         )

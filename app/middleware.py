@@ -1,6 +1,7 @@
 """What every request passes: plain ASGI classes, outermost first.
 
 `RequestContext` gives an id, the clock, the last-resort answer, the log line and the metrics;
+`Authorization` asks for a key where keys are asked for;
 `Door` turns a request away, bounds its body, and ends the work of a client that left.
 """
 
@@ -16,14 +17,17 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.access_log import AccessLog, escape
+from app.cors import Cors
 from app.errors import (
     AppError,
     BodyTooLargeError,
     OverloadedError,
     RequestTimeoutError,
     ShuttingDownError,
+    UnauthorizedError,
 )
 from app.guard import Guard
+from app.keys import ApiKeys
 from app.metrics import Metrics
 from app.problems import create_problem_response
 from app.request_head import choose_request_id
@@ -38,9 +42,10 @@ _log = logging.getLogger(__name__)
 class RequestContext:
     """Makes sure that every request ends in one answer, one log line and one count."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, cors: Cors) -> None:
+        self._app = cors(app)
         self._metrics = metrics
+        self._cors = cors
         self._access_log = AccessLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,6 +69,11 @@ class RequestContext:
             except RuntimeError as error:  # uvloop's, for a connection that is closed
                 raise ClientDisconnect from error
 
+        async def answer(error: AppError) -> None:
+            if not status:
+                response = self._cors(create_problem_response(error, request_id, scope["path"]))
+                await response(scope, receive, send_with_id)
+
         with self._metrics.in_flight.track_inprogress():
             try:
                 await self._app(scope, receive, send_with_id)
@@ -72,16 +82,10 @@ class RequestContext:
                 status = scope["state"].get("refused_with", _CLIENT_CLOSED)
             except asyncio.CancelledError:
                 # Only the server's shutdown cancels a request: its time is up.
-                if not status:
-                    error = ShuttingDownError()
-                    await create_problem_response(error, request_id, scope["path"])(
-                        scope, receive, send_with_id
-                    )
+                await answer(ShuttingDownError())
             except Exception:  # noqa: BLE001  # the last place before the client
                 _log.exception("A request failed.", extra={"request_id": request_id})
-                if not status:
-                    response = create_problem_response(AppError(), request_id, scope["path"])
-                    await response(scope, receive, send_with_id)
+                await answer(AppError())
             finally:
                 self._record(scope, status or _CLIENT_CLOSED, time.perf_counter() - started)
 
@@ -98,6 +102,25 @@ class RequestContext:
             "duration_ms": round(duration_s * 1000, 2),
         }
         self._access_log.tell(status, fields)
+
+
+class Authorization:
+    """Asks for a key before a request is told anything else, its body unread."""
+
+    def __init__(self, app: ASGIApp, *, keys: ApiKeys, metrics: Metrics) -> None:
+        self._app = app
+        self._keys = keys
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one HTTP request; anything else passes through."""
+        try:
+            if scope["type"] == "http":
+                self._keys.check(scope)
+        except UnauthorizedError as error:
+            await _refuse(error, self._metrics, scope, receive, send)
+            return
+        await self._app(scope, receive, send)
 
 
 class Door:
@@ -132,11 +155,8 @@ class Door:
         try:
             self._guard.check(scope, route)
         except AppError as error:
-            self._metrics.refusals.labels(error.code).inc()
             scope["state"]["refused_at"] = route.path
-            request_id = scope["state"]["request_id"]
-            response = create_problem_response(error, request_id, scope["path"])
-            await response(scope, receive, send)
+            await _refuse(error, self._metrics, scope, receive, send)
             return
         with self._held.share() as share:
             body = _Body(receive, send, route.max_body_bytes, share, self._body_timeout_s)
@@ -166,6 +186,14 @@ class HeldBytes:
             yield take
         finally:
             self._left += taken
+
+
+async def _refuse(
+    error: AppError, metrics: Metrics, scope: Scope, receive: Receive, send: Send
+) -> None:
+    metrics.refusals.labels(error.code).inc()
+    response = create_problem_response(error, scope["state"]["request_id"], scope["path"])
+    await response(scope, receive, send)
 
 
 class _Body:

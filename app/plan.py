@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from model.config import OUTPUT_STRIDES
 from model.engines.base import Engine, deepest_layer
+
+Image = bytes | NDArray[np.uint8]
+"""A file's bytes, or the pixels of an engine's own size, (height, width, 3)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -16,16 +15,15 @@ from app import errors
 from app.answers import Classification, Embedding, Outputs, Stages
 from app.batch import BatchRow
 from app.batching import DynamicBatcher
+from app.cache import SharedAnswers
+from app.costs import Costs
 from app.decoding import DecodeThreads
 from app.metrics import Metrics
-from app.plan import Plan
+from app.plan import Image, Plan
 from app.schemas import ClassifyOptions, EmbedOptions
 from model.config import LOGITS, POOLED
 from model.engines.base import Engine
 from model.postprocess import Activation, activate, normalize, top_k
-
-Image = bytes | NDArray[np.uint8]
-"""A file's bytes, or the pixels of an engine's own size, (height, width, 3)."""
 
 
 class Service:
@@ -35,27 +33,29 @@ class Service:
         engines: one a served model, by its name; the first is the default.
         batcher: already started.
         decode_threads: already started.
+        shared: answers of other requests.
         max_output_bytes: numbers of one answer.
     """
 
     def __init__(
         self,
+        *,
         engines: Mapping[str, Engine],
         batcher: DynamicBatcher,
         decode_threads: DecodeThreads,
         metrics: Metrics,
+        shared: SharedAnswers,
         max_output_bytes: int,
     ) -> None:
         self.engines = engines
         self.batcher = batcher
         self.decode_threads = decode_threads
         self._metrics = metrics
+        self._shared = shared
         self._max_output_bytes = max_output_bytes
         self.loaded_at = int(time.time())
-        first = next(iter(engines.values())).checkpoint
-        own_size = first.preprocessing.input_size
-        self._default_multiply_adds = first.config.multiply_adds(*own_size)
-        self._costs: dict[tuple[str, int, int, int, str | None], float] = {}
+        default = next(iter(engines.values()))
+        self._costs = Costs(default, decode_threads, batcher.admission.images_per_s)
 
     def engine(self, model: str | None) -> Engine:
         """The engine of a served model; of the first one if None.
@@ -149,35 +149,34 @@ class Service:
         outputs = frozenset(feature.output for feature in options.features)
         return Plan(engine, outputs, options.size, options.output_stride)
 
-    def _cost(self, image: Image, plan: Plan) -> float:
-        """An image's work, decoding and computing, in images of the default model's own size.
-
-        The sum, because on a CPU both take the same cores.
-        """
-        if not isinstance(image, bytes):
-            return self._engine_cost(plan)
-        preprocessing = plan.engine.checkpoint.preprocessing
-        decode_s = self.decode_threads.predict_seconds(image, preprocessing, plan.side)
-        return self._engine_cost(plan) + decode_s * self.batcher.admission.images_per_s
-
-    def _engine_cost(self, plan: Plan) -> float:
-        shape = plan.engine.checkpoint.name, *plan.input_size, plan.output_stride, plan.deepest
-        if shape not in self._costs:
-            self._costs[shape] = plan.multiply_adds / self._default_multiply_adds
-        return self._costs[shape]
-
     async def _compute(self, image: Image, plan: Plan, timeout_s: float) -> Outputs:
-        async with self._admit(self._cost(image, plan), timeout_s) as deadline:
-            return await self._run(image, plan, deadline)
+        async def compute() -> Outputs:
+            with self.batcher.admission.reserve(self._costs.predict(image, plan)):
+                return await self._run(image, plan)
+
+        return await self._shared.one(image, plan, compute, timeout_s)
 
     async def compute_many(
         self, images: Sequence[Image], plan: Plan, timeout_s: float
     ) -> list[Outputs | errors.AppError]:
         """What the engine says of each image; one that cannot be read fails alone.
 
-        Feed them through a window, so that one request cannot fill the queue alone.
+        Raises:
+            AppError: of the request as a whole.
         """
-        costs = [self._cost(image, plan) for image in images]
+        if len(images) == 1:
+            try:
+                return [await self._compute(images[0], plan, timeout_s)]
+            except errors.AppError as error:
+                return [error]
+        compute = partial(self._compute_window, plan)
+        return await self._shared.many(images, plan, compute, timeout_s)
+
+    async def _compute_window(
+        self, plan: Plan, images: Sequence[Image]
+    ) -> list[Outputs | errors.AppError]:
+        """Feed them through a window, so that one request cannot fill the queue alone."""
+        costs = [self._costs.predict(image, plan) for image in images]
         most = self.batcher.streams * self.batcher.max_batch_size
         window, cost = self.batcher.admission.window(costs, most)
         free = asyncio.Semaphore(window)
@@ -185,28 +184,19 @@ class Service:
         async def run(image: Image) -> Outputs | errors.AppError:
             async with free:
                 try:
-                    return await self._run(image, plan, deadline)
+                    return await self._run(image, plan)
                 except errors.AppError as error:
                     return error
 
-        async with self._admit(cost, timeout_s) as deadline, asyncio.TaskGroup() as group:
-            tasks = [group.create_task(run(image)) for image in images]
+        with self.batcher.admission.reserve(cost):
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(run(image)) for image in images]
         return [task.result() for task in tasks]
 
-    @asynccontextmanager
-    async def _admit(self, cost: float, timeout_s: float) -> AsyncIterator[float]:
-        """Hold a place in the queue, for so long at most; gives the deadline."""
-        with self.batcher.admission.reserve(cost):
-            try:
-                async with asyncio.timeout(timeout_s):
-                    yield time.monotonic() + timeout_s
-            except TimeoutError:
-                raise errors.DeadlineExceededError from None
-
-    async def _run(self, image: Image, plan: Plan, deadline: float) -> Outputs:
+    async def _run(self, image: Image, plan: Plan) -> Outputs:
         preprocessing = plan.engine.checkpoint.preprocessing
         with self.batcher.open(
-            plan.engine, plan.outputs, output_stride=plan.output_stride, deadline=deadline
+            plan.engine, plan.outputs, output_stride=plan.output_stride
         ) as entry:
             if not isinstance(image, bytes):
                 self.batcher.enter(entry, image)
@@ -234,7 +224,9 @@ def _classification(
     scores = activate(outputs.arrays[LOGITS], activation)
     best = top_k(scores, options.top_k, options.min_score or -math.inf)  # logits are below 0 too
     predictions = [(checkpoint.labels[class_id], score) for class_id, score in best]
-    return Classification(checkpoint.name, predictions, outputs.stages, outputs.batch_size)
+    return Classification(
+        checkpoint.name, predictions, outputs.stages, outputs.batch_size, outputs.cache
+    )
 
 
 async def _embedding(outputs: Outputs, plan: Plan, options: EmbedOptions) -> Embedding:
@@ -246,4 +238,4 @@ async def _embedding(outputs: Outputs, plan: Plan, options: EmbedOptions) -> Emb
     small = plan.outputs == {POOLED}
     layers = extract() if small else await asyncio.to_thread(extract)  # maps are pooled here
     name = plan.engine.checkpoint.name
-    return Embedding(name, layers, outputs.stages, outputs.batch_size)
+    return Embedding(name, layers, outputs.stages, outputs.batch_size, outputs.cache)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
@@ -15,6 +17,8 @@ from model.checkpoint import DEFAULT_DIRECTORY
 from model.sources import default_name
 
 ENV_PREFIX = "MOBILENET_"
+
+_ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?")
 
 _Auto = Literal["auto"]
 
@@ -72,6 +76,12 @@ class Settings(BaseSettings):
     max_output_mib: float = Field(
         16, gt=0, le=1024, description="largest answer of /embed, in MiB of numbers"
     )
+    cache_mib: float = Field(
+        0,
+        ge=0,
+        le=1_048_576,
+        description="memory for answers to images asked again, in MiB; 0: off",
+    )
     max_pixels_mp: float = Field(
         25, gt=0, le=80, description="largest picture, in megapixels; twice that is decoded at once"
     )
@@ -104,6 +114,15 @@ class Settings(BaseSettings):
     shutdown_timeout_s: float = Field(
         8, gt=0, le=600, description="how long shutting down may take in all, in seconds"
     )
+    api_keys_file: Path | None = Field(
+        None,
+        description="file of API keys, one a line, read at start; without it nobody needs one",
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        max_length=64,
+        description="origins whose pages may ask, as https://example.org, with commas",
+    )
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="auto: console on a terminal, else json"
     )
@@ -118,7 +137,7 @@ class Settings(BaseSettings):
             raise PydanticCustomError("shutdown", "must be longer than DRAIN_S, which it includes")
         return value
 
-    @field_validator("models", mode="before")
+    @field_validator("models", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -131,6 +150,22 @@ class Settings(BaseSettings):
         names = [name for name, _ in map(_name_and_source, value)]
         if len(set(names)) < len(names):
             raise PydanticCustomError("names", "two models have the same name")
+        return value
+
+    @field_validator("api_keys_file", mode="before")
+    @classmethod
+    def _read_empty_as_none(cls, value: Any) -> Any:
+        return None if value == "" else value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(map(_ORIGIN.fullmatch, value)):
+            raise PydanticCustomError(
+                "origins",
+                "must be origins as browsers send them: scheme, host in small letters, perhaps a "
+                "port, no path; * would let every page ask",
+            )
         return value
 
     def model_sources(self) -> Iterator[tuple[str, str]]:
@@ -178,6 +213,8 @@ class Setting:
 
 
 def _as_given(default: Any) -> str:
+    if default is None or default == ():
+        return "none"
     if isinstance(default, tuple):
         return ",".join(default)
     return str(default).lower() if isinstance(default, bool) else str(default)

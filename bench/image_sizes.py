@@ -16,8 +16,9 @@ from bench.photos import resize_photo
 from bench.server import ServerProcess
 
 _MEGAPIXELS = (0.2, 0.5, 1, 2, 4, 8, 12, 24)
-_PHOTOS = 8
+_PHOTOS = 32
 _CONNECTIONS = 16
+"""Fewer than photos: equal ones in flight would be one image."""
 _SECONDS_A_MEGAPIXEL = 0.25
 """Added to the time of each figure: few large photos are answered in a second."""
 _SCALED_DECODE = "jpeg_scaled_decode"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from pydantic import TypeAdapter
@@ -45,6 +45,18 @@ def declare_body(schemas: dict[str, Declaration]) -> Declaration:
     """FastAPI's `openapi_extra`: a body's schema by media type."""
     content = {media_type: {"schema": schema} for media_type, schema in schemas.items()}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def declare_keys(document: Declaration, is_public: Callable[[str], bool]) -> None:
+    """Say in an OpenAPI document that a key is needed, but for the paths that are public."""
+    schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
+    schemes["key"] = {"type": "http", "scheme": "bearer"}
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            if not is_public(path):
+                operation["security"] = [{"key": []}]
+                responses = operation["responses"]
+                responses["401"] = responses[str(_OF_EVERY_ROUTE[0])]
 
 
 def inline_schema(schema: type) -> Declaration:

@@ -12,6 +12,7 @@ from app.errors import EmptyFileError
 from app.json_body import decode_base64, offload, parse_json
 from app.routes.declarations import BINARY, JSON, declare_body, declare_errors, inline_schema
 from app.routes.dependencies import TimeoutDep, get_service
+from app.routes.native import cache_header
 from app.schemas import MAX_TOP_K, ClassifyOptions
 from app.schemas_huggingface import ClassificationRequest, ErrorResponse, Parameters, Score
 from app.uploads import read_body
@@ -49,7 +50,7 @@ async def classify(request: Request, timeout_s: TimeoutDep, model: str) -> Respo
     scores: list[Score] = [
         {"label": label.label, "score": score} for label, score in answer.predictions
     ]
-    return Response(to_json(scores), media_type=JSON)
+    return Response(to_json(scores), media_type=JSON, headers=cache_header([answer.cache]))
 
 
 def _parse(body: bytes) -> tuple[bytes, Parameters]:

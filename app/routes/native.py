@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic_core import to_json
 
 from app import schemas
-from app.answers import Classification, Embedding, Stages
+from app.answers import CacheOutcome, Classification, Embedding, Stages
 from app.errors import AppError, NotAcceptableError
 from app.problems import create_problem
 from app.representations import JSON, NPY, NPZ, encode_arrays, negotiate
@@ -66,7 +66,7 @@ async def classify(
     image = await read_image(request)
     answer = await service.classify(image, options, timeout_s)
     body = _classify_response(request, answer)
-    return _json(body, _server_timing(body["timing_ms"]))
+    return _json(body, _server_timing(body["timing_ms"]) | cache_header([answer.cache]))
 
 
 @router.post(
@@ -95,9 +95,9 @@ async def embed(
     answer = await service.embed(image, options, timeout_s)
     if media_type == JSON:
         body = _embed_response(request, answer)
-        return _json(body, _server_timing(body["timing_ms"]))
+        return _json(body, _server_timing(body["timing_ms"]) | cache_header([answer.cache]))
     content = encode_arrays(answer.layers, media_type, options.dtype)
-    headers = _server_timing(_timing(request, answer.stages))
+    headers = _server_timing(_timing(request, answer.stages)) | cache_header([answer.cache])
     return Response(content, media_type=media_type, headers=headers)
 
 
@@ -150,6 +150,11 @@ async def embed_batch(
         return _json(schemas.EmbedBatchResponse(model=model, results=results))
 
     return await asyncio.to_thread(respond)  # up to 64 answers of 1001 classes
+
+
+def cache_header(outcomes: Sequence[CacheOutcome]) -> dict[str, str]:
+    """Says where the answer to a request of one image was found; of many there is none."""
+    return {"X-Cache": outcomes[0]} if len(outcomes) == 1 else {}
 
 
 def _json(body: Mapping[str, Any], headers: dict[str, str] | None = None) -> Response:

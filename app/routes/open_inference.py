@@ -14,7 +14,7 @@ from app.inference import check_outputs, infer, output_widths
 from app.json_body import offload
 from app.routes.declarations import BINARY, JSON, declare_body, declare_errors, inline_schema
 from app.routes.dependencies import LifecycleDep, TimeoutDep, get_service
-from app.routes.native import MAX_FILES
+from app.routes.native import MAX_FILES, cache_header
 from app.tensors import IMAGE, PIXELS, read_request, write_answer
 from app.uploads import read_body
 
@@ -78,14 +78,16 @@ async def infer_model(request: Request, timeout_s: TimeoutDep, model: str) -> Re
     check_outputs(engine, names, [one.name for one in outputs if one.parameters.classification])
     if wanted.parameters.timeout:
         timeout_s = min(timeout_s, wanted.parameters.timeout / 1e6)
-    arrays = await infer(service, engine, images, names, timeout_s)
+    arrays, found = await infer(service, engine, images, names, timeout_s)
     write = partial(
         write_answer, wanted, engine.checkpoint.name, outputs, arrays, engine.checkpoint.labels
     )
     content, json_length = await offload(sum(array.nbytes for array in arrays.values()), write)
+    headers = cache_header(found)
     if json_length is None:
-        return Response(content, media_type=JSON)
-    return Response(content, media_type=_OCTETS, headers={_HEADER_LENGTH: str(json_length)})
+        return Response(content, media_type=JSON, headers=headers)
+    headers[_HEADER_LENGTH] = str(json_length)
+    return Response(content, media_type=_OCTETS, headers=headers)
 
 
 @router.get("/v2/models/{model:path}", response_model=schemas.ModelMetadata, responses=_ERRORS)

@@ -17,7 +17,7 @@ from app.errors import InvalidParameterError, TooManyFilesError, UrlInputDisable
 from app.json_body import decode_base64, offload, parse_json
 from app.routes.declarations import JSON, declare_body, declare_errors, inline_schema
 from app.routes.dependencies import TimeoutDep, get_service
-from app.routes.native import MAX_FILES
+from app.routes.native import MAX_FILES, cache_header
 from app.schemas import EmbedOptions
 from app.schemas_openai import (
     EmbeddingItem,
@@ -59,7 +59,8 @@ async def embeddings(request: Request, timeout_s: TimeoutDep) -> Response:
     content = await offload(
         sum(vector.nbytes for vector in vectors), partial(_shape, wanted, vectors)
     )
-    return Response(content, media_type=JSON)
+    headers = cache_header([answer.cache for answer in answers])
+    return Response(content, media_type=JSON, headers=headers)
 
 
 @router.get("/v1/models", response_model=ModelsResponse, responses=_ERRORS)

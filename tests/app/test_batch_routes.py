@@ -77,7 +77,7 @@ def test_many_images_go_through_a_window_and_leave_room_for_others(
             lambda: len(fake_engine.computed) - before + server.batcher.waiting == window
         )
         service = server.server.lifecycle.service
-        one = service._cost(uniform(0), service._embedder(EmbedOptions()))
+        one = service._costs.predict(uniform(0), service._embedder(EmbedOptions()))
         assert server.batcher.admission.work == pytest.approx(window * one)
         fake_engine.gate.set()
         results = call.result().json()["results"]

@@ -75,7 +75,7 @@ def test_what_waits_for_decoding_counts_against_the_queue(measured: FakeEngine, 
         first = pool.submit(httpx2.post, url, files={"file": HUGE})
         assert gate.entered.acquire(timeout=30)
         assert server.batcher.admission.work == pytest.approx(26, abs=1)
-        refused = httpx2.post(url, files={"file": HUGE})
+        refused = httpx2.post(url, files={"file": HUGE + b"another"})
         assert (refused.status_code, refused.json()["code"]) == (429, "overloaded")
         assert refused.headers["Retry-After"] == "1"
         cat = pool.submit(httpx2.post, url, files={"file": uniform(7)})
@@ -90,7 +90,7 @@ def test_many_large_pictures_in_one_request_leave_room_for_others(
     measured: FakeEngine, gate: Gate
 ) -> None:
     with serve(threads=1, queue_ms=400) as server, ThreadPoolExecutor(4) as pool:
-        many = [("file", HUGE)] * 8
+        many = [("file", HUGE + bytes([number])) for number in range(8)]
         batch = pool.submit(httpx2.post, f"{server.url}/classify/batch", files=many)
         assert gate.entered.acquire(timeout=30)
         assert server.batcher.admission.work < server.batcher.admission.capacity

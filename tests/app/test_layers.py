@@ -219,4 +219,4 @@ def test_a_request_costs_its_multiply_adds(
 ) -> None:
     service = live_server.server.lifecycle.service
     plan = service._embedder(EmbedOptions(**options))
-    assert service._engine_cost(plan) == pytest.approx(cost, rel=0.05)
+    assert service._costs._predict_engine(plan) == pytest.approx(cost, rel=0.05)

@@ -88,8 +88,8 @@ def test_a_signal_ends_it_with_code_zero_after_the_answers_in_flight(cat: bytes)
     with start() as server, ThreadPoolExecutor(8) as pool:
         url = server.ready()
         calls = [
-            pool.submit(httpx2.post, f"{url}/classify/batch", files=[("file", cat)] * 16)
-            for _ in range(4)
+            pool.submit(httpx2.post, f"{url}/classify/batch", files=files)
+            for files in ([("file", cat + bytes([n, m])) for n in range(16)] for m in range(4))
         ]
         while "in_flight_requests 5" not in httpx2.get(f"{url}/metrics").text:
             assert not all(call.done() for call in calls)

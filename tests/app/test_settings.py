@@ -42,6 +42,7 @@ def test_a_model_can_have_a_name() -> None:
         ("request_timeout_s", "301"),
         ("request_timeout_s", "nan"),
         ("max_body_mib", "-1"),
+        ("cache_mib", "-1"),
         ("max_pixels_mp", "1e9"),
         ("max_side", "0"),
         ("jpeg_scaled_decode", "maybe"),

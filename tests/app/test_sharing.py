@@ -21,8 +21,9 @@ def occupy(server: LiveServer, engine: FakeEngine, pool: ThreadPoolExecutor) -> 
     while engine.entered.acquire(blocking=False):
         pass
     engine.hold()
-    for _ in range(server.batcher.streams):
-        pool.submit(httpx2.post, f"{server.url}/classify", files={"file": uniform(HELD)})
+    for number in range(server.batcher.streams):
+        image = uniform(HELD + number)
+        pool.submit(httpx2.post, f"{server.url}/classify", files={"file": image})
         engine.entered.acquire()
 
 

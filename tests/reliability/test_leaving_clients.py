@@ -30,13 +30,13 @@ def connect(server: LiveServer) -> socket.socket:
 def test_a_hundred_clients_that_leave_while_queued_are_never_computed(
     fake_engine: FakeEngine,
 ) -> None:
-    request = create_request("/classify", uniform(7))
+    images = [uniform(7) + bytes([number]) for number in range(100)]  # else they were one
     with serve(max_batch_size=4, queue_ms=60_000) as server, ThreadPoolExecutor(4) as pool:
         occupy(server, fake_engine, pool)
         held = server.batcher.admission.work
         clients = [connect(server) for _ in range(100)]
-        for client in clients:
-            client.sendall(request)
+        for client, image in zip(clients, images, strict=True):
+            client.sendall(create_request("/classify", image))
         server.wait_for(lambda: server.batcher.waiting == 100)
         for client in clients:
             client.close()
