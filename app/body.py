@@ -1,0 +1,121 @@
+"""A request's body: bounded in bytes, in time, and in what all of them hold together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import BodyTooLargeError, OverloadedError, RequestTimeoutError
+
+
+class HeldBytes:
+    """A bound on the memory of all bodies: each client may be slow, and there may be thousands."""
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+
+    @contextmanager
+    def share(self) -> Iterator[Callable[[int], None]]:
+        """Give what takes so many bytes more, and give back what was taken when it is left."""
+        taken = 0
+
+        def take(count: int) -> None:
+            nonlocal taken
+            if count > self._left:
+                detail = "Too many bytes of images are here already; try again."
+                raise OverloadedError(detail, {"Retry-After": "1"})
+            self._left -= count
+            taken += count
+
+        try:
+            yield take
+        finally:
+            self._left += taken
+
+
+class Body:
+    """One request's body; once it is here, watches for the client's leaving.
+
+    Args:
+        receive: the server's.
+        send: likewise.
+        limit: bytes that it may have.
+        take: see `HeldBytes.share`.
+        timeout_s: how long the client may take to send it.
+    """
+
+    def __init__(
+        self,
+        receive: Receive,
+        send: Send,
+        limit: int,
+        take: Callable[[int], None],
+        timeout_s: float,
+    ) -> None:
+        self._receive = receive
+        self._send = send
+        self._left = limit
+        self._take = take
+        self._deadline = asyncio.get_running_loop().time() + timeout_s
+        self._watcher: asyncio.Task[None] | None = None
+        self._answered = False
+        self._client_left = False
+
+    async def run(self, app: ASGIApp, scope: Scope) -> None:
+        """Answer a request by an application that reads this body.
+
+        Raises:
+            ClientDisconnect: the client left before it was answered.
+        """
+        self._handler = asyncio.current_task()
+        try:
+            await app(scope, self.receive, self.send)
+        except asyncio.CancelledError:
+            if not self._client_left:
+                raise
+            if self._handler:
+                self._handler.uncancel()
+            raise ClientDisconnect from None
+        finally:
+            if self._watcher:
+                self._watcher.cancel()
+
+    async def receive(self) -> Message:
+        """ASGI's.
+
+        Raises:
+            RequestTimeoutError, BodyTooLargeError, OverloadedError: no more of it is taken.
+        """
+        if self._watcher:
+            return await self._receive()
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                message = await self._receive()
+        except TimeoutError:
+            raise RequestTimeoutError from None
+        if message["type"] == "http.request":
+            count = len(message.get("body", b""))
+            self._left -= count
+            if self._left < 0:
+                raise BodyTooLargeError
+            self._take(count)
+            if not message.get("more_body", False):
+                self._watcher = asyncio.create_task(self._watch())
+        return message
+
+    async def send(self, message: Message) -> None:
+        """ASGI's."""
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            self._answered = True
+        await self._send(message)
+
+    async def _watch(self) -> None:
+        """The body is here: the next thing that the client can do is leave."""
+        await self._receive()
+        if not self._answered and self._handler:
+            self._client_left = True
+            self._handler.cancel()
