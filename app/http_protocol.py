@@ -44,6 +44,10 @@ connection, and the answer could be lost on its way."""
 _LAST_REQUEST_S: Final = 0.5
 """How long a connection that is idle when the server stops may still bring a request, in seconds:
 one may be on its way, and closing would lose it."""
+_MAX_WAITING: Final = 100
+"""Requests that may wait behind one that is being answered: each takes two kilobytes."""
+_MAX_IN_ONE_GO: Final = 16
+"""Requests that are refused before other connections have their turn."""
 _MAX_CONNECTIONS: Final = 4096
 _FILES_OF_OUR_OWN: Final = 64
 
@@ -104,6 +108,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._stopping = False
         self._may_receive = math.inf
         self._unsent = 0
+        self._turned_away = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own signature
         """Start the clock, or turn the connection away."""
@@ -126,6 +131,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, and see that it is not too much of it."""
+        self._turned_away = 0
         self._may_receive -= len(data)
         if self._may_receive < 0:
             self.transport.abort()
@@ -194,6 +200,9 @@ class HttpProtocol(HttpToolsProtocol):
             self._upgrading = True
             return
         check_head(self.parser.get_http_version(), self.url, self.headers)
+        if len(self.pipeline) >= _MAX_WAITING:
+            detail = "Too many requests wait on this connection; read the answers."
+            raise OverloadedError(detail, {"Retry-After": "1"})
         super().on_headers_complete()
         self.headers = []  # for trailers, which are nobody's headers
         self.cycle.transport = self._exit
@@ -245,7 +254,10 @@ class HttpProtocol(HttpToolsProtocol):
         self._answered = cycle
         if self._stopping:
             cycle.keep_alive = False
-        if overload := self._guard.find_overload(cycle.scope):
+        # More in a row would keep the loop from other connections, or fill the client's buffer.
+        in_one_go = self._turned_away < _MAX_IN_ONE_GO and not self.flow.write_paused
+        if in_one_go and (overload := self._guard.find_overload(cycle.scope)):
+            self._turned_away += 1
             self._turn_away(cycle, *overload)
         else:
             super()._start_asgi_task(cycle, app)

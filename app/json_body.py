@@ -20,6 +20,8 @@ _ON_LOOP_BYTES: Final = 65_536
 _MAX_VALUES: Final = 1_250_000
 """Eight images of 224 pixels, as numbers. Each takes up to forty bytes of memory: a large body of
 nothing but short ones would take a gigabyte."""
+_MAX_OBJECTS: Final = 1_000
+"""Each takes hundreds of bytes, and no request has use for many."""
 
 
 async def offload(size: int, work: Callable[[], _T]) -> _T:
@@ -36,6 +38,8 @@ def read_json(schema: type[_Body], body: bytes) -> _Body:
     """
     if sum(map(body.count, (b",", b"[", b"{"))) > _MAX_VALUES:
         raise MalformedRequestError(f"The JSON has more than {_MAX_VALUES:,} values.")
+    if body.count(b"{") > _MAX_OBJECTS:
+        raise MalformedRequestError(f"The JSON has more than {_MAX_OBJECTS:,} objects.")
     try:
         return schema.model_validate_json(body)
     except ValidationError as error:

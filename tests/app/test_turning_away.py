@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import anyio.lowlevel
 import pytest
 
 from tests.app.test_http_protocol import Connection
@@ -100,3 +101,33 @@ async def test_a_refusal_is_counted_as_the_middleware_would(full: Connection) ->
     assert count(full, "mobilenet_refusals_total", code="overloaded") == 1
     assert count(full, "mobilenet_requests_total", route="/held", status="429") == 1
     assert count(full, "mobilenet_request_duration_seconds_count", route="/held") == 1
+
+
+async def test_a_thousand_requests_behind_one_another_are_too_many_to_wait(
+    full: Connection,
+) -> None:
+    empty = b"POST /held HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+    full.app.gate.set()
+    await full.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" + empty * 1000)
+    for _ in range(1000):
+        await anyio.lowlevel.checkpoint()
+    assert full.statuses == [200, *[429] * 16, *[200] * 84, 429]
+    assert b"connection: close" in full.transport.written
+    assert full.transport.ended
+
+
+async def test_only_some_of_many_refusals_are_written_before_the_loop_goes_on(
+    full: Connection,
+) -> None:
+    full.protocol.data_received((IMAGE + b"\r\n" + bytes(100)) * 100)
+    assert full.statuses == [429] * 16
+
+
+async def test_a_client_that_does_not_read_is_not_refused_in_one_go(full: Connection) -> None:
+    full.protocol.pause_writing()
+    full.protocol.data_received(IMAGE + b"\r\n" + bytes(100))
+    assert full.statuses == []
+    full.protocol.resume_writing()
+    full.app.gate.set()
+    await full.send(b"")
+    assert full.statuses == [200]
