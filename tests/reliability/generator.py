@@ -115,6 +115,7 @@ class Generator:
         self._connecting: set[asyncio.Task[None]] = set()
         self._finished = asyncio.Event()
         self._started = self._busy_until = 0.0
+        self._clients = 1
         self.load = Load()
 
     async def offer(self, rate: float, seconds: float) -> Load:
@@ -148,6 +149,7 @@ class Generator:
         loop = asyncio.get_running_loop()
         self._started = loop.time()
         self.load.seconds = seconds
+        self._clients = count
         for number in range(count):
             self._send(_Sent(number, loop.time()))
         await self._settle()
@@ -209,7 +211,8 @@ class Generator:
             self._pending += 1
             loop.call_later(delay, self._resend, again)
         elif now < self._busy_until:
-            self._send(_Sent(sent.number + 1, now))
+            # The next that no other client has: equal ones in flight would be one image.
+            self._send(_Sent(sent.number + self._clients, now))
         self._pending -= 1
         if not self._pending:
             self._finished.set()
