@@ -76,11 +76,14 @@ class LiveServer:
         self._up.wait()
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
-        """Block until a condition holds, asked once a turn of the server's event loop."""
+        """Block until a condition holds, asked on the server's event loop.
+
+        Between, the loop rests: it would keep the interpreter from whom the condition waits for.
+        """
 
         async def turn() -> None:
             while not condition():
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.001)
 
         asyncio.run_coroutine_threadsafe(turn(), self.loop).result(timeout=30)
 
