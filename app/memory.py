@@ -17,7 +17,7 @@ _MAPPED_BYTES = 4 * 1024 * 1024
 """glibc raises its own threshold to the largest block that was freed, and holes of that size stay:
 measured, 40 MiB after bodies of 10 MiB. Smaller blocks, most pictures' pixels, stay where they are.
 """
-_KEPT_BYTES = _MAPPED_BYTES
+_KEPT_BYTES = 2 * 1024 * 1024
 """Free memory at an arena's end. With a threshold of our own, glibc would keep 128 KiB of it, and
 take each picture's pixels from the system anew: measured, 2 % of the images a second.
 """
