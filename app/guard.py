@@ -72,16 +72,14 @@ class Guard:
         self, scope: Mapping[str, Any]
     ) -> tuple[GuardedRoute, OverloadedError] | None:
         """Whether overload is all that a request is refused for, and where it goes to."""
-        try:
-            self._check_admission()
-        except OverloadedError as error:
-            if (route := self.find(scope)) and self._origins.isdisjoint(scope["headers"]):
-                with suppress(AppError):
+        with suppress(AppError):  # whatever else is wrong, the application says it
+            try:
+                self._check_admission()
+            except OverloadedError as error:
+                if (route := self.find(scope)) and self._origins.isdisjoint(scope["headers"]):
                     self._check_key(scope)
                     _check_head(scope, route.max_body_bytes)
                     return route, error
-        except AppError:
-            pass
         return None
 
 

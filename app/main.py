@@ -22,7 +22,7 @@ from app.errors import (
     NotFoundError,
 )
 from app.guard import Guard
-from app.keys import is_public, load_keys
+from app.keys import ApiKeys, is_public, load_keys
 from app.lifecycle import Lifecycle
 from app.metrics import Metrics
 from app.middleware import Authorization, Door, RequestContext
@@ -50,8 +50,7 @@ def create_app(settings: Settings, on_failure: OnFailure | None = None) -> FastA
         InvalidSettingError: API_KEYS_FILE is none.
     """
     keys = load_keys(settings.api_keys_file) if settings.api_keys_file else None
-    metrics = Metrics()
-    lifecycle = Lifecycle(settings, metrics)
+    lifecycle = Lifecycle(settings, Metrics())
     app: FastAPI = FastAPIOffline(
         title="mobilenet-serve",
         description=(
@@ -69,6 +68,15 @@ def create_app(settings: Settings, on_failure: OnFailure | None = None) -> FastA
         app.include_router(routes.router)
     for error in (AppError, HTTPException, RequestValidationError):
         app.add_exception_handler(error, _answer_error)
+    _add_middleware(app, settings, lifecycle, keys)
+    return app
+
+
+def _add_middleware(
+    app: FastAPI, settings: Settings, lifecycle: Lifecycle, keys: ApiKeys | None
+) -> None:
+    """Innermost first: what is added last is the first to see a request."""
+    metrics = lifecycle.metrics
     app.state.guard = guard = Guard(
         check_admission=lifecycle.check_admission,
         max_body_bytes=_max_body_bytes(settings),
@@ -85,9 +93,7 @@ def create_app(settings: Settings, on_failure: OnFailure | None = None) -> FastA
     if keys:
         app.add_middleware(Authorization, keys=keys, metrics=metrics)
         declare_keys(app.openapi(), is_public)
-    cors = create_cors(settings.cors_origins)
-    app.add_middleware(RequestContext, metrics=metrics, cors=cors)  # added last, so outermost
-    return app
+    app.add_middleware(RequestContext, metrics=metrics, cors=create_cors(settings.cors_origins))
 
 
 def _max_body_bytes(settings: Settings) -> dict[str, int]:
