@@ -23,6 +23,7 @@ from app.service import Service
 from app.settings import Settings
 from model.decode import DecodeLimits
 from model.decode_cost import measure_core
+from model.decode_memory import PIXEL_BYTES
 from model.engines import load_engine
 from model.engines.base import Engine
 from model.engines.cores import binding_quota, count_cores
@@ -176,7 +177,7 @@ class Lifecycle:
 
     def _decode_limits(self) -> DecodeLimits:
         max_pixels = int(self.settings.max_pixels_mp * _MEGA)
-        return DecodeLimits(max_pixels, self.settings.max_side, 2 * max_pixels)
+        return DecodeLimits(max_pixels, self.settings.max_side, PIXEL_BYTES * max_pixels)
 
 
 async def _run_in_daemon(work: Callable[[], _T]) -> _T:

@@ -199,7 +199,7 @@ class FakeTransport(asyncio.Transport):
 
 
 def watch_waiting(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """An event that is set when a thread has found too few pixels free and is about to wait."""
+    """An event that is set when a thread has found too little memory free and is about to wait."""
     waiting = threading.Event()
     condition = decoder._budget._changed
     wait = condition.wait
