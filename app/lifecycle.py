@@ -155,6 +155,7 @@ class Lifecycle:
             for value in (self.settings.max_batch_size, self.settings.streams)
         )
         self.speed = measure_speed(engines[0], batch_size, streams)
+        engines[0].trim()
         self._decode_slowness = measure_core()
         freeze()
         trim()
