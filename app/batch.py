@@ -42,16 +42,14 @@ class Entry:
     Attributes:
         outputs: names of the engine's outputs that it wants.
         output_stride: see `MobileNetV1Config.layers_at`.
-        deadline: when its answer is no longer wanted, in seconds on the batcher's clock.
         answer: what its caller awaits.
         pixels: (height, width, channels), once they are here.
-        submitted: when they came, on the same clock.
+        submitted: when they came, in seconds on the batcher's clock.
     """
 
     engine: Engine
     outputs: frozenset[str]
     output_stride: int
-    deadline: float
     answer: asyncio.Future[BatchRow]
     pixels: NDArray[np.uint8] = field(init=False)
     submitted: float = field(init=False)

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from typing import Self, TypeVar
 
@@ -86,6 +86,9 @@ class Lifecycle:
             ModelError: a checkpoint or an engine cannot be used.
         """
         started = time.monotonic()
+        # What is too long for the loop is work for a core: more threads than cores gain nothing.
+        work = ThreadPoolExecutor(self.threads, thread_name_prefix="work")
+        asyncio.get_running_loop().set_default_executor(work)
         engines = await _run_in_daemon(self._load_engines)
         quota = binding_quota()
         rest = no_rest if quota is None else Pace(quota).rest
