@@ -6,23 +6,24 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Self, TypeVar
 
 from app.admission import Admission
 from app.batching import DynamicBatcher
 from app.cache import SharedAnswers
 from app.decoding import DecodeThreads
-from app.errors import NotReadyError, ShuttingDownError
+from app.errors import AppError, NotReadyError, ShuttingDownError
 from app.memory import freeze, trim, unfreeze
 from app.metrics import Metrics
 from app.pace import Pace, no_rest
+from app.schemas import ClassifyOptions
 from app.service import Service
 from app.settings import Settings
 from model.decode import DecodeLimits
-from model.decode_cost import measure_core
+from model.decode_cost import create_sample, measure_core
 from model.decode_memory import PIXEL_BYTES
 from model.engines import load_engine
 from model.engines.base import Engine
@@ -35,6 +36,8 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _MEGA = 1_000_000
 _MEBI = 1024 * 1024
+_REHEARSALS = 3
+_REHEARSAL_S = 10.0
 
 
 class Lifecycle:
@@ -92,13 +95,6 @@ class Lifecycle:
         engines = await _run_in_daemon(self._load_engines)
         quota = binding_quota()
         rest = no_rest if quota is None else Pace(quota).rest
-        batcher = DynamicBatcher(
-            streams=self.speed.streams,
-            max_batch_size=self.speed.max_batch_size,
-            admission=Admission(self.queue_capacity, self.speed.images_per_s),
-            metrics=self.metrics,
-            rest=rest,
-        )
         decode_threads = DecodeThreads(
             self.threads,
             self._decode_limits(),
@@ -107,17 +103,50 @@ class Lifecycle:
             rest=rest,
         )
         self._stack.enter_context(decode_threads)
+        await self._rehearse(engines, decode_threads)
+        batcher = self._create_batcher(self.metrics, rest)
         await self._stack.enter_async_context(batcher)
-        self._service = Service(
+        self._service = self._create_service(engines, batcher, decode_threads, self.metrics)
+        self.ready.set()
+        self._log_ready(engines[0], time.monotonic() - started)
+
+    def _create_batcher(self, metrics: Metrics, rest: Callable[[], None]) -> DynamicBatcher:
+        return DynamicBatcher(
+            streams=self.speed.streams,
+            max_batch_size=self.speed.max_batch_size,
+            admission=Admission(self.queue_capacity, self.speed.images_per_s),
+            metrics=metrics,
+            rest=rest,
+        )
+
+    def _create_service(
+        self,
+        engines: Sequence[Engine],
+        batcher: DynamicBatcher,
+        decode_threads: DecodeThreads,
+        metrics: Metrics,
+    ) -> Service:
+        return Service(
             engines={engine.checkpoint.name: engine for engine in engines},
             batcher=batcher,
             decode_threads=decode_threads,
-            metrics=self.metrics,
-            shared=SharedAnswers(int(self.settings.cache_mib * _MEBI), self.metrics),
+            metrics=metrics,
+            shared=SharedAnswers(int(self.settings.cache_mib * _MEBI), metrics),
             max_output_bytes=int(self.settings.max_output_mib * _MEBI),
         )
-        self.ready.set()
-        self._log_ready(engines[0], time.monotonic() - started)
+
+    async def _rehearse(self, engines: Sequence[Engine], decode_threads: DecodeThreads) -> None:
+        """Answer pictures as clients' are, so that no client is the first to have one answered.
+
+        The queue and the counters are of their own: nothing of it shows.
+        """
+        metrics, sample = Metrics(), create_sample()
+        async with self._create_batcher(metrics, no_rest) as batcher:
+            service = self._create_service(engines, batcher, decode_threads, metrics)
+            for number in range(_REHEARSALS):  # equal pictures would be computed once
+                with suppress(AppError):  # it is for speed: engines have been tested
+                    picture = sample + bytes([number])
+                    await service.classify(picture, ClassifyOptions(), _REHEARSAL_S)
 
     def begin_drain(self) -> None:
         """Turn readiness red, and answer on."""
