@@ -1,6 +1,6 @@
 // The first tab: pictures come in, answers fill the page.
 
-import { $, el, ms, percent, plural, splitLabel } from "./dom.js";
+import { $, el, ms, percent, splitLabel } from "./dom.js";
 import { photo, show } from "./result.js";
 import { send } from "./service.js";
 
@@ -43,6 +43,7 @@ export function add(files, sample) {
     $("grid").append(el("li", {}, picture.card));
   }
   $("many").hidden = pictures.length < 2;
+  document.body.classList.toggle("many-page", pictures.length > 1);
   choose(added[0]);
   for (const picture of added) classify(picture);
 }
@@ -56,7 +57,7 @@ function clear() {
   $("grid").replaceChildren();
   $("stage").replaceChildren();
   for (const id of ["stage", "many", "top-k-option", "clear"]) $(id).hidden = true;
-  document.body.classList.remove("busy-page");
+  document.body.classList.remove("busy-page", "many-page");
   $("choose").focus();
 }
 
@@ -141,11 +142,12 @@ function tellProgress() {
     const done = pictures.filter((one) => one.answer);
     const failed = pictures.filter((one) => one.problem).length;
     const over = done.length + failed;
-    $("meter").max = pictures.length || 1;
+    const all = pictures.length;
+    $("meter").max = all || 1;
     $("meter").value = over;
-    $("meter").hidden = over === pictures.length;
-    const parts = [over < pictures.length ? `${over} of ${pictures.length} answered` : `${plural(over, "picture")} answered`];
-    if (failed) parts.push(`${failed} without success`);
+    $("meter").hidden = over === all;
+    const parts = [over < all ? `${done.length} of ${all} answered` : `${done.length} answered`];
+    if (failed) parts.push(`${failed} without an answer`);
     if (done.length) {
       const totals = done.map((one) => one.answer.timing_ms.total).sort((a, b) => a - b);
       parts.push(`median ${ms(totals[Math.floor(totals.length / 2)])} ms`);

@@ -23,7 +23,9 @@ export function start(fetchSample) {
       return button;
     });
     const group = el("div", { className: "minis", role: "group", "aria-label": `Samples for the ${side.name.toLowerCase()} picture` }, ...samples);
-    $("pair").append(el("div", { className: "side" }, side.button, input, group));
+    const column = el("div", { className: "side" }, side.button, input, group);
+    if (side === sides[0]) $("pair").prepend(column);
+    else $("pair").append(column);
     draw(side);
   }
 }
@@ -67,6 +69,7 @@ function compare() {
   const answers = sides.map((side) => side.picture?.answer?.embedding);
   if (!answers.every(Boolean)) {
     $("likeness").replaceChildren();
+    $("compare-curl").replaceChildren();
     return;
   }
   const [one, other] = answers;
@@ -75,9 +78,9 @@ function compare() {
   const mark = el("i", {});
   mark.style.left = `${Math.max(0, cosine) * 100}%`;
   $("likeness").replaceChildren(
-    el("p", { className: "cosine" }, el("b", { textContent: cosine.toFixed(3) }), " cosine"),
+    el("p", { className: "cosine" }, el("b", { textContent: cosine.toFixed(3) }), "cosine"),
     el("div", { className: "scale", "aria-hidden": "true" }, mark),
-    el("p", { className: "ends", "aria-hidden": "true" }, el("span", { textContent: "0 nothing in common" }), el("span", { textContent: "1 the same" })),
-    copyLine(curl(PATH, sides[0].picture)),
+    el("p", { className: "ends", "aria-hidden": "true" }, el("span", { textContent: "0 unlike" }), el("span", { textContent: "1 the same" })),
   );
+  $("compare-curl").replaceChildren(copyLine(sides.map((side) => curl(PATH, side.picture)).join("\n")));
 }

@@ -56,6 +56,5 @@ export function copyLine(text) {
     button.textContent = "Copied";
     setTimeout(() => (button.textContent = "Copy"), 1500);
   });
-  const line = el("pre", { tabIndex: 0, role: "region", "aria-label": "The same with curl" }, code);
-  return el("div", { className: "curl" }, line, button);
+  return el("div", { className: "curl" }, el("pre", {}, code), button);
 }

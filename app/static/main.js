@@ -66,6 +66,7 @@ async function describe() {
   const info = await response.json();
   const [{ name, engine, device }] = info.models;
   classify.setLimits(info.limits);
+  strip.setLargestBatch(info.max_batch_size);
   const parts = [name, `${engine} on ${device}`, plural(info.threads, "thread"), `batches up to ${info.max_batch_size}`, `${info.name} ${info.version}`];
   $("served").textContent = parts.join(" · ");
 }

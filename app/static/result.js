@@ -51,10 +51,7 @@ function failed(picture) {
 }
 
 function answered({ answer, file, sample }, path) {
-  const [best] = answer.predictions;
-  const title = best ? splitLabel(best.label)[0] : "Nothing";
   return [
-    el("h2", { className: "best", textContent: title }),
     el("ol", { className: "bars" }, ...answer.predictions.map(bar)),
     timing(answer),
     batch(answer),
@@ -62,14 +59,14 @@ function answered({ answer, file, sample }, path) {
   ];
 }
 
-function bar({ label, score }) {
+function bar({ label, score }, rank) {
   const [first, others] = splitLabel(label);
   const fill = el("i", {});
   fill.style.width = `${score * 100}%`;
   return el(
     "li",
     {},
-    el("span", { className: "label" }, first, others ? el("small", { textContent: ` ${others}` }) : null),
+    el(rank ? "span" : "h2", { className: "label", title: label }, first, others ? el("small", { textContent: ` ${others}` }) : null),
     el("span", { className: "score", textContent: percent(score) }),
     el("span", { className: "track", "aria-hidden": "true" }, fill),
   );

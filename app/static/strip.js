@@ -1,29 +1,43 @@
 // The strip: the service's last minute, a column a second.
 
-import { $, svg } from "./dom.js";
+import { $, el, svg } from "./dom.js";
 import { watch } from "./live.js";
 import { askKey } from "./service.js";
 
 const SECONDS = 60;
 const HEIGHT = 20;
-const SIZES = ["1", "2", "4", "8"]; // upper bounds of the rows; the last row is for all beyond
-const ROW = HEIGHT / (SIZES.length + 1);
+const MOST_ROWS = 5;
 
 let kept = [];
+let sizes = ["1", "2", "4", "8"]; // of batches, a row each; larger ones are in the last row
+let row = HEIGHT / sizes.length;
 let watching = null;
 
 const charts = {};
 for (const name of ["rate", "waiting", "refused"]) {
   charts[name] = svg("path", { class: "column" });
-  $(`${name}-chart`).append(svg("path", { class: "ground", d: `M0 ${HEIGHT}h${SECONDS}` }), charts[name]);
+  $(`${name}-chart`).append(charts[name]);
 }
 const levels = ["few", "some", "most"].map((name) => svg("path", { class: name }));
-$("size-chart").append(svg("path", { class: "ground rows", d: SIZES.map((_, row) => `M0 ${(row + 1) * ROW}h${SECONDS}`).join("") + `M0 ${HEIGHT}h${SECONDS}` }), ...levels);
+const lines = svg("path", { class: "ground" });
+$("size-chart").append(lines, ...levels);
+
+/** A row for each power of two, up to the largest batch that there can be. */
+export function setLargestBatch(largest) {
+  const rows = Math.min(MOST_ROWS, Math.ceil(Math.log2(largest)) + 1);
+  sizes = Array.from({ length: rows }, (_, power) => `${2 ** power}`);
+  row = HEIGHT / rows;
+  lines.setAttribute("d", sizes.slice(1).map((_, above) => `M0 ${(above + 1) * row}h${SECONDS}`).join(""));
+  const top = largest > sizes.at(-1) ? `${sizes.at(-1)}+` : `${largest}`;
+  const names = [...sizes.slice(0, -1), top].reverse();
+  $("size-rows").replaceChildren(...names.map((name) => el("i", { textContent: name })));
+}
 
 export function start() {
   $("ask-key").addEventListener("click", () => askKey(false));
   addEventListener("key", connect);
   document.addEventListener("visibilitychange", connect);
+  setLargestBatch(8);
   connect();
 }
 
@@ -85,16 +99,16 @@ function columns(name, now, value, least) {
 function cells(now) {
   const drawn = levels.map(() => "");
   for (const one of kept) {
-    const rows = Array(SIZES.length + 1).fill(0);
+    const rows = sizes.map(() => 0);
     for (const [size, count] of Object.entries(one.batches)) {
-      const row = SIZES.indexOf(size);
-      rows[row < 0 ? SIZES.length : row] += count * (Number(size) || 2);
+      const at = sizes.indexOf(size);
+      rows.splice(at, 1, rows.at(at) + count * (Number(size) || 2)); // -1 is the last one
     }
     const all = sum(rows, Number);
-    rows.forEach((share, row) => {
+    rows.forEach((share, at) => {
       if (!share) return;
       const level = share > all / 2 ? 2 : share > all / 5 ? 1 : 0;
-      drawn[level] += `M${place(now, one)} ${HEIGHT - row * ROW - 0.5}v-${ROW - 1}h.75v${ROW - 1}z`;
+      drawn[level] += `M${place(now, one)} ${HEIGHT - at * row - 0.5}v${1 - row}h.75v${row - 1}z`;
     });
   }
   levels.forEach((path, level) => path.setAttribute("d", drawn[level]));
