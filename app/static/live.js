@@ -1,6 +1,6 @@
 // GET /live, read with fetch: an EventSource cannot send a key.
 
-import { ask, Problem, retryAfter, sentence } from "./service.js";
+import { ask, NoKey, retryAfter, sentence } from "./service.js";
 
 const SILENT_MS = 5000;
 const LONGEST_WAIT_S = 30;
@@ -15,7 +15,7 @@ export async function watch(signal, onSnapshot, onState) {
       onState("wait", "connecting again");
     } catch (error) {
       if (signal.aborted) return;
-      if (error instanceof Problem && error.message.includes("Bearer")) {
+      if (error instanceof NoKey) {
         onState("key", "needs a key");
         return;
       }
@@ -33,7 +33,8 @@ export async function watch(signal, onSnapshot, onState) {
 async function read(signal, onSnapshot, onState, seen) {
   const silence = new AbortController();
   const both = AbortSignal.any([signal, silence.signal]);
-  const response = await ask("/live", { headers: { Accept: "text/event-stream" }, signal: both });
+  const options = { headers: { Accept: "text/event-stream" }, signal: both };
+  const response = await ask("/live", options, true); // the strip has a button for the key
   if (!response.ok) {
     onState("wait", await sentence(response));
     return retryAfter(response) || 1;

@@ -9,6 +9,9 @@ const TRIES = 20;
 /** An error whose message is a sentence for people. */
 export class Problem extends Error {}
 
+/** There is no key, or a wrong one. */
+export class NoKey extends Problem {}
+
 let asking = null;
 
 /** Ask for a key; true when there is one. Whoever asks meanwhile shares the dialog. */
@@ -36,8 +39,8 @@ export function askKey(refused = Boolean(sessionStorage.getItem(KEY))) {
   return asking;
 }
 
-/** fetch, with the key; a 401 asks for one and tries again. */
-export async function ask(path, options = {}) {
+/** fetch, with the key; a 401 asks for one and tries again, unless `quietly`. */
+export async function ask(path, options = {}, quietly = false) {
   for (;;) {
     const key = sessionStorage.getItem(KEY);
     const headers = { ...options.headers, ...(key && { Authorization: `Bearer ${key}` }) };
@@ -50,9 +53,8 @@ export async function ask(path, options = {}) {
     }
     if (response.status !== 401) return response;
     // Another request may have been given one meanwhile.
-    if (key === sessionStorage.getItem(KEY) && !(await askKey(Boolean(key)))) {
-      throw new Problem(await sentence(response));
-    }
+    if (key !== sessionStorage.getItem(KEY)) continue;
+    if (quietly || !(await askKey(Boolean(key)))) throw new NoKey(await sentence(response));
   }
 }
 

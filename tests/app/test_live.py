@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any, cast
+from unittest.mock import Mock
 
 import httpx2
 import pytest
@@ -80,15 +81,14 @@ async def test_a_snapshot_tells_what_happened_since_the_one_before(watched: Watc
 async def test_many_viewers_cost_one_sampling(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks: list[float] = []
-    sample = watched.live._read
-    monkeypatch.setattr(watched.live, "_read", lambda at: looks.append(at) or sample(at))
+    look = Mock(side_effect=watched.live._read)
+    monkeypatch.setattr(watched.live, "_read", look)
     with ExitStack() as seats:
         for _ in range(MAX_VIEWERS):
             seats.enter_context(watched.live.seat())
         streams = [watched.live.watch() for _ in range(MAX_VIEWERS)]
         watched.pass_seconds(3)
-        assert len(looks) == 4
+        assert look.call_count == 4
         assert watched.loop.waiting == 1
         for stream in streams:
             assert [(await read(stream))["seconds"] for _ in range(4)] == [0, 1, 1, 1]
@@ -211,7 +211,7 @@ def test_a_viewer_sees_requests_batches_and_refusals(fake_engine: FakeEngine) ->
 def test_a_healthy_stream_outlives_every_deadline_and_is_no_request_under_way(
     fake_engine: FakeEngine,
 ) -> None:
-    limits = dict.fromkeys(
+    limits: dict[str, Any] = dict.fromkeys(
         ("header_timeout_s", "body_timeout_s", "write_timeout_s", "keep_alive_s"), 0.05
     )
     with (
