@@ -80,8 +80,13 @@ async function classify(picture) {
   }
   picture.asked = asked;
   picture.asking = false;
-  if (!signal.aborted) update(picture);
+  if (signal.aborted) return;
+  update(picture);
+  if (picture === chosen) $("said").textContent = picture.problem ?? spoken(picture.answer);
 }
+
+/** The answer for who does not see the bars. */
+const spoken = ({ predictions }) => predictions.map(({ label, score }) => `${splitLabel(label)[0]}, ${percent(score)}`).join("; ");
 
 const tooLarge = ({ size }) =>
   `The file has ${(size / MEBI).toFixed(1)} MiB; this service takes ${maxBytes / MEBI} MiB (MAX_BODY_MIB).`;
@@ -102,7 +107,9 @@ function update(picture) {
 }
 
 function card(picture) {
-  const button = el("button", { type: "button", className: "card" }, photo(picture, ""), el("span", { className: "caption" }));
+  const image = photo(picture, "");
+  image.loading = "lazy";
+  const button = el("button", { type: "button", className: "card" }, image, el("span", { className: "caption" }));
   button.addEventListener("click", () => {
     choose(picture);
     $("stage").scrollIntoView({ block: "nearest" });

@@ -23,11 +23,13 @@ export function start(fetchSample) {
       return button;
     });
     const group = el("div", { className: "minis", role: "group", "aria-label": `Samples for the ${side.name.toLowerCase()} picture` }, ...samples);
+    group.prepend(el("span", { textContent: "Or" }));
     const column = el("div", { className: "side" }, side.button, input, group);
     if (side === sides[0]) $("pair").prepend(column);
     else $("pair").append(column);
     draw(side);
   }
+  compare();
 }
 
 /** Pictures that were dropped or pasted: into what is empty, else in place of the second. */
@@ -66,21 +68,23 @@ function draw({ name, button, picture }) {
 }
 
 function compare() {
-  const answers = sides.map((side) => side.picture?.answer?.embedding);
-  if (!answers.every(Boolean)) {
-    $("likeness").replaceChildren();
-    $("compare-curl").replaceChildren();
-    return;
-  }
-  const [one, other] = answers;
-  // Both have length one, so the product is the cosine; rounding may pass 1.
-  const cosine = Math.min(1, one.reduce((total, value, index) => total + value * other[index], 0));
+  const [one, other] = sides.map((side) => side.picture?.answer?.embedding);
   const mark = el("i", {});
-  mark.style.left = `${Math.max(0, cosine) * 100}%`;
+  let text = "–";
+  const lines = [];
+  if (one && other) {
+    // Both have length one, so the product is the cosine; rounding may pass 1.
+    const cosine = Math.min(1, one.reduce((total, value, index) => total + value * other[index], 0));
+    text = cosine.toFixed(3);
+    mark.style.left = `${Math.max(0, cosine) * 100}%`;
+    lines.push(copyLine(sides.map((side) => curl(PATH, side.picture)).join("\n")));
+  } else {
+    mark.hidden = true;
+  }
   $("likeness").replaceChildren(
-    el("p", { className: "cosine" }, el("b", { textContent: cosine.toFixed(3) }), "cosine"),
+    el("p", { className: "cosine" }, el("b", { textContent: text }), "cosine"),
     el("div", { className: "scale", "aria-hidden": "true" }, mark),
     el("p", { className: "ends", "aria-hidden": "true" }, el("span", { textContent: "0 unlike" }), el("span", { textContent: "1 the same" })),
   );
-  $("compare-curl").replaceChildren(copyLine(sides.map((side) => curl(PATH, side.picture)).join("\n")));
+  $("compare-curl").replaceChildren(...lines);
 }

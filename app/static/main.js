@@ -3,7 +3,7 @@
 import * as classify from "./classify.js";
 import * as compare from "./compare.js";
 import { $, plural } from "./dom.js";
-import { ask } from "./service.js";
+import { ask, hasKey } from "./service.js";
 import * as strip from "./strip.js";
 
 const TABS = ["classify", "compare"];
@@ -30,7 +30,7 @@ document.querySelector("[role=tablist]").addEventListener("keydown", ({ key }) =
 if (location.hash === "#compare") openTab("compare");
 
 async function fetchSample(name) {
-  const response = await fetch(`/static/samples/${name}`);
+  const response = await fetch(`/static/samples/${name}`, { cache: "force-cache" }); // it is shown already
   return new File([await response.blob()], name, { type: "image/jpeg" });
 }
 
@@ -69,6 +69,7 @@ async function describe() {
   strip.setLargestBatch(info.max_batch_size);
   const parts = [name, `${engine} on ${device}`, plural(info.threads, "thread"), `batches up to ${info.max_batch_size}`, `${info.name} ${info.version}`];
   $("served").textContent = parts.join(" · ");
+  for (const link of ["link-info", "link-metrics"]) $(link).hidden = hasKey(); // a link sends none
 }
 
 classify.start();

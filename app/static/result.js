@@ -26,14 +26,18 @@ export function photo(picture, alt) {
   return image;
 }
 
-/** Fill `stage` with what is known of a picture. */
+/** Fill `stage` with what is known of a picture; one that is there already stays, and does not flicker. */
 export function show(stage, picture, path) {
   const said = el("div", { className: "said" });
   if (picture.answer) said.append(...answered(picture, path));
   else if (picture.problem) said.append(...failed(picture));
   else said.append(...waiting(picture));
-  const alt = picture.answer ? `Your picture: ${picture.file.name}` : picture.file.name;
-  stage.replaceChildren(el("figure", { className: "photo" }, photo(picture, alt)), said);
+  if (stage.firstChild?.picture === picture) {
+    stage.lastChild.replaceWith(said);
+    return;
+  }
+  const figure = el("figure", { className: "photo", picture }, photo(picture, `Your picture: ${picture.file.name}`));
+  stage.replaceChildren(figure, said);
 }
 
 function waiting(picture) {

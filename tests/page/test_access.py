@@ -92,6 +92,7 @@ def test_who_has_no_key_is_told_and_can_enter_one_later(
     page.get_by_role("button", name="Not now").click()
     expect(page.locator("#link")).to_have_text("needs a key")
     page.get_by_role("button", name="Try the cat").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.locator("#stage .sentence")).to_contain_text("Send a key of this service")
     page.get_by_role("button", name="Enter the key").click()
@@ -125,7 +126,7 @@ def test_axe_finds_nothing_that_keeps_people_out(
     page.get_by_role("tab", name="Compare").click()
     assert visit.barriers() == []
     visit.drop({"one.png": uniform(90), "other.png": uniform(200)})
-    expect(page.locator(".cosine")).to_be_visible()
+    expect(page.locator("#compare-curl code")).to_be_visible()
     assert visit.barriers() == []
 
 
@@ -156,7 +157,7 @@ def test_nothing_is_wider_than_a_small_screen(
     page.get_by_role("tab", name="Compare").click()
     assert width() == 320
     visit.drop({"one.jpg": cat, "other.jpg": cat})
-    expect(page.locator(".cosine")).to_be_visible()
+    expect(page.locator("#compare-curl code")).to_be_visible()
     assert width() == 320
 
 

@@ -37,6 +37,7 @@ def test_a_dropped_picture_is_answered_in_bars(
     for stage in ("decoding", "waiting", "inference"):
         expect(page.locator(".timing")).to_contain_text(re.compile(rf"{stage} [\d.]+"))
     expect(page.locator("#stage .batch")).to_have_text("Alone in its batch.")
+    expect(page.locator("#said")).to_contain_text("tabby, 43.1 %; ")
     expect(page.get_by_role("img", name="Your picture: mine.jpg")).to_be_visible()
 
 
@@ -134,8 +135,11 @@ def test_several_files_fill_a_grid_a_few_at_a_time(server: LiveServer, open_page
             under_way.add(request)
             most = max(most, len(under_way))
 
+    def end(request: Request) -> None:  # Playwright writes on what it calls
+        under_way.discard(request)
+
     visit.page.on("request", begin)
-    visit.page.on("requestfinished", lambda request: under_way.discard(request))
+    visit.page.on("requestfinished", end)
     pictures = {f"{value}.png": uniform(value) for value in range(24)}
     visit.drop({**pictures, "notes.txt": TEXT})
     expect(visit.page.locator(".card[data-state=done]")).to_have_count(24)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import httpx2
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ def test_two_pictures_are_compared_by_the_cosine_of_their_embeddings(
     visit = open_page(server.url)
     visit.page.get_by_role("tab", name="Compare").click()
     visit.drop({"cat.jpg": cat, "coffee.jpg": coffee})
+    expect(visit.page.locator(".cosine b")).to_have_text(re.compile(r"[\d.]+"))
     cosine = float(visit.page.locator(".cosine b").inner_text())
     assert cosine == pytest.approx(embed(server, cat) @ embed(server, coffee), abs=0.001)
     expect(visit.page.locator("#compare-curl code")).to_contain_text("/embed?normalize=true")
@@ -44,6 +47,6 @@ def test_one_that_cannot_be_read_is_told_in_its_place(
     visit.drop({"cat.jpg": cat})
     visit.drop({"notes.txt": b"no picture"})
     expect(visit.page.locator(".slot .sentence")).to_contain_text("is not a JPEG")
-    expect(visit.page.locator(".cosine")).to_have_count(0)
+    expect(visit.page.locator(".cosine b")).not_to_have_text(re.compile(r"\d"))
     visit.drop({"cat.jpg": cat})
     expect(visit.page.locator(".cosine b")).to_have_text("1.000")

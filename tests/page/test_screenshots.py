@@ -64,6 +64,8 @@ def shoot(visit: Visit, path: Path, *, whole: bool) -> None:
 def answer_many(visit: Visit, count: int) -> None:
     pictures = {f"{number:02}.jpg": data for number, data in enumerate(crops(count))}
     visit.drop({**pictures, "notes.txt": b"no picture"})
+    expect(visit.page.locator(".card[data-state=failed]")).to_have_count(1, timeout=20_000)
+    expect(visit.page.locator(".card[data-state=done]")).to_have_count(count + 1, timeout=20_000)
     expect(visit.page.locator("#meter")).to_be_hidden()
 
 
@@ -94,7 +96,7 @@ def test_every_state_is_drawn(
     for side, sample in (("first", "cat"), ("second", "rocket")):
         samples = page.get_by_role("group", name=f"Samples for the {side} picture")
         samples.get_by_role("button", name=sample).click()
-    expect(page.locator(".cosine")).to_be_visible()
+    expect(page.locator("#compare-curl code")).to_be_visible()
     draw("compare")
     visit = open_page(locked.url, {401}, **LOOKS[look])
     expect(visit.page.get_by_role("dialog")).to_be_visible()
@@ -108,7 +110,7 @@ def test_the_picture_of_the_readme_is_drawn(
     visit = open_page(server.url, viewport=WIDE, color_scheme="light")
     page = visit.page
     visit.wait_live()
-    with load(server.url):
+    with load(server.url, callers=6):
         visit.wait_for(f"{_COLUMNS}.split('M').length > {_SECONDS_OF_LOAD}")
         page.get_by_role("button", name="Try the cat").click()
         assert visit.bars
