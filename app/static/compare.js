@@ -82,7 +82,7 @@ function compare() {
     mark.hidden = true;
   }
   $("likeness").replaceChildren(
-    el("p", { className: "cosine" }, el("b", { textContent: text }), "cosine"),
+    el("p", { className: lines.length ? "cosine" : "cosine soft" }, el("b", { textContent: text }), "cosine"),
     el("div", { className: "scale", "aria-hidden": "true" }, mark),
     el("p", { className: "ends", "aria-hidden": "true" }, el("span", { textContent: "0 unlike" }), el("span", { textContent: "1 the same" })),
   );

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from playwright.sync_api import expect
 
 from tests.conftest import IMAGES, LiveServer
-from tests.page.conftest import KEY, WIDE, OpenPage
+from tests.page.conftest import KEY, OpenPage
 from tests.page.test_strip import load
 from tests.page.visit import Visit
 from tests.pictures import encode
@@ -22,13 +22,15 @@ pytestmark = [pytest.mark.page, pytest.mark.slow]
 
 README_PICTURE = Path("docs/page.png")
 MAX_BYTES = 250_000
+TO_THE_STRIP: Any = {"width": 1280, "height": 771}
 _COLUMNS = "document.querySelector('#rate-chart .column').getAttribute('d')"
 _SECONDS_OF_LOAD = 30
+NARROW: Any = {"width": 320, "height": 640}
 LOOKS: Any = {
     "light": {"color_scheme": "light"},
     "dark": {"color_scheme": "dark"},
     "narrow": {
-        "viewport": {"width": 320, "height": 640},
+        "viewport": NARROW,
         "has_touch": True,
         "is_mobile": True,
         "device_scale_factor": 2,
@@ -56,6 +58,7 @@ def shoot(visit: Visit, path: Path, *, whole: bool) -> None:
     page = visit.page
     visit.wait_for("document.getAnimations().every((one) => one.playState != 'running')")
     if whole:
+        page.set_viewport_size(NARROW)
         height = page.evaluate("document.documentElement.scrollHeight")
         page.set_viewport_size({"width": 320, "height": height})
     page.screenshot(path=path)
@@ -107,10 +110,10 @@ def test_every_state_is_drawn(
 def test_the_picture_of_the_readme_is_drawn(
     server: LiveServer, open_page: OpenPage, screenshots: Path, request: pytest.FixtureRequest
 ) -> None:
-    visit = open_page(server.url, viewport=WIDE, color_scheme="light")
+    visit = open_page(server.url, viewport=TO_THE_STRIP, color_scheme="light")
     page = visit.page
     visit.wait_live()
-    with load(server.url, callers=6):
+    with load(server.url, callers=10):
         visit.wait_for(f"{_COLUMNS}.split('M').length > {_SECONDS_OF_LOAD}")
         page.get_by_role("button", name="Try the cat").click()
         assert visit.bars
@@ -121,8 +124,10 @@ def test_the_picture_of_the_readme_is_drawn(
 
 
 def shrink(path: Path) -> bytes:
-    """The same picture in 256 colours, a third of the bytes."""
+    """The same picture in 256 colours, half of the bytes."""
     buffer = BytesIO()
     with Image.open(path) as picture:
-        picture.convert("RGB").quantize(256).save(buffer, "PNG", optimize=True)
+        colours = picture.convert("RGB")
+        palette = colours.quantize(256, kmeans=4)
+        colours.quantize(palette=palette).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
