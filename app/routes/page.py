@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator
+from functools import cache
 from os import PathLike, stat_result
 from pathlib import Path
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from starlette.staticfiles import StaticFiles
+from starlette.datastructures import Headers
+from starlette.responses import FileResponse
+from starlette.staticfiles import NotModifiedResponse, StaticFiles
 from starlette.types import Scope
 
 from app.live import Live
@@ -49,9 +53,17 @@ class _PageFiles(StaticFiles):
         status_code: int = 200,
     ) -> Response:
         """The file, or 304 when the client has it."""
-        response = super().file_response(full_path, stat_result, scope, status_code)
-        response.headers.update(_HEADERS)
+        headers = {**_HEADERS, "ETag": _digest(str(full_path), stat_result.st_mtime_ns)}
+        response = FileResponse(full_path, status_code, headers, stat_result=stat_result)
+        if self.is_not_modified(response.headers, Headers(scope=scope)):
+            return NotModifiedResponse(response.headers)
         return response
+
+
+@cache
+def _digest(path: str, _: int) -> str:
+    """An ETag of what is in a file: two builds may give two contents one time and one size."""
+    return f'"{hashlib.sha256(Path(path).read_bytes()).hexdigest()[:32]}"'
 
 
 _files: Final = _PageFiles(directory=_DIRECTORY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from app.routes import page
 from tests.conftest import LiveServer, serve
 from tests.fakes import FakeEngine
 
@@ -43,6 +45,20 @@ def test_a_browser_that_has_a_file_is_not_sent_it_again(client: httpx2.Client) -
         again = client.get(path, headers={"If-None-Match": first.headers["ETag"]})
         assert (again.status_code, again.content) == (304, b"")
         assert again.headers["ETag"] == first.headers["ETag"]
+
+
+def test_another_content_has_another_etag_though_size_and_time_are_the_same(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "page.css"
+    tags = []
+    for content in (b"old", b"new"):
+        file.write_bytes(content)
+        os.utime(file, (1, 1))
+        page._digest.cache_clear()  # another process
+        response = page._files.file_response(file, file.stat(), {"type": "http", "headers": []})
+        tags.append(response.headers["ETag"])
+    assert tags[0] != tags[1]
 
 
 def test_curl_gets_html_and_head_works(client: httpx2.Client, live_server: LiveServer) -> None:
