@@ -84,6 +84,7 @@ async def page(request: Request) -> Response:
 async def _take_seat(request: Request) -> AsyncIterator[Live]:
     live: Live = request.app.state.live
     with live.seat():
+        request.state.watches = True
         yield live
 
 

@@ -60,10 +60,14 @@ addEventListener("drop", (event) => {
 });
 addEventListener("paste", (event) => take(event.clipboardData.files));
 
+let described = false;
+
 async function describe() {
+  if (described) return;
   const response = await ask("/info");
   if (!response.ok) return;
   const info = await response.json();
+  described = true;
   const [{ name, engine, device }] = info.models;
   classify.setLimits(info.limits);
   strip.setLargestBatch(info.max_batch_size);
@@ -75,4 +79,5 @@ async function describe() {
 classify.start();
 compare.start(fetchSample);
 strip.start();
-describe().catch(() => {}); // the strip tells of a service that cannot be reached
+// The strip tells of a service that cannot be reached, and when it can.
+for (const event of ["load", "ready"]) addEventListener(event, () => describe().catch(() => {}));

@@ -58,6 +58,7 @@ function tell(state, text) {
 
 function add(snapshot) {
   const last = kept.at(-1);
+  if (snapshot.ready && !last?.ready) dispatchEvent(new Event("ready"));
   if (last && last.at - snapshot.at > SECONDS) kept = []; // the service's clock was set back
   else if (last && snapshot.at <= last.at) return; // a new stream begins with the last minute
   kept = [...kept, snapshot].filter((one) => snapshot.at - one.at < SECONDS);

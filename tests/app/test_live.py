@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any, cast
 from unittest.mock import Mock
@@ -24,6 +23,7 @@ from tests.pictures import uniform
 pytestmark = pytest.mark.anyio
 
 HOUR = 3600
+_REQUESTS = "mobilenet_requests_total"
 
 
 class Watched:
@@ -176,35 +176,26 @@ def snapshots(answer: httpx2.Response) -> Iterator[Any]:
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_viewer_sees_requests_batches_and_refusals(fake_engine: FakeEngine) -> None:
-    fake_engine.streams = 1
-    with (
-        serve(queue_ms=1, max_batch_size=1) as server,
-        httpx2.stream("GET", f"{server.url}/live") as answer,
-        ThreadPoolExecutor(1) as pool,
-    ):
+def test_a_viewer_sees_requests_batches_and_refusals(
+    fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve() as server, httpx2.stream("GET", f"{server.url}/live") as answer:
         assert answer.headers["Content-Type"].startswith("text/event-stream")
         assert answer.headers["Cache-Control"] == "no-cache"
-        while fake_engine.entered.acquire(blocking=False):
-            pass
-        fake_engine.hold()
+        seen = snapshots(answer)
+        next(seen)
         url = f"{server.url}/classify"
-        held = pool.submit(httpx2.post, url, files={"file": uniform(1)})
-        fake_engine.entered.acquire()
-        refused = httpx2.post(url, files={"file": uniform(2)})
-        while refused.status_code != 429:
-            refused = httpx2.post(url, files={"file": uniform(2)})
-        fake_engine.gate.set()
-        held.result()
-        requests = refusals = 0
+        assert httpx2.post(url, files={"file": uniform(1)}).status_code == 200
+        full = Mock(side_effect=OverloadedError)
+        monkeypatch.setattr(server.batcher.admission, "check", full)
+        assert httpx2.post(url, files={"file": uniform(2)}).status_code == 429
+        requests = refused = 0
         sizes: dict[str, int] = {}
-        for one in snapshots(answer):
-            requests, refusals = requests + one["requests"], refusals + one["refused"]
+        while requests < 2:
+            one = next(seen)
+            requests, refused = requests + one["requests"], refused + one["refused"]
             sizes |= one["batches"]
-            if refusals and sizes:
-                break
-    assert requests >= 1
-    assert set(sizes) == {"1"}
+    assert (requests, refused, sizes) == (2, 1, {"1": 1})
 
 
 @pytest.mark.usefixtures("quick")
@@ -272,3 +263,5 @@ def test_a_viewer_who_leaves_gives_the_place_back(fake_engine: FakeEngine) -> No
             server.wait_for(lambda: viewers(server) == 1)
         server.wait_for(lambda: viewers(server) == 0)
         assert server.metric("mobilenet_in_flight_requests") == 0
+        server.wait_for(lambda: server.metric(_REQUESTS, route="/live", status="200") == 1)
+        assert server.metric("mobilenet_request_duration_seconds_count", route="/live") == 0

@@ -32,8 +32,8 @@ def tab_to(page: Page, text: str) -> None:
 def test_a_keyboard_alone_is_enough(server: LiveServer, open_page: OpenPage) -> None:
     visit = open_page(server.url)
     page = visit.page
-    tab_to(page, "Choose pictures")
     with page.expect_file_chooser():
+        tab_to(page, "Choose pictures")
         page.keyboard.press("Enter")
     tab_to(page, "Try the cat")
     page.keyboard.press("Enter")

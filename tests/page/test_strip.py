@@ -80,6 +80,20 @@ def test_a_stream_that_ends_is_opened_again(server: LiveServer, open_page: OpenP
     visit.complaints.clear()  # the browser tells of the abort
 
 
+def test_what_is_served_is_told_once_the_service_is_ready(
+    server: LiveServer, open_page: OpenPage
+) -> None:
+    visit = open_page(server.url, expected={503})
+    page = visit.page
+    page.route("**/info", lambda route: route.fulfill(status=503, json={"detail": "Loading."}))
+    page.reload()
+    visit.wait_live()
+    expect(page.locator("#served")).to_have_text("mobilenet-serve")
+    page.unroute("**/info")
+    page.evaluate("dispatchEvent(new Event('ready'))")
+    expect(page.locator("#served")).to_contain_text("onnx on cpu")
+
+
 def test_a_tab_that_nobody_sees_does_not_watch(server: LiveServer, open_page: OpenPage) -> None:
     visit = open_page(server.url)
     visit.wait_live()
