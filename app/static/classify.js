@@ -39,6 +39,10 @@ export function add(files, sample) {
   document.body.classList.add("busy-page");
   for (const id of ["top-k-option", "clear"]) $(id).hidden = false;
   for (const picture of added) {
+    picture.askAgain = () => {
+      picture.problem = null;
+      classify(picture);
+    };
     picture.card = card(picture);
     $("grid").append(el("li", {}, picture.card));
   }

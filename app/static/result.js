@@ -47,10 +47,13 @@ function waiting(picture) {
 }
 
 function failed(picture) {
+  const again = el("button", { type: "button", className: "button", textContent: "Ask again" });
+  again.addEventListener("click", picture.askAgain);
   return [
     el("h2", { textContent: "No answer for this one" }),
     el("p", { className: "sentence", textContent: picture.problem }),
     el("p", { className: "soft", textContent: picture.file.name }),
+    el("div", { className: "tools" }, again),
   ];
 }
 

@@ -177,7 +177,7 @@ def test_a_service_that_is_busy_is_asked_again_when_it_said(
     expect(page.locator(".card[data-state=done]")).to_have_count(2)
 
 
-def test_a_service_that_is_gone_is_said_to_be(
+def test_a_service_that_is_gone_is_said_to_be_and_can_be_asked_again(
     server: LiveServer, open_page: OpenPage, cat: bytes
 ) -> None:
     visit = open_page(server.url)
@@ -186,6 +186,9 @@ def test_a_service_that_is_gone_is_said_to_be(
     expect(visit.page.locator("#stage .sentence")).to_have_text("The service cannot be reached.")
     assert [text for text in visit.complaints if "ERR_CONNECTION_REFUSED" not in text] == []
     visit.complaints.clear()
+    visit.page.unroute("**/classify?*")
+    visit.page.get_by_role("button", name="Ask again").click()
+    assert visit.bars == ask(server, cat)
 
 
 @pytest.mark.parametrize("name", ["cat.jpg", """-it's "$(touch x)"; `id`,type=a\\b\n.jpg"""])
