@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hmac
+import pickle
 import signal
 import socket
 from collections.abc import Iterator
@@ -196,6 +197,11 @@ def test_a_key_is_compared_with_all_in_constant_time(monkeypatch: pytest.MonkeyP
     keys = ApiKeys([b"one", b"another"])
     keys.check({"path": "/info", "headers": [(b"authorization", b"Bearer one")]})
     assert compared == [(32, 32)] * 2
+
+
+def test_no_key_is_held_in_memory() -> None:
+    held = pickle.dumps(ApiKeys([b"first.key-1"]))
+    assert b"first.key-1" not in held
 
 
 @pytest.mark.parametrize(

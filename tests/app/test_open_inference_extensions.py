@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -169,6 +170,24 @@ def test_what_is_null_is_as_if_it_were_not_there(client: httpx2.Client) -> None:
     assert answer.json()["error"].startswith("outputs: An output is one of")
     answer = client.post(INFER, json={**document, "outputs": None})
     assert (answer.status_code, "no bytes" in answer.json()["error"]) == (400, True)
+
+
+@pytest.mark.parametrize(("whole", "one"), [(True, False), (False, True)])
+def test_an_output_says_otherwise_than_the_request_how_it_is_sent(
+    client: httpx2.Client, cat: bytes, *, whole: bool, one: bool
+) -> None:
+    document = image(data=[base64.b64encode(cat).decode()])
+    document["parameters"] = {"binary_data_output": whole}
+    document["outputs"] = [
+        {"name": "logits", "parameters": {"binary_data": one}},
+        {"name": "embedding"},
+    ]
+    answer = client.post(INFER, json=document)
+    assert answer.headers["Content-Type"] == "application/octet-stream"
+    length = int(answer.headers["Inference-Header-Content-Length"])
+    described = json.loads(answer.content[:length])["outputs"]
+    assert ["data" in output for output in described] == [not one, not whole]
+    assert len(answer.content) - length == 4 * (1001 if one else 1024)
 
 
 def test_options_for_sequences_and_priorities_are_ignored(triton: Any, cat: bytes) -> None:
