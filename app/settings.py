@@ -86,7 +86,7 @@ class Settings(BaseSettings):
         25,
         gt=0,
         le=80,
-        description="largest picture, in megapixels; all that is decoded at once takes at most 16 "
+        description="largest picture, in megapixels; all that is decoded at once takes at most 12 "
         "bytes for each of its pixels",
     )
     max_side: int = Field(16384, ge=32, le=65535, description="longest side, in pixels")

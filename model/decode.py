@@ -133,7 +133,7 @@ class Decoder:
         room: ExitStack,
     ) -> Picture:
         screened, coefficients = self._screen(data, image_format)
-        with Image.open(BytesIO(screened), formats=(image_format,)) as image:
+        with _open(screened, image_format) as image:
             full_size = image.size
             self._check_size(full_size)
             box = _reduce(image, needed_size) if image_format == "JPEG" else (0, 0, *full_size)
@@ -190,6 +190,12 @@ def sniff(data: bytes) -> str | None:
     if data.startswith(b"RIFF") and data[8:12] in (b"WEBP", b""):
         return "WEBP"
     return None
+
+
+def _open(data: bytes, image_format: str) -> Image.Image:
+    if image_format == "WEBP":
+        return webp.StillImage(BytesIO(data))
+    return Image.open(BytesIO(data), formats=(image_format,))
 
 
 def _join(head: bytes, data: bytes, start: int) -> bytes:

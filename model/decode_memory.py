@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-PIXEL_BYTES = 16
-"""Of the dearest format, WebP: libwebp's two canvases, what it hands over, and Pillow's image."""
+PIXEL_BYTES = 12
+"""Of the dearest format, WebP: libwebp's two canvases, and what it hands over."""
 
 _IMAGE_BYTES = 4
 """Of a pixel in Pillow, whatever it holds; those of one channel take less."""
