@@ -90,7 +90,7 @@ class Lifecycle:
         """
         started = time.monotonic()
         # What is too long for the loop is work for a core: more threads than cores gain nothing.
-        work = ThreadPoolExecutor(self.threads, thread_name_prefix="work")
+        work = ThreadPoolExecutor(self.threads, thread_name_prefix="asyncio")
         asyncio.get_running_loop().set_default_executor(work)
         engines = await _run_in_daemon(self._load_engines)
         quota = binding_quota()
