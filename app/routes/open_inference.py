@@ -9,11 +9,20 @@ from fastapi import APIRouter, Request, Response
 
 from app import __version__
 from app import schemas_open_inference as schemas
-from app.errors import NotReadyError
+from app.errors import NoClassifierError, NotReadyError
 from app.inference import check_outputs, infer, output_widths
 from app.json_body import offload
-from app.routes.declarations import BINARY, JSON, declare_body, declare_errors, inline_schema
+from app.routes.declarations import (
+    BINARY,
+    JSON,
+    OF_A_MODEL,
+    OF_IMAGES,
+    declare_body,
+    declare_errors,
+    inline_schema,
+)
 from app.routes.dependencies import LifecycleDep, TimeoutDep, get_service
+from app.routes.examples import OPEN_INFERENCE
 from app.routes.native import MAX_FILES, cache_header
 from app.tensors import IMAGE, PIXELS, read_request, write_answer
 from app.uploads import read_body
@@ -21,9 +30,11 @@ from app.uploads import read_body
 PATH: Final = "/v2/models/{model:path}/infer"
 _OCTETS: Final = "application/octet-stream"
 _HEADER_LENGTH: Final = "Inference-Header-Content-Length"
-_ERRORS: Final = declare_errors(schemas.ErrorResponse, (404, 413, 503, 504))
+_ERRORS: Final = declare_errors("/v2")
+_MODEL_ERRORS: Final = declare_errors("/v2/models/", *OF_A_MODEL)
+_INFER_ERRORS: Final = declare_errors(PATH, *OF_IMAGES, NoClassifierError)
 
-router = APIRouter()
+router = APIRouter(tags=["Open Inference"])
 
 
 @router.get("/v2", response_model=schemas.ServerMetadata, responses=_ERRORS)
@@ -33,13 +44,17 @@ async def server_metadata() -> schemas.ServerMetadata:
     return {"name": "mobilenet-serve", "version": __version__, "extensions": extensions}
 
 
-@router.get("/v2/health/live", response_class=Response)
+@router.get("/v2/health/live", response_class=Response, responses=_ERRORS)
 async def live() -> Response:
     """200 while the event loop runs."""
     return Response()
 
 
-@router.get("/v2/health/ready", response_class=Response, responses=_ERRORS)
+@router.get(
+    "/v2/health/ready",
+    response_class=Response,
+    responses=declare_errors("/v2/health/ready", NotReadyError),
+)
 async def ready(lifecycle: LifecycleDep) -> Response:
     """200 while requests are answered; see /readyz."""
     if not all(lifecycle.checks().values()):
@@ -47,7 +62,7 @@ async def ready(lifecycle: LifecycleDep) -> Response:
     return Response()
 
 
-@router.get("/v2/models/{model:path}/ready", response_class=Response, responses=_ERRORS)
+@router.get("/v2/models/{model:path}/ready", response_class=Response, responses=_MODEL_ERRORS)
 async def model_ready(request: Request, lifecycle: LifecycleDep, model: str) -> Response:
     """200 while a model answers requests."""
     get_service(request).engine(model)
@@ -57,8 +72,10 @@ async def model_ready(request: Request, lifecycle: LifecycleDep, model: str) -> 
 @router.post(
     PATH,
     response_model=schemas.InferResponse,
-    responses={**_ERRORS, 200: {"content": {_OCTETS: {"schema": BINARY}}}},
-    openapi_extra=declare_body({JSON: inline_schema(schemas.InferRequest), _OCTETS: BINARY}),
+    responses={**_INFER_ERRORS, 200: {"content": {_OCTETS: {"schema": BINARY}}}},
+    openapi_extra=declare_body(
+        {JSON: inline_schema(schemas.InferRequest), _OCTETS: BINARY}, OPEN_INFERENCE
+    ),
 )
 async def infer_model(request: Request, timeout_s: TimeoutDep, model: str) -> Response:
     """Compute probabilities, logits and embeddings of one image or several."""
@@ -90,7 +107,9 @@ async def infer_model(request: Request, timeout_s: TimeoutDep, model: str) -> Re
     return Response(content, media_type=_OCTETS, headers=headers)
 
 
-@router.get("/v2/models/{model:path}", response_model=schemas.ModelMetadata, responses=_ERRORS)
+@router.get(
+    "/v2/models/{model:path}", response_model=schemas.ModelMetadata, responses=_MODEL_ERRORS
+)
 async def model_metadata(request: Request, model: str) -> schemas.ModelMetadata:
     """What a model takes, one of its inputs, and gives."""
     engine = get_service(request).engine(model)
