@@ -34,7 +34,11 @@ TAGS: Final = (
     {"name": "OpenAI", "description": "As the `openai` package asks."},
     {"name": "Open Inference", "description": "Version 2, as KServe's and Triton's clients ask."},
 )
-SWAGGER_UI: Final = {"tryItOutEnabled": True, "displayRequestDuration": True}
+SWAGGER_UI: Final = {
+    "tryItOutEnabled": True,
+    "displayRequestDuration": True,
+    "defaultModelsExpandDepth": 0,
+}
 _REQUEST_ID: Final = "cdcef80fd92e445fbfa48537be1df70d"
 
 
@@ -55,10 +59,12 @@ def create_openapi(
         document = build()
         _fill_in(document, model)
         _declare_keys(document, needs_key)
+        _summarize(document)
+        shapes = {schema_name(shape): shape for shape in SHAPES}
         components = document.setdefault("components", {})
         components["examples"] = _examples(document)
         components.setdefault("schemas", {}).update(
-            {schema_name(shape): inline_schema(shape.schema) for shape in SHAPES}
+            {name: {**inline_schema(shape.schema), "title": name} for name, shape in shapes.items()}
         )
         return document
 
@@ -69,6 +75,15 @@ def _operations(document: Declaration) -> Iterator[tuple[str, Declaration]]:
     for path, operations in document["paths"].items():
         for operation in operations.values():
             yield path, operation
+
+
+def _summarize(document: Declaration) -> None:
+    """Let a route's first sentence say what it does, in place of its function's name."""
+    for _, operation in _operations(document):
+        sentence, _, rest = operation.pop("description", operation["summary"]).partition("\n\n")
+        operation["summary"] = sentence.removesuffix(".").replace("`", "")
+        if rest:
+            operation["description"] = rest
 
 
 def _fill_in(document: Declaration, model: str) -> None:
