@@ -1,0 +1,53 @@
+"""docs/errors.md."""
+
+from __future__ import annotations
+
+import json
+
+from app.errors import AppError, OverloadedError, every_error
+from app.problems import SHAPES, Shape
+from reference.markdown import code, page, table
+
+_PREFIXES = {
+    "native": "`/classify`, `/embed` and all the rest",
+    "huggingface": "`/models/`",
+    "openai": "`/v1/`",
+    "open_inference": "`/v2/`",
+}
+_INTRODUCTION = """\
+Every refusal has a status, a stable `code` and a sentence for people. The sentences are fixed: none
+has anything that the client sent, and none tells of the service's insides. Some are more exact than
+the one below, and name the parameter or the place in a list. 429 and 503 say in `Retry-After` when
+to come back."""
+
+
+def write() -> str:
+    """Every error, and how each protocol tells of it."""
+    return page(
+        "Errors",
+        "app/errors.py",
+        _INTRODUCTION,
+        table(
+            ["status", "code", "when", "the sentence", "the connection"],
+            [
+                _row(error)
+                for error in sorted(every_error(), key=lambda one: (one.status, one.code))
+            ],
+        ),
+        "## In each protocol's shape",
+        "The path's first segment tells the protocol. The OpenAI and Open Inference protocols know "
+        "400 for whatever is wrong with a request: what is 415 or 422 above is 400 there.",
+        *(_show(shape) for shape in SHAPES),
+    )
+
+
+def _row(error: type[AppError]) -> list[str]:
+    when = (error.__doc__ or "").split("\n", maxsplit=1)[0]
+    closes = "closes" if error.closes_connection else ""
+    return [str(error.status), code(error.code), when, error.detail, closes]
+
+
+def _show(shape: Shape) -> str:
+    problem = shape.describe(OverloadedError(), "cdcef80fd92e445fbfa48537be1df70d")
+    document = json.dumps(problem, indent=2)
+    return f"At {_PREFIXES[shape.name]}, as {code(shape.media_type)}:\n\n```json\n{document}\n```"
