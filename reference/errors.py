@@ -28,12 +28,13 @@ def write() -> str:
         "app/errors.py",
         _INTRODUCTION,
         table(
-            ["status", "code", "when", "the sentence", "the connection"],
+            ["status", "code", "when", "the sentence"],
             [
                 _row(error)
                 for error in sorted(every_error(), key=lambda one: (one.status, one.code))
             ],
         ),
+        f"The connection closes after {_list_closing()}: what the client still sends is not read.",
         "## In each protocol's shape",
         "The path's first segment tells the protocol. The OpenAI and Open Inference protocols know "
         "400 for whatever is wrong with a request: what is 415 or 422 above is 400 there.",
@@ -41,10 +42,13 @@ def write() -> str:
     )
 
 
+def _list_closing() -> str:
+    return ", ".join(code(error.code) for error in every_error() if error.closes_connection)
+
+
 def _row(error: type[AppError]) -> list[str]:
     when = (error.__doc__ or "").split("\n", maxsplit=1)[0]
-    closes = "closes" if error.closes_connection else ""
-    return [str(error.status), code(error.code), when, error.detail, closes]
+    return [str(error.status), code(error.code), when, error.detail]
 
 
 def _show(shape: Shape) -> str:
