@@ -18,6 +18,7 @@ from app.routes.declarations import (
     inline_schema,
     schema_name,
 )
+from app.routes.examples import REQUEST_ID
 
 DESCRIPTION: Final = """\
 Image labels and image embeddings from MobileNet V1. Send an image, get its classes or its features;
@@ -39,7 +40,6 @@ SWAGGER_UI: Final = {
     "displayRequestDuration": True,
     "defaultModelsExpandDepth": 0,
 }
-_REQUEST_ID: Final = "cdcef80fd92e445fbfa48537be1df70d"
 
 
 def create_openapi(
@@ -124,4 +124,4 @@ def _examples(document: Declaration) -> Declaration:
 
 
 def _example(shape: Shape, error: type[AppError]) -> dict[str, Any]:
-    return {"summary": error.title, "value": dict(shape.describe(error(), _REQUEST_ID))}
+    return {"summary": error.title, "value": dict(shape.describe(error(), REQUEST_ID))}

@@ -6,6 +6,7 @@ import json
 
 from app.errors import AppError, OverloadedError, every_error
 from app.problems import SHAPES, Shape
+from app.routes.examples import REQUEST_ID
 from reference.markdown import code, page, table
 
 _PREFIXES = {
@@ -52,6 +53,6 @@ def _row(error: type[AppError]) -> list[str]:
 
 
 def _show(shape: Shape) -> str:
-    problem = shape.describe(OverloadedError(), "cdcef80fd92e445fbfa48537be1df70d")
+    problem = shape.describe(OverloadedError(), REQUEST_ID)
     document = json.dumps(problem, indent=2)
     return f"At {_PREFIXES[shape.name]}, as {code(shape.media_type)}:\n\n```json\n{document}\n```"

@@ -121,6 +121,11 @@ def declare_body(
     return {"requestBody": {"required": True, "content": content}}
 
 
+def declare_answer(example: Any) -> Responses:
+    """FastAPI's `responses`: an answer in JSON as it may look."""
+    return {200: {"content": {JSON: {"example": example}}}}
+
+
 def inline_schema(schema: type) -> Declaration:
     """A schema without references, which would point out of where it is put."""
     document = TypeAdapter(schema).json_schema()

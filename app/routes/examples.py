@@ -1,4 +1,4 @@
-"""Bodies that work as they are, for the OpenAPI document: what /docs fills in."""
+"""Bodies that work as they are, and their answers: what /docs fills in and shows."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ IMAGE: Final = (
 """A cup of coffee from above, a JPEG of 40x40 pixels and 673 bytes, in base64."""
 _URI: Final = f"data:image/jpeg;base64,{IMAGE}"
 
+REQUEST_ID: Final = "cdcef80fd92e445fbfa48537be1df70d"
+
 ONE_IMAGE: Final[dict[str, Any]] = {"image": IMAGE}
 TWO_IMAGES: Final[dict[str, Any]] = {"images": [IMAGE, _URI]}
 HUGGING_FACE: Final[dict[str, Any]] = {"inputs": IMAGE, "parameters": {"top_k": 3}}
@@ -28,3 +30,40 @@ OPEN_INFERENCE: Final[dict[str, Any]] = {
     "inputs": [{"name": "image", "shape": [1], "datatype": "BYTES", "data": [IMAGE]}],
     "outputs": [{"name": "probabilities", "parameters": {"classification": 3}}],
 }
+
+CLASSIFIED: Final[dict[str, Any]] = {
+    "model": "mobilenet_v1_1.0_224",
+    "predictions": [
+        {"class_id": 968, "wnid": "n07920052", "label": "espresso", "score": 0.6913},
+        {"class_id": 926, "wnid": "n07584110", "label": "consomme", "score": 0.1605},
+        {"class_id": 634, "wnid": "n03692522", "label": "loupe, jeweler's loupe", "score": 0.1011},
+        {"class_id": 970, "wnid": "n07932039", "label": "eggnog", "score": 0.0245},
+        {"class_id": 902, "wnid": "n04579145", "label": "whiskey jug", "score": 0.0039},
+    ],
+    "timing_ms": {"decode": 0.8, "queue": 0.11, "inference": 3.91, "total": 14.262},
+    "batch_size": 1,
+    "request_id": REQUEST_ID,
+}
+"""To `ONE_IMAGE`."""
+SCORED: Final = [
+    {"label": "espresso", "score": 0.6913},
+    {"label": "consomme", "score": 0.1605},
+    {"label": "loupe, jeweler's loupe", "score": 0.1011},
+]
+"""To `HUGGING_FACE`."""
+INFERRED: Final[dict[str, Any]] = {
+    "model_name": "mobilenet_v1_1.0_224",
+    "outputs": [
+        {
+            "name": "probabilities",
+            "datatype": "BYTES",
+            "shape": [1, 3],
+            "data": [
+                "0.691275:968:espresso",
+                "0.160460:926:consomme",
+                "0.101125:634:loupe, jeweler's loupe",
+            ],
+        }
+    ],
+}
+"""To `OPEN_INFERENCE`."""

@@ -14,12 +14,13 @@ from app.routes.declarations import (
     BINARY,
     JSON,
     OF_IMAGES,
+    declare_answer,
     declare_body,
     declare_errors,
     inline_schema,
 )
 from app.routes.dependencies import TimeoutDep, get_service
-from app.routes.examples import HUGGING_FACE
+from app.routes.examples import HUGGING_FACE, SCORED
 from app.routes.native import cache_header
 from app.schemas import MAX_TOP_K, ClassifyOptions
 from app.schemas_huggingface import ClassificationRequest, Parameters, Score
@@ -34,7 +35,10 @@ router = APIRouter(tags=["Hugging Face"])
 @router.post(
     PATH,
     response_model=list[Score],
-    responses=declare_errors(PATH, *OF_IMAGES, NoClassifierError),
+    responses={
+        **declare_errors(PATH, *OF_IMAGES, NoClassifierError),
+        **declare_answer(SCORED),
+    },
     openapi_extra=declare_body(
         {
             JSON: inline_schema(ClassificationRequest),

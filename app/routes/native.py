@@ -15,9 +15,15 @@ from app.answers import CacheOutcome, Classification, Embedding, Stages
 from app.errors import AppError, NoClassifierError, NotAcceptableError, OutputTooLargeError
 from app.problems import create_problem
 from app.representations import JSON, NPY, NPZ, encode_arrays, negotiate
-from app.routes.declarations import BINARY, OF_UPLOADS, declare_body, declare_errors
+from app.routes.declarations import (
+    BINARY,
+    OF_UPLOADS,
+    declare_answer,
+    declare_body,
+    declare_errors,
+)
 from app.routes.dependencies import TimeoutDep, get_service
-from app.routes.examples import ONE_IMAGE, TWO_IMAGES
+from app.routes.examples import CLASSIFIED, ONE_IMAGE, TWO_IMAGES
 from app.schemas import ClassifyOptions, EmbedOptions
 from app.uploads import read_image, read_images
 
@@ -51,7 +57,7 @@ _EMBED_PROBLEMS = declare_errors("/embed", *OF_UPLOADS, NotAcceptableError, Outp
 @router.post(
     "/classify",
     response_model=schemas.ClassifyResponse,
-    responses=_PROBLEMS,
+    responses={**_PROBLEMS, **declare_answer(CLASSIFIED)},
     openapi_extra=_image_body(many=False),
 )
 async def classify(

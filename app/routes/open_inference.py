@@ -22,7 +22,7 @@ from app.routes.declarations import (
     inline_schema,
 )
 from app.routes.dependencies import LifecycleDep, TimeoutDep, get_service
-from app.routes.examples import OPEN_INFERENCE
+from app.routes.examples import INFERRED, OPEN_INFERENCE
 from app.routes.native import MAX_FILES, cache_header
 from app.tensors import IMAGE, PIXELS, read_request, write_answer
 from app.uploads import read_body
@@ -72,7 +72,10 @@ async def model_ready(request: Request, lifecycle: LifecycleDep, model: str) -> 
 @router.post(
     PATH,
     response_model=schemas.InferResponse,
-    responses={**_INFER_ERRORS, 200: {"content": {_OCTETS: {"schema": BINARY}}}},
+    responses={
+        **_INFER_ERRORS,
+        200: {"content": {_OCTETS: {"schema": BINARY}, JSON: {"example": INFERRED}}},
+    },
     openapi_extra=declare_body(
         {JSON: inline_schema(schemas.InferRequest), _OCTETS: BINARY}, OPEN_INFERENCE
     ),
