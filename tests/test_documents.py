@@ -23,6 +23,9 @@ TEXT = CLIENTS.read_text()
 _BLOCK = re.compile(r"```(sh|python|js)\n(.*?)```\n(?:\n```text\n(.*?)```\n)?", re.DOTALL)
 _COMMAND = re.compile(r"^\$ (.*localhost:8000.*)$", re.MULTILINE)
 _LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)")
+_LOADED = re.compile(
+    r"""<(?:script|link|img|iframe)\b[^>]*(?:src|href)=["']?(?:https?:)?//|url\(["']?https?:"""
+)
 _REQUEST = re.compile(r"`(GET|POST) (/[^`]*)`")
 
 
@@ -111,3 +114,21 @@ def test_the_site_has_every_page() -> None:
     navigation = (ROOT / "zensical.toml").read_text()
     missing = [page.name for page in (ROOT / "docs").glob("*.md") if page.name not in navigation]
     assert not missing
+
+
+def test_the_site_is_built_without_a_warning_and_loads_nothing_from_other_hosts(
+    tmp_path: Path,
+) -> None:
+    shutil.copy(ROOT / "zensical.toml", tmp_path)
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    program = str(Path(sys.executable).with_name("zensical"))
+    command = [program, "build", "--strict"]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=100
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    pages = [*(tmp_path / "site").rglob("*.html"), *(tmp_path / "site").rglob("*.css")]
+    assert len(pages) > len(EVERY_PAGE) - 2
+    for page in pages:
+        assert not _LOADED.findall(page.read_text()), page
+        assert 'class="mermaid"' not in page.read_text(), "its script would be fetched"
