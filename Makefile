@@ -77,7 +77,7 @@ site: .venv/dev.stamp
 	$(BIN)/zensical build --strict --clean
 
 site-serve: .venv/dev.stamp
-	$(BIN)/zensical serve
+	$(BIN)/zensical serve --dev-addr localhost:8001
 
 lock:
 	$(PYTHON) -m venv .venv-lock
