@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final, Literal, get_args, get_origin
 
 import typer
 from rich.text import Text
@@ -38,10 +38,23 @@ def _describe(name: str, command: object) -> Iterator[str]:
     if name == "serve":
         yield "Its flags are the [settings](settings.md), each also an environment variable."
         return
-    rows = [[code(one.name), _plain(one.help)] for one in arguments]
-    rows += [[", ".join(map(code, one.opts)), _plain(one.help)] for one in options]
+    rows = [[code(one.name), "", "", _plain(one.help)] for one in arguments]
+    rows += [_row(option) for option in options]
     if rows:
-        yield table(["word", "meaning"], rows)
+        yield table(["word", "values", "default", "meaning"], rows)
+
+
+def _row(option: TyperOption) -> list[str]:
+    kind: Any = option.type_descriptor.annotation
+    values = get_args(kind) if get_origin(kind) is Literal else ()
+    default = option.default
+    is_shown = isinstance(default, str | int | float) and not isinstance(default, bool)
+    return [
+        ", ".join(map(code, option.opts)),
+        ", ".join(map(code, values)),
+        code(default) if is_shown else "",
+        _plain(option.help),
+    ]
 
 
 def _plain(text: str | None) -> str:
