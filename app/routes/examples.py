@@ -53,6 +53,7 @@ SCORED: Final = [
 """To `HUGGING_FACE`."""
 INFERRED: Final[dict[str, Any]] = {
     "model_name": "mobilenet_v1_1.0_224",
+    "model_version": "1",
     "outputs": [
         {
             "name": "probabilities",
