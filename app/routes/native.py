@@ -22,7 +22,7 @@ from app.routes.declarations import (
     declare_body,
     declare_errors,
 )
-from app.routes.dependencies import TimeoutDep, get_service
+from app.routes.dependencies import OptionsRoute, TimeoutDep, get_service
 from app.routes.examples import CLASSIFIED, ONE_IMAGE, TWO_IMAGES
 from app.schemas import ClassifyOptions, EmbedOptions
 from app.uploads import read_image, read_images
@@ -32,7 +32,7 @@ MAX_FILES = 64
 _Answer = TypeVar("_Answer", Classification, Embedding)
 _Response = TypeVar("_Response", schemas.ClassifyResponse, schemas.EmbedResponse)
 
-router = APIRouter(tags=["Images"])
+router = APIRouter(route_class=OptionsRoute, tags=["Images"])
 
 
 def _image_body(*, many: bool) -> dict[str, Any]:
