@@ -2,7 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: serve test test-page test-reliability check format bench bench-models bench-decode bench-peers bench-scale bench-replicas bench-container bench-cache docs lock clean
+.PHONY: serve test test-page test-reliability check format bench bench-models bench-decode bench-peers \
+	bench-scale bench-replicas bench-container bench-cache docs site site-serve lock clean
 
 serve: .venv/base.stamp
 	$(BIN)/python -m app serve $(if $(PORT),--port $(PORT))
@@ -24,6 +25,7 @@ check: .venv/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/zensical build --strict
 
 format: .venv/dev.stamp
 	$(BIN)/ruff format .
@@ -71,9 +73,16 @@ bench-container: .venv/dev.stamp
 bench-cache: .venv/dev.stamp
 	$(BIN)/python -m bench.cache $(BENCH)
 
+# The pages that are written from the code.
 docs: .venv/base.stamp
-	{ printf '# Settings\n\nWritten by `make docs` from `app/settings.py`.\n\n'; \
-		$(BIN)/python -m app settings; } > docs/settings.md
+	$(BIN)/python -m reference
+
+# All pages as a site, in site/; a link or an anchor that leads nowhere is an error.
+site: .venv/dev.stamp
+	$(BIN)/zensical build --strict --clean
+
+site-serve: .venv/dev.stamp
+	$(BIN)/zensical serve --dev-addr localhost:8001
 
 lock:
 	$(PYTHON) -m venv .venv-lock
@@ -86,4 +95,4 @@ lock:
 	rm -rf .venv-lock
 
 clean:
-	rm -rf .venv .venv-peers .mypy_cache .ruff_cache .pytest_cache .coverage .import_linter_cache
+	rm -rf .venv .venv-peers site .cache .mypy_cache .ruff_cache .pytest_cache .coverage .import_linter_cache

@@ -33,7 +33,10 @@ CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 class App:
-    """Answers with what it was sent: `/early` unread, `/held` when it may, `/watching` never."""
+    """Answers with what it was sent: `/early` unread, `/held` when it may, `/watching` never.
+
+    `/streaming` has its head at once, and its body when it may.
+    """
 
     def __init__(self) -> None:
         self.scopes: list[Scope] = []
@@ -56,7 +59,11 @@ class App:
         headers = [(b"content-length", length)]
         if scope["query_string"] == b"close":
             headers.append((b"connection", b"close"))
+        if scope["path"] == "/streaming":
+            body, headers = b"late", [(b"content-length", b"4")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
+        if scope["path"] == "/streaming":
+            await self.gate.wait()
         await send({"type": "http.response.body", "body": body})
 
 
@@ -263,7 +270,21 @@ def test_a_uvicorn_that_does_not_fit_is_named(
 ) -> None:
     def changed(self: Any, data: bytes) -> None: ...
 
-    create_http_protocol(Settings(), Metrics(), NOBODY)
+    create_http_protocol(Settings(), Metrics(), AccessLog(), NOBODY)
     monkeypatch.setattr(owner, method, changed)
     with pytest.raises(UnfitUvicornError, match=rf"{owner.__name__}\.{method} has no {missing}"):
-        create_http_protocol(Settings(), Metrics(), NOBODY)
+        create_http_protocol(Settings(), Metrics(), AccessLog(), NOBODY)
+
+
+async def test_an_answer_leaves_in_one_piece_and_a_head_alone_does_not_wait_for_its_body(
+    connection: Connection,
+) -> None:
+    await connection.send(GET + b"\r\n")
+    assert connection.statuses == [200]
+    assert connection.transport.writes == 1
+    streaming = b"GET /streaming HTTP/1.1\r\nHost: x\r\n\r\n"
+    await connection.send(streaming)
+    assert connection.statuses == [200, 200]
+    connection.app.gate.set()
+    await connection.send(b"")
+    assert connection.transport.written.endswith(b"late")
