@@ -147,8 +147,8 @@ def test_an_error_nobody_foresaw_is_an_internal_error_without_its_text(
     def explode(*_: object) -> None:
         raise RuntimeError("the secret of 0xdeadbeef")
 
-    monkeypatch.setattr("app.service._classification", explode)
     with serve() as server:
+        monkeypatch.setattr("app.service._classification", explode)
         answer = httpx2.post(f"{server.url}/classify", files={"file": cat})
         expect(answer, 500, "internal_error")
         assert "secret" not in answer.text
