@@ -1,4 +1,4 @@
-"""The commands: serve, convert, settings."""
+"""The commands: serve, classify, embed, convert, info, labels, settings."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from app import __version__
+from app.bulk.commands import CLASSIFY_EPILOG, EMBED_EPILOG, classify, embed
 from app.settings import InvalidSettingError, describe_settings, load_settings
 from model.config import MIN_IMAGE_SIDE
 from model.errors import ModelError
@@ -76,6 +77,8 @@ def _settings_options() -> Iterator[inspect.Parameter]:
 # typer reads a command's flags from its signature.
 serve.__signature__ = inspect.Signature(list(_settings_options()))  # type: ignore[attr-defined]  # functions take it
 app.command()(serve)
+app.command(epilog=CLASSIFY_EPILOG)(classify)
+app.command(epilog=EMBED_EPILOG)(embed)
 
 
 @app.command()
