@@ -5,162 +5,34 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit
 
 import typer
 
+from app.bulk.options import (
+    MODEL_PANEL,
+    ApiKeyFile,
+    Connections,
+    Dtype,
+    LayerPooling,
+    Model,
+    Null,
+    OutputStride,
+    Paths,
+    Server,
+    Size,
+    TextFormat,
+)
 from app.settings import API_KEY_VARIABLE
 
 if TYPE_CHECKING:
     from app.bulk.local import LocalModel
     from app.bulk.remote import RemoteServer
 
-_EXIT_CODES = """
-**Exit codes**: 0 every file was answered; 1 some were not, and are listed on stderr; 2 a wrong
-option; 3 none was, or the server cannot be reached or refuses; 130 after Ctrl-C: what was answered
-is written.
-"""
-_FILES_PANEL, _SERVER_PANEL, _MODEL_PANEL = "Files", "Through a server", "Model"
-CLASSIFY_EPILOG = f"""
-**Examples**
-
-mobilenet-serve classify cat.jpg photos/
-
-mobilenet-serve classify 'photos/\\*\\*/\\*.png' --format jsonl --top-k 1 > labels.jsonl
-
-find . -name '\\*.jpg' -print0 | mobilenet-serve classify - --null --format csv
-
-mobilenet-serve classify photos/ --server http://localhost:8000
-
-{_EXIT_CODES}
-"""
-EMBED_EPILOG = f"""
-**Examples**
-
-mobilenet-serve embed photos/ --output photos.npz --normalize
-
-mobilenet-serve embed photos/ --output maps.npz --layer 5,11 --pooling none --dtype float16
-
-**The file**: numpy.load(...)["paths"] and ["embeddings"] have one row an answered image, in
-the order given; of several layers, each is an array under its own name instead, as
-Conv2d_5_pointwise.
-
-{_EXIT_CODES}
-"""
-
-
-class TextFormat(StrEnum):
-    """How classes are printed."""
-
-    table = "table"
-    json = "json"
-    jsonl = "jsonl"
-    csv = "csv"
-
-
-class LayerPooling(StrEnum):
-    """See `model.features.Feature`."""
-
-    global_ = "global"
-    avg7 = "avg7"
-    none = "none"
-
-
-class Dtype(StrEnum):
-    """Of the embeddings."""
-
-    float32 = "float32"
-    float16 = "float16"
-
-
-class OutputStride(StrEnum):
-    """Input side over the last map's."""
-
-    whole = "32"
-    half = "16"
-    quarter = "8"
-
-
-def _check_url(value: str | None) -> str | None:
-    if value is None:
-        return None
-    try:
-        parts = urlsplit(value)
-        valid = parts.scheme in {"http", "https"} and parts.hostname and (parts.port or 1)
-    except ValueError:
-        valid = False
-    if not valid:
-        raise typer.BadParameter("must be as http://localhost:8000")
-    return value
-
-
-_Paths = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="PATH...",
-        help="Files; folders, of which every picture is taken, also below; patterns in quotes; "
-        "`-` reads a list of paths, one a line.",
-    ),
-]
-_Null = Annotated[
-    bool,
-    typer.Option(
-        "--null", help="The list of `-` is separated by NUL.", rich_help_panel=_FILES_PANEL
-    ),
-]
-_Size = Annotated[
-    int | None,
-    typer.Option(
-        min=32,
-        max=512,
-        help="Side in pixels of what the network sees; the model's own by default.",
-        rich_help_panel=_MODEL_PANEL,
-    ),
-]
-_Model = Annotated[
-    str | None,
-    typer.Option(
-        help="A directory, a file to import, or a Hugging Face id; with --server one that it "
-        "serves. By default the first of MOBILENET_MODELS; the other variables of `serve` count "
-        "here as well.",
-        rich_help_panel=_MODEL_PANEL,
-    ),
-]
-_Server = Annotated[
-    str | None,
-    typer.Option(
-        metavar="URL",
-        callback=_check_url,
-        help="Ask a running server instead of loading a model.",
-        rich_help_panel=_SERVER_PANEL,
-    ),
-]
-_ApiKeyFile = Annotated[
-    Path | None,
-    typer.Option(
-        exists=True,
-        dir_okay=False,
-        help=f"File whose first line is the server's key; without it, {API_KEY_VARIABLE} may hold "
-        "the key itself.",
-        rich_help_panel=_SERVER_PANEL,
-    ),
-]
-_Connections = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        max=256,
-        help="Images that are sent at once; by default what keeps the server busy.",
-        rich_help_panel=_SERVER_PANEL,
-    ),
-]
-
 
 def classify(
-    paths: _Paths,
+    paths: Paths,
     *,
     output_format: Annotated[
         TextFormat, typer.Option("--format", help="What to print.")
@@ -169,18 +41,18 @@ def classify(
     min_score: Annotated[
         float, typer.Option(min=0, max=1, help="Leave out classes that score less.")
     ] = 0.0,
-    null: _Null = False,
-    size: _Size = None,
-    model: _Model = None,
-    server: _Server = None,
-    api_key_file: _ApiKeyFile = None,
-    connections: _Connections = None,
+    null: Null = False,
+    size: Size = None,
+    model: Model = None,
+    server: Server = None,
+    api_key_file: ApiKeyFile = None,
+    connections: Connections = None,
 ) -> None:
     """Name what is in images: the best classes of each, in the order given."""
     from app.bulk.formats import create_writer
-    from app.bulk.progress import terminal_console
     from app.bulk.run import Run, create_write
     from app.schemas import ClassifyOptions
+    from app.terminal import terminal_console
 
     options = {"top_k": top_k, "min_score": min_score, "size": size}
     run = Run(paths, null=null)
@@ -197,7 +69,7 @@ def classify(
 
 
 def embed(
-    paths: _Paths,
+    paths: Paths,
     *,
     output: Annotated[
         Path, typer.Option("--output", "-o", dir_okay=False, help="The .npz file to write.")
@@ -206,14 +78,14 @@ def embed(
         str,
         typer.Option(
             help="`pooled`, or layers by name or number, with commas: 5,11,13.",
-            rich_help_panel=_MODEL_PANEL,
+            rich_help_panel=MODEL_PANEL,
         ),
     ] = "pooled",
     pooling: Annotated[
         LayerPooling,
         typer.Option(
             help="Of a layer's map: its mean; 7x7 averages, stride 2; or the map itself.",
-            rich_help_panel=_MODEL_PANEL,
+            rich_help_panel=MODEL_PANEL,
         ),
     ] = LayerPooling.global_,
     normalize: Annotated[bool, typer.Option("--normalize", help="Scale to unit length.")] = False,
@@ -221,22 +93,22 @@ def embed(
         OutputStride,
         typer.Option(
             help="Input side over the last map's; less than 32 gives finer maps.",
-            rich_help_panel=_MODEL_PANEL,
+            rich_help_panel=MODEL_PANEL,
         ),
     ] = OutputStride.whole,
     dtype: Annotated[Dtype, typer.Option(help="Of the numbers.")] = Dtype.float32,
-    null: _Null = False,
-    size: _Size = None,
-    model: _Model = None,
-    server: _Server = None,
-    api_key_file: _ApiKeyFile = None,
-    connections: _Connections = None,
+    null: Null = False,
+    size: Size = None,
+    model: Model = None,
+    server: Server = None,
+    api_key_file: ApiKeyFile = None,
+    connections: Connections = None,
 ) -> None:
     """Turn images into features, written to one NumPy file."""
     from app.bulk.archive import EmbeddingsFile
-    from app.bulk.progress import terminal_console
     from app.bulk.run import Run
     from app.schemas import EmbedOptions
+    from app.terminal import terminal_console
 
     if output.suffix != ".npz" or not output.parent.is_dir():
         raise typer.BadParameter("must end in .npz, in a folder that exists", param_hint="--output")

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from app.schemas import Prediction
+from app.terminal import printable
 
 Format = Literal["table", "json", "jsonl", "csv"]
 
@@ -54,11 +55,6 @@ def create_writer(
         case "csv":
             return _Csv(write)
     return _TerminalTable(console) if console else _PlainTable(write)
-
-
-def printable(text: str) -> str:
-    """Text as one line that moves no cursor: what is not printable is escaped, as Python does."""
-    return text if text.isprintable() else ascii(text)[1:-1]
 
 
 class _JsonLines:

@@ -46,20 +46,13 @@ class _Rate(ProgressColumn):
         return Text(f"{speed:.0f} images/s" if speed else "", style="cyan")
 
 
-def terminal_console() -> Console | None:
-    """The console of stdout, if that is a terminal.
-
-    The bar and the results must then share it: each would overwrite the other.
-    """
-    return Console(highlight=False) if sys.stdout.isatty() else None
-
-
 @contextmanager
 def show_progress(console: Console | None) -> Iterator[ProgressBar]:
     """A bar while it is entered, at the bottom of a terminal; it leaves nothing behind.
 
     Args:
-        console: that of the results, if they go to a terminal.
+        console: that of the results, if they go to a terminal, which the bar must then share:
+            each would overwrite the other.
     """
     progress = Progress(
         SpinnerColumn(),

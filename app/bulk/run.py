@@ -13,9 +13,9 @@ from rich.console import Console
 
 from app.bulk.errors import FileError, StoppedError
 from app.bulk.files import STDIN, Found, find_files
-from app.bulk.formats import printable
 from app.bulk.pipeline import Answerer, Pipeline
 from app.bulk.progress import count_in_background, show_progress
+from app.terminal import printable
 from model.errors import ModelError
 
 _T = TypeVar("_T")

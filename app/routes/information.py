@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from app import __version__, schemas
+from app.lifecycle import Lifecycle
 from app.routes.declarations import declare_problems
 from app.routes.dependencies import LifecycleDep, get_service
 from app.routes.native import MAX_FILES
@@ -42,6 +43,15 @@ async def labels(request: Request, options: Annotated[LabelsOptions, Query()]) -
 @router.get("/info", responses=declare_problems([503]))
 async def info(lifecycle: LifecycleDep) -> schemas.InfoResponse:
     """What is served, and within which limits."""
+    return describe(lifecycle)
+
+
+def describe(lifecycle: Lifecycle) -> schemas.InfoResponse:
+    """What is loaded, and within which limits.
+
+    Raises:
+        NotReadyError: nothing is yet.
+    """
     service = lifecycle.service
     settings = lifecycle.settings
     models = [
