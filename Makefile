@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: serve test test-reliability check format bench bench-models bench-decode bench-peers bench-scale bench-replicas bench-container bench-cache docs lock clean
+.PHONY: serve test test-reliability check format bench bench-models bench-decode bench-peers bench-scale bench-replicas bench-container bench-cache bench-bulk docs lock clean
 
 serve: .venv/base.stamp
 	$(BIN)/python -m app serve $(if $(PORT),--port $(PORT))
@@ -66,6 +66,9 @@ bench-container: .venv/dev.stamp
 
 bench-cache: .venv/dev.stamp
 	$(BIN)/python -m bench.cache $(BENCH)
+
+bench-bulk: .venv/dev.stamp
+	$(BIN)/python -m bench.bulk $(BENCH)
 
 docs: .venv/base.stamp
 	{ printf '# Settings\n\nWritten by `make docs` from `app/settings.py`.\n\n'; \

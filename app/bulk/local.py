@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +22,12 @@ from model.engines import load_engine
 from model.engines.cores import count_cores
 from model.engines.warm_up import check_engine
 from model.errors import ImageError
-from model.picture import Size
 from model.postprocess import normalize, softmax, top_k
 from model.preprocess import needed_size, preprocess
 from model.sources import load_model
+
+if TYPE_CHECKING:
+    from model.picture import Size
 
 _T = TypeVar("_T")
 _Arrays = Mapping[str, NDArray[np.float32]]
