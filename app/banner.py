@@ -59,7 +59,7 @@ def create_banner(info: InfoResponse, url: str) -> Panel:
             "",
             _rows([("try", example)]),
         ),
-        title=Text(f" mobilenet-serve {info.version} ", style="bold"),
+        title=Text(f"mobilenet-serve {info.version}", style="bold"),
         title_align="left",
         border_style="green",
         padding=(1, 2),

@@ -15,10 +15,6 @@ from collections.abc import Iterator
 from itertools import cycle, islice
 from pathlib import Path
 
-from bench.documents import write_section
-from bench.in_process import InProcess
-from bench.photos import load_photos
-
 from app.bulk.errors import FileError
 from app.bulk.files import Found
 from app.bulk.formats import create_writer
@@ -26,6 +22,9 @@ from app.bulk.local import LocalModel
 from app.bulk.pipeline import Pipeline
 from app.schemas import ClassifyOptions
 from app.settings import Settings
+from bench.documents import write_section
+from bench.in_process import InProcess
+from bench.photos import load_photos
 
 
 def measure_images_per_s(model: LocalModel, files: list[Path], count: int) -> float:
@@ -90,7 +89,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=1.5, help="for each figure in each round")
     arguments = parser.parse_args()
-    photos = load_photos(arguments.photos)
     rates, cpu_ms = measure(load_photos(arguments.photos), arguments.rounds, arguments.seconds)
     text = describe(rates, cpu_ms)
     print(text)

@@ -19,8 +19,7 @@ Format = Literal["table", "json", "jsonl", "csv"]
 
 _COLUMNS: Final = ("path", "rank", "class_id", "wnid", "label", "score")
 _BAR: Final = 12
-_EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
-_PATH_SHARE: Final = 0.38
+_PATH_SHARE: Final = 0.34
 """Of a terminal's width, for the paths."""
 
 
@@ -144,9 +143,9 @@ class _TerminalTable:
         table.add_column("class", ratio=1, no_wrap=True, header_style="dim")
         table.add_column("score", width=7, justify="right", header_style="dim")
         table.add_column("", width=_BAR)
-        name = Text(_shorten(printable(path), width), style="bold")
+        name = Text(_shorten(printable(path), width))
         for rank, one in enumerate(predictions):
-            style = "" if rank == 0 else "dim"
+            style = "bold" if rank == 0 else "dim"
             table.add_row(
                 name if rank == 0 else "",
                 Text(printable(one["label"]), style=style),
@@ -163,8 +162,8 @@ class _TerminalTable:
 
 
 def _bar(score: float) -> str:
-    eighths = round(score * _BAR * 8)
-    return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8]).rstrip()
+    halves = round(2 * _BAR * score)
+    return "━" * (halves // 2) + "╸" * (halves % 2)
 
 
 def _shorten(text: str, width: int) -> str:

@@ -17,7 +17,7 @@ _EXIT_CODES = """
 1 some were not; they are listed on stderr
 2 a wrong option
 3 none was, or the server cannot be reached or refuses
-130 after Ctrl-C; what was answered is written
+130 after Ctrl-C, 141 when the reader of stdout leaves; what was answered is written
 """
 MODEL_PANEL: Final = "Model"
 _SERVER_PANEL: Final = "Through a server"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -85,13 +86,16 @@ class RemoteServer:
         Raises:
             StoppedError: it cannot be reached, or it is another kind of server.
         """
-        try:
-            response = self._send(partial(self._client.get, "/info"))
-            self._info = InfoResponse.model_validate_json(response.content)
-        except FileError as error:
-            raise StoppedError(str(error)) from error
-        except ValidationError as error:
-            raise StoppedError(f"{self.address} is no mobilenet-serve.") from error
+        with ExitStack() as stack:
+            stack.callback(self._client.close)
+            try:
+                response = self._send(partial(self._client.get, "/info"))
+                self._info = InfoResponse.model_validate_json(response.content)
+            except FileError as error:
+                raise StoppedError(str(error)) from error
+            except ValidationError as error:
+                raise StoppedError(f"{self.address} is no mobilenet-serve.") from error
+            stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
