@@ -112,7 +112,7 @@ def ask(script: Script, *replies: Reply) -> tuple[object, list[float]]:
     if replies:
         script.replies = list(replies)
     waits: list[float] = []
-    with RemoteServer(script.url, api_key=api_key, sleep=waits.append, now=lambda: NOON) as server:
+    with RemoteServer(script.url, sleep=waits.append, now=lambda: NOON) as server:
         (answer,) = server.classifier(ClassifyOptions(top_k=3)).ask([b"image"])
     return answer, waits
 
