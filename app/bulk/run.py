@@ -95,7 +95,7 @@ class Run:
             return False
         self._tell_failed()
         if isinstance(error, KeyboardInterrupt):
-            _tell(f"Interrupted: {self._answered} answered.")
+            _tell("Interrupted; what was answered is written.")
             self.exit_code = _INTERRUPTED
         elif error:
             _tell(f"Error: {_sentence(error)}")
