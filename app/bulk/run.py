@@ -98,7 +98,7 @@ class Run:
             _tell("Interrupted; what was answered is written.")
             self.exit_code = _INTERRUPTED
         elif error:
-            _tell(f"Error: {_sentence(error)}")
+            _tell(f"Error: {printable(_sentence(error))}")
             self.exit_code = _NONE_ANSWERED
         elif self._failed:
             self.exit_code = _SOME_FAILED if self._answered else _NONE_ANSWERED
@@ -108,7 +108,7 @@ class Run:
         if self._failed:
             _tell(f"{len(self._failed)} of {len(self._failed) + self._answered} without an answer:")
         for path, error in self._failed:
-            _tell(f"  {printable(path)}: {error}")
+            _tell(f"  {printable(path)}: {printable(str(error))}")  # a server's, perhaps
         if self._answered and self._seconds and sys.stderr.isatty():
             rate = self._answered / self._seconds
             _tell(f"{self._answered} images in {self._seconds:.1f} s, {rate:.0f} images/s.")

@@ -108,3 +108,15 @@ def test_leaving_ends_the_threads(files: list[Found]) -> None:
     for thread in pipeline._threads:
         thread.join(timeout=10)
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("count", [3, 4])
+def test_a_worker_that_finds_the_end_while_it_fills_a_batch_ends_too(
+    files: list[Found], count: int
+) -> None:
+    asked = Asked(held=0)
+    pipeline = Pipeline(files[:count], asked.answerer(workers=1))
+    with pipeline as results:
+        pipeline._threads[0].join()  # all are found before the first is answered
+        asked.gate.set()
+        assert len(list(results)) == count

@@ -131,7 +131,7 @@ def test_an_image_is_sent_as_it_is_with_what_is_not_default(script: Script) -> N
 def test_the_key_is_sent_as_a_bearer_and_told_to_nobody_else(
     script: Script, tmp_path: Path, place: str
 ) -> None:
-    script.replies = [(401, {}, {"detail": "No."})]
+    script.replies = [(401, {}, {"detail": "No.\x1b[2J"})]
     command = ["classify", str(IMAGES / "cat.jpg"), "--server", script.url]
     env = {"MOBILENET_API_KEY": "se.cret" if place == "variable" else "another"}
     if place == "file":
@@ -140,7 +140,7 @@ def test_the_key_is_sent_as_a_bearer_and_told_to_nobody_else(
     result = CliRunner().invoke(app, command, env=env)
     assert result.exit_code == 3
     assert script.seen[0][1]["Authorization"] == "Bearer se.cret"
-    assert result.output == f"Error: {script.url} refuses: No.\n"
+    assert result.output == f"Error: {script.url} refuses: No.\\x1b[2J\n"
 
 
 def test_options_of_an_embedding_are_written_as_the_routes_read_them(script: Script) -> None:
