@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from asyncio.base_events import Server
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import ip_address
-from typing import Any, Final
+from typing import Final
 
 from rich.console import Console, Group
 from rich.panel import Panel
@@ -21,19 +22,25 @@ _DIGEST: Final = 12
 
 
 async def welcome(
-    lifecycle: Lifecycle, address: tuple[Any, ...], write: Callable[[str], object]
+    lifecycle: Lifecycle, servers: Sequence[Server], write: Callable[[str], object] | None
 ) -> None:
     """Once the service is ready, write one screen: what runs, and where.
 
     Args:
         lifecycle: of the service.
-        address: that it listens on: of a socket, host and port first.
-        write: takes text for a terminal.
+        servers: that listen.
+        write: takes text for a terminal; None: there is none.
     """
     await lifecycle.ready.wait()
+    if write is None or not servers:  # they close when the service stops
+        return
+    host, port, *_ = servers[0].sockets[0].getsockname()
     console = Console(force_terminal=True, highlight=False)
+    banner = create_banner(
+        describe(lifecycle), create_url(host, port), has_page=lifecycle.settings.page
+    )
     with console.capture() as capture:
-        console.print(create_banner(describe(lifecycle), create_url(*address[:2])))
+        console.print(banner)
     write(capture.get())
 
 
@@ -44,12 +51,10 @@ def create_url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def create_banner(info: InfoResponse, url: str) -> Panel:
+def create_banner(info: InfoResponse, url: str, *, has_page: bool) -> Panel:
     """One screen about a server that is ready."""
-    places = [
-        ("address", url),
-        ("docs", f"{url}/docs"),
-    ]
+    page = [("page", f"{url}/")] if has_page else []
+    places = [("address", url), *page, ("docs", f"{url}/docs")]
     example = f"curl -F file=@cat.jpg {url}/classify"
     return Panel(
         Group(

@@ -11,7 +11,7 @@ import typer
 from app.settings import Settings, describe_settings
 
 _PANELS: Final = {
-    "Address": ("host", "port"),
+    "Address": ("host", "port", "page"),
     "Models": ("models", "engine", "device", "threads", "max_batch_size", "streams"),
     "Load": ("queue_ms", "request_timeout_s", "cache_mib"),
     "Limits": (

@@ -52,12 +52,7 @@ _TELL_S = 2.0
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, but a signal drains first, and the exit code says how it ended.
-
-    Args:
-        settings: all options.
-        write: of a terminal, where a person is told once it is ready.
-    """
+    """uvicorn's server, but a signal drains first, and the exit code says how it ended."""
 
     def __init__(self, settings: Settings, write: Callable[[str], object] | None = None) -> None:
         self._settings = settings
@@ -125,17 +120,14 @@ class Server(uvicorn.Server):
 
     async def main_loop(self) -> None:
         """uvicorn's, from the start to a signal."""
-        welcoming = asyncio.create_task(self._welcome())
+        welcoming = asyncio.create_task(welcome(self.lifecycle, self.servers, self._write))
         await super().main_loop()
         welcoming.cancel()
         self._tick = ()
 
-    async def _welcome(self) -> None:
-        if self._write:
-            await welcome(self.lifecycle, self.servers[0].sockets[0].getsockname(), self._write)
-
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """uvicorn's, but who has connected is served: closing a listener resets those it holds."""
+        self._app.state.live.close()
         loop = asyncio.get_running_loop()
         for connection in self._close_listeners():
             await loop.connect_accepted_socket(self._create_protocol, connection)

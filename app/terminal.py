@@ -18,4 +18,4 @@ def terminal_console() -> Console | None:
     """The console of stdout, if that is a terminal."""
     from rich.console import Console
 
-    return Console(highlight=False) if sys.stdout.isatty() else None
+    return Console(highlight=False) if sys.stdout and sys.stdout.isatty() else None

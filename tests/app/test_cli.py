@@ -165,5 +165,11 @@ def test_serve_tells_a_terminal_where_it_is_once_it_is_ready() -> None:
             terminal.read()
     address = re.search(r"running on (http://127.0.0.1:\d+)", shown)
     assert address
-    for text in ("mobilenet_v1_1.0_224", "1001 classes", "onnx on cpu", f"{address[1]}/docs"):
+    for text in (
+        "mobilenet_v1_1.0_224",
+        "1001 classes",
+        "onnx on cpu",
+        f"{address[1]}/docs",
+        f"{address[1]}/ ",
+    ):
         assert text in shown[shown.index("Ready after") :]
