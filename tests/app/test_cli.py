@@ -157,12 +157,15 @@ def test_serve_tells_a_terminal_where_it_is_once_it_is_ready() -> None:
     command = [sys.executable, "-m", "app", "serve", "--port", "0"]
     with subprocess.Popen(command, stdin=there, stdout=there, stderr=there) as process:
         os.close(there)
-        shown = ""
-        while "/classify" not in shown:
-            shown += os.read(here, 65536).decode()
-        process.terminate()
+        read = b""
+        try:
+            while b"/classify" not in read:
+                read += os.read(here, 65536)
+        finally:
+            process.terminate()
         with os.fdopen(here, "rb") as terminal, suppress(OSError):  # of its end
             terminal.read()
+    shown = read.decode(errors="replace")
     address = re.search(r"running on (http://127.0.0.1:\d+)", shown)
     assert address
     for text in (
