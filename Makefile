@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .PHONY: serve test test-page test-reliability check format bench bench-models bench-decode bench-peers \
-	bench-scale bench-replicas bench-container bench-cache docs site site-serve lock clean
+	bench-scale bench-replicas bench-container bench-cache bench-bulk docs site site-serve lock clean
 
 serve: .venv/base.stamp
 	$(BIN)/python -m app serve $(if $(PORT),--port $(PORT))
@@ -72,6 +72,9 @@ bench-container: .venv/dev.stamp
 
 bench-cache: .venv/dev.stamp
 	$(BIN)/python -m bench.cache $(BENCH)
+
+bench-bulk: .venv/dev.stamp
+	$(BIN)/python -m bench.bulk $(BENCH)
 
 # The pages that are written from the code.
 docs: .venv/base.stamp

@@ -41,6 +41,11 @@ _TRANSLATION: Mapping[type[ImageError], type[errors.AppError]] = {
 }
 
 
+def translate_image_error(error: ImageError) -> errors.AppError:
+    """What a client is told of a picture that is none that we accept."""
+    return _TRANSLATION.get(type(error), errors.InvalidImageError)()
+
+
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """One image's pixels, (side, side, 3); its seconds of waiting for a thread, and in it."""
@@ -166,7 +171,7 @@ class DecodeThreads:
             ):
                 pixels = preprocess(picture, preprocessing, side)
         except ImageError as error:
-            raise _TRANSLATION.get(type(error), errors.InvalidImageError) from error
+            raise translate_image_error(error) from error
         except AbandonedError as error:
             raise errors.DeadlineExceededError from error  # told to nobody
         except MemoryError as error:

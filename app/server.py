@@ -17,6 +17,7 @@ from typing import cast
 import uvicorn
 from fastapi import FastAPI
 
+from app.banner import welcome
 from app.http_protocol import create_http_protocol
 from app.lifecycle import Lifecycle
 from app.log_sink import LogSink
@@ -25,6 +26,7 @@ from app.main import create_app
 from app.memory import limit_arenas, map_large_blocks
 from app.service import Service
 from app.settings import Settings, refuse_setting, unknown_variables
+from app.terminal import terminal_console
 from app.uvicorn_fit import UnfitUvicornError
 from app.watchdog import Watch, Watchdog
 from model.errors import ModelError
@@ -52,8 +54,9 @@ _TELL_S = 2.0
 class Server(uvicorn.Server):
     """uvicorn's server, but a signal drains first, and the exit code says how it ended."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, write: Callable[[str], object] | None = None) -> None:
         self._settings = settings
+        self._write = write
         self.exit_code = 0
         self._interrupted = False
         self._tick: tuple[int, ...] = ()
@@ -122,7 +125,9 @@ class Server(uvicorn.Server):
 
     async def main_loop(self) -> None:
         """uvicorn's, from the start to a signal."""
+        welcoming = asyncio.create_task(welcome(self.lifecycle, self.servers, self._write))
         await super().main_loop()
+        welcoming.cancel()
         self._tick = ()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -222,7 +227,8 @@ def run(settings: Settings) -> int:
 
 def _serve(settings: Settings, sink: LogSink) -> int:
     try:
-        server = Server(settings)
+        terminal = settings.log_format != "json" and terminal_console()
+        server = Server(settings, sink.write if terminal else None)
         sink.on_drop = server.lifecycle.metrics.log_lines_dropped.inc
         with Watchdog(server.watches, lambda why: _give_up(why, sink)):
             server.run()
