@@ -80,12 +80,25 @@ class DynamicBatcher:
     async def __aenter__(self) -> Self:
         """Start the streams."""
         self._loop = asyncio.get_running_loop()
-        self._metrics.queue_depth.set_function(lambda: len(self._waiting))
+        self._set_gauges()
         for number in range(self.streams):
             thread = threading.Thread(target=self._stream, name=f"stream-{number}", daemon=True)
             self._threads.append(thread)
             thread.start()
         return self
+
+    def _set_gauges(self) -> None:
+        metrics = self._metrics
+        metrics.queue_depth.set_function(lambda: len(self._waiting))
+        metrics.queue_oldest.set_function(self._oldest_wait_s)
+        metrics.work.set_function(lambda: self.admission.work)
+        metrics.work_capacity.set_function(lambda: self.admission.capacity)
+        metrics.streams.set(self.streams)
+        metrics.streams_busy.set_function(lambda: len(self.batches.numbers()))
+
+    def _oldest_wait_s(self) -> float:
+        submitted = [entry.submitted for entry in self._waiting]
+        return self._now() - min(submitted) if submitted else 0.0
 
     async def __aexit__(self, *_: object) -> None:
         """Drain, then end the streams."""

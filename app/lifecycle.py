@@ -103,6 +103,7 @@ class Lifecycle:
             rest=rest,
         )
         self._stack.enter_context(decode_threads)
+        self._describe(engines, decode_threads)
         await self._stack.enter_async_context(batcher)
         self._service = Service(
             engines={engine.checkpoint.name: engine for engine in engines},
@@ -158,6 +159,15 @@ class Lifecycle:
         freeze()
         trim()
         return engines
+
+    def _describe(self, engines: list[Engine], decode_threads: DecodeThreads) -> None:
+        metrics = self.metrics
+        metrics.decode_threads.set(self.threads)
+        metrics.decode_threads_busy.set_function(lambda: len(decode_threads.pictures.numbers()))
+        for engine in engines:
+            checkpoint = engine.checkpoint
+            described = checkpoint.name, checkpoint.digest, engine.name, engine.device
+            metrics.model_info.labels(*described).set(1)
 
     def _log_ready(self, first: Engine, seconds: float) -> None:
         _log.info(

@@ -24,13 +24,10 @@ from app.errors import (
 )
 from app.guard import Guard
 from app.keys import ApiKeys
-from app.metrics import Metrics
+from app.metrics import CLIENT_CLOSED, UNMATCHED, Metrics
 from app.problems import create_problem_response
+from app.record import Record
 from app.request_head import choose_request_id
-
-_CLIENT_CLOSED = 499
-"""nginx's status for a client that left first; only ever in logs and metrics."""
-_UNMATCHED = "unmatched"
 
 _log = logging.getLogger(__name__)
 
@@ -49,16 +46,17 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = time.perf_counter()
+        record = Record()
         request_id = choose_request_id(scope["headers"])
         id_header = b"x-request-id", request_id.encode()
-        scope.setdefault("state", {}).update(request_id=request_id, started=started)
+        scope.setdefault("state", {}).update(request_id=request_id, started=record.started)
         status = 0
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                record.sent = time.perf_counter()
                 message["headers"] = [*message.get("headers", ()), id_header]
             try:
                 await send(message)
@@ -75,7 +73,7 @@ class RequestContext:
                 await self._app(scope, receive, send_with_id)
             except ClientDisconnect:
                 # The protocol class may have answered a broken body before the app could.
-                status = scope["state"].get("refused_with", _CLIENT_CLOSED)
+                status = scope["state"].get("refused_with", CLIENT_CLOSED)
             except asyncio.CancelledError:
                 # Only the server's shutdown cancels a request: its time is up.
                 await answer(ShuttingDownError())
@@ -83,14 +81,14 @@ class RequestContext:
                 _log.exception("A request failed.", extra={"request_id": request_id})
                 await answer(AppError())
             finally:
-                self._record(scope, status or _CLIENT_CLOSED, time.perf_counter() - started)
+                self._tell(scope, status or CLIENT_CLOSED, record)
 
-    def _record(self, scope: Scope, status: int, duration_s: float) -> None:
-        refused_at = scope["state"].get("refused_at", _UNMATCHED)  # the door comes before routing
+    def _tell(self, scope: Scope, status: int, record: Record) -> None:
+        duration_s = time.perf_counter() - record.started
+        refused_at = scope["state"].get("refused_at", UNMATCHED)  # the door comes before routing
         route = getattr(scope.get("route"), "path", refused_at)
-        label = "client_closed" if status == _CLIENT_CLOSED else str(status)
-        self._metrics.requests.labels(route, label).inc()
-        self._metrics.request_duration.labels(route).observe(duration_s)
+        self._metrics.record_request(route, status, duration_s)
+        self._metrics.record_stages(read=record.read_s, encode=record.encode_s)
         fields = {
             "request_id": scope["state"]["request_id"],
             "method": scope["method"],
@@ -162,6 +160,6 @@ class Door:
 async def _refuse(
     error: AppError, metrics: Metrics, scope: Scope, receive: Receive, send: Send
 ) -> None:
-    metrics.refusals.labels(error.code).inc()
+    metrics.refusals[error.code,].inc()
     response = create_problem_response(error, scope["state"]["request_id"], scope["path"])
     await response(scope, receive, send)

@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
 from types import FrameType
@@ -39,6 +40,8 @@ _SWITCH_S = 0.0005
 answer must not wait for many requests' parsing. Measured: 2 % more images a second than 5 ms.
 """
 
+_TICK_S = 0.1
+"""What uvicorn sleeps between two ticks, in seconds."""
 _LOOP_S = 10.0
 """How long the event loop may stand still, in seconds."""
 _PATIENCE = 2
@@ -57,6 +60,7 @@ class Server(uvicorn.Server):
         self.exit_code = 0
         self._interrupted = False
         self._tick: tuple[int, ...] = ()
+        self._ticked = 0.0
         self._app: FastAPI = create_app(settings, on_failure=self._fail)
         super().__init__(
             uvicorn.Config(
@@ -74,6 +78,7 @@ class Server(uvicorn.Server):
                 ),
             )
         )
+        self.lifecycle.metrics.connections.set_function(lambda: len(self.server_state.connections))
 
     @property
     def lifecycle(self) -> Lifecycle:
@@ -112,8 +117,14 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """uvicorn's, about every tenth of a second: the loop runs."""
+        if self._tick:
+            late_s = time.monotonic() - self._ticked - _TICK_S
+            self.lifecycle.metrics.loop_lag.observe(max(0.0, late_s))
         self._tick = (counter,)
-        return await super().on_tick(counter)
+        try:
+            return await super().on_tick(counter)
+        finally:
+            self._ticked = time.monotonic()
 
     async def main_loop(self) -> None:
         """uvicorn's, from the start to a signal."""

@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import numpy as np
@@ -20,8 +21,10 @@ from app.costs import Costs
 from app.decoding import DecodeThreads
 from app.metrics import Metrics
 from app.plan import Image, Plan
+from app.record import current_record
 from app.schemas import ClassifyOptions, EmbedOptions
 from model.config import LOGITS, POOLED
+from model.decode import sniff
 from model.engines.base import Engine
 from model.postprocess import Activation, activate, normalize, top_k
 
@@ -154,7 +157,8 @@ class Service:
             with self.batcher.admission.reserve(self._costs.predict(image, plan)):
                 return await self._run(image, plan)
 
-        return await self._shared.one(image, plan, compute, timeout_s)
+        with _computing():
+            return await self._shared.one(image, plan, compute, timeout_s)
 
     async def compute_many(
         self, images: Sequence[Image], plan: Plan, timeout_s: float
@@ -170,7 +174,8 @@ class Service:
             except errors.AppError as error:
                 return [error]
         compute = partial(self._compute_window, plan)
-        return await self._shared.many(images, plan, compute, timeout_s)
+        with _computing():
+            return await self._shared.many(images, plan, compute, timeout_s)
 
     async def _compute_window(
         self, plan: Plan, images: Sequence[Image]
@@ -194,6 +199,19 @@ class Service:
         return [task.result() for task in tasks]
 
     async def _run(self, image: Image, plan: Plan) -> Outputs:
+        kind = (sniff(image) or "unknown").lower() if isinstance(image, bytes) else "pixels"
+        try:
+            outputs = await self._decode_and_run(image, plan)
+        except errors.AppError as error:
+            self._metrics.images[kind, error.code].inc()
+            raise
+        except asyncio.CancelledError:
+            self._metrics.images[kind, "abandoned"].inc()
+            raise
+        self._metrics.images[kind, "ok"].inc()
+        return outputs
+
+    async def _decode_and_run(self, image: Image, plan: Plan) -> Outputs:
         preprocessing = plan.engine.checkpoint.preprocessing
         with self.batcher.open(
             plan.engine, plan.outputs, output_stride=plan.output_stride
@@ -212,9 +230,15 @@ class Service:
 
     def _record(self, row: BatchRow, decode_s: float = 0.0, wait_s: float = 0.0) -> Outputs:
         stages = Stages(decode_s, wait_s + row.queue_s, row.inference_s)
-        for stage in ("decode", "queue", "inference"):
-            self._metrics.stage_duration.labels(stage).observe(getattr(stages, f"{stage}_s"))
+        self._metrics.record_stages(
+            decode=decode_s, queue=stages.queue_s, inference=row.inference_s
+        )
         return Outputs(row.arrays, stages, row.batch_size)
+
+
+def _computing() -> AbstractContextManager[None]:
+    record = current_record()
+    return nullcontext() if record is None else record.computing()
 
 
 def _classification(
