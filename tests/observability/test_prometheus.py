@@ -82,7 +82,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Promethe
                 client.post(f"{url}/classify", files={"file": b"no picture"})
                 client.post(f"{url}/classify", files={"file": cat[:5000]})
                 client.post(f"{url}/classify/batch", files=[("file", cat), ("file", other[0])])
-                client.post(f"{url}/classify", content=b"", headers={"Content-Length": "99999999"})
+                client.post(f"{url}/classify?top_k=1&top_k=2", content=cat)
                 client.get(f"{url}/nothing")
 
         stack.enter_context(repeat(ask, threads=3))
