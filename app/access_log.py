@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+ACCESS: Final = "access"
+"""The logger's name."""
 _SHED: Final = frozenset({429, 503})
 _SHED_EVERY_S: Final = 1.0
 
@@ -29,7 +31,7 @@ class AccessLog:
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        self._logger = logging.getLogger("access")
+        self._logger = logging.getLogger(ACCESS)
         self._next: dict[int, float] = {}
         self._unlogged: Counter[int] = Counter()
 

@@ -386,7 +386,7 @@ class HttpProtocol(HttpToolsProtocol):
 
 
 def create_http_protocol(
-    settings: Settings, metrics: Metrics, guard: Guard
+    settings: Settings, metrics: Metrics, access_log: AccessLog, guard: Guard
 ) -> type[asyncio.Protocol]:
     """What uvicorn is given as `http`.
 
@@ -404,7 +404,7 @@ def create_http_protocol(
             settings=settings,
             max_connections=auto if given == "auto" else given,
             metrics=metrics,
-            access_log=AccessLog(),
+            access_log=access_log,
             guard=guard,
         ),
     )

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from app import __version__
+from app.access_log import AccessLog
 from app.cors import create_cors
 from app.errors import (
     AppError,
@@ -93,7 +94,9 @@ def _add_middleware(
     if keys:
         app.add_middleware(Authorization, keys=keys, metrics=metrics)
         declare_keys(app.openapi(), is_public)
-    app.add_middleware(RequestContext, metrics=metrics, cors=create_cors(settings.cors_origins))
+    app.state.access_log = access_log = AccessLog()
+    cors = create_cors(settings.cors_origins)
+    app.add_middleware(RequestContext, metrics=metrics, access_log=access_log, cors=cors)
 
 
 def _max_body_bytes(settings: Settings) -> dict[str, int]:

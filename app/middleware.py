@@ -35,11 +35,13 @@ _log = logging.getLogger(__name__)
 class RequestContext:
     """Makes sure that every request ends in one answer, one log line and one count."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, cors: Cors) -> None:
+    def __init__(
+        self, app: ASGIApp, *, metrics: Metrics, access_log: AccessLog, cors: Cors
+    ) -> None:
         self._app = cors(app)
         self._metrics = metrics
+        self._access_log = access_log
         self._cors = cors
-        self._access_log = AccessLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one HTTP request; anything else passes through."""

@@ -67,7 +67,12 @@ class Server(uvicorn.Server):
                 self._app,
                 host=settings.host,
                 port=settings.port,
-                http=create_http_protocol(settings, self.lifecycle.metrics, self._app.state.guard),
+                http=create_http_protocol(
+                    settings,
+                    self.lifecycle.metrics,
+                    self._app.state.access_log,
+                    self._app.state.guard,
+                ),
                 ws="none",
                 lifespan="on",
                 log_config=None,

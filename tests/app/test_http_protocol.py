@@ -251,7 +251,7 @@ async def test_one_connection_too_many_is_turned_away() -> None:
 def test_a_uvicorn_that_does_not_fit_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def changed(self: Any, data: bytes) -> None: ...
 
-    create_http_protocol(Settings(), Metrics(), NOBODY)
+    create_http_protocol(Settings(), Metrics(), AccessLog(), NOBODY)
     monkeypatch.setattr(HttpToolsProtocol, "on_body", changed)
     with pytest.raises(UnfitUvicornError, match=r"HttpToolsProtocol\.on_body has no body"):
-        create_http_protocol(Settings(), Metrics(), NOBODY)
+        create_http_protocol(Settings(), Metrics(), AccessLog(), NOBODY)
