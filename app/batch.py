@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from opentelemetry.trace import SpanContext
 
 from app.errors import AppError, ModelOutputInvalidError, OutOfMemoryError
 from model.engines.base import Engine, EngineOutput
@@ -46,6 +47,8 @@ class Entry:
         answer: what its caller awaits.
         pixels: (height, width, channels), once they are here.
         submitted: when they came, on the same clock.
+        request: see `app.traces.Traced`.
+        batch: as well.
     """
 
     engine: Engine
@@ -55,6 +58,8 @@ class Entry:
     answer: asyncio.Future[BatchRow]
     pixels: NDArray[np.uint8] = field(init=False)
     submitted: float = field(init=False)
+    request: SpanContext | None = None
+    batch: SpanContext | None = None
 
     def can_join(self, other: Entry) -> bool:
         """Whether the two may be in one batch."""

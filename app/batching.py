@@ -13,7 +13,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Self, TypeVar
 
 import numpy as np
@@ -25,6 +25,7 @@ from app.errors import DeadlineExceededError, NotReadyError, ShuttingDownError
 from app.metrics import Metrics
 from app.pace import no_rest
 from app.streaks import FailureStreaks
+from app.traces import Traces
 from app.under_way import UnderWay
 from model.engines.base import Engine
 
@@ -44,6 +45,7 @@ class DynamicBatcher:
         max_batch_size: entries a batch at most.
         admission: bounds what is inside; who submits holds a place of it.
         rest: called before each batch; see `app.pace`.
+        traces: get a span for each batch.
         now: monotonic clock in seconds.
 
     Attributes:
@@ -59,6 +61,7 @@ class DynamicBatcher:
         admission: Admission,
         metrics: Metrics,
         rest: Callable[[], None] = no_rest,
+        traces: Traces | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.streams = streams
@@ -66,6 +69,7 @@ class DynamicBatcher:
         self.admission = admission
         self._metrics = metrics
         self._rest = rest
+        self._traces = traces
         self._now = now
         self.batches = UnderWay(now)
         self.failures = FailureStreaks()
@@ -163,6 +167,8 @@ class DynamicBatcher:
             raise NotReadyError
         answer = self._loop.create_future()
         entry = Entry(engine, outputs, output_stride, deadline, answer)
+        if self._traces:
+            entry.request = self._traces.request
         try:
             yield entry
         finally:
@@ -202,7 +208,8 @@ class DynamicBatcher:
                 batch, alone = taken
                 try:
                     self._rest()
-                    with self.batches.piece():
+                    traced = self._traces.batch(batch) if self._traces else nullcontext()
+                    with self.batches.piece(), traced:
                         outcomes = run_batch(batch, alone=alone, now=self._now)
                 finally:
                     with self._changed:

@@ -26,8 +26,9 @@ from app.guard import Guard
 from app.keys import ApiKeys
 from app.metrics import CLIENT_CLOSED, UNMATCHED, Metrics
 from app.problems import create_problem_response
-from app.record import Record
+from app.record import Record, open_record
 from app.request_head import choose_request_id
+from app.traces import Traces, format_traceparent
 
 _log = logging.getLogger(__name__)
 
@@ -36,21 +37,28 @@ class RequestContext:
     """Makes sure that every request ends in one answer, one log line and one count."""
 
     def __init__(
-        self, app: ASGIApp, *, metrics: Metrics, access_log: AccessLog, cors: Cors
+        self,
+        app: ASGIApp,
+        *,
+        metrics: Metrics,
+        access_log: AccessLog,
+        cors: Cors,
+        traces: Traces | None = None,
     ) -> None:
         self._app = cors(app)
         self._metrics = metrics
         self._access_log = access_log
         self._cors = cors
+        self._traces = traces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one HTTP request; anything else passes through."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        record = Record()
+        record = open_record()
         request_id = choose_request_id(scope["headers"])
-        id_header = b"x-request-id", request_id.encode()
+        headers = self._headers(request_id)
         scope.setdefault("state", {}).update(request_id=request_id, started=record.started)
         status = 0
 
@@ -59,7 +67,9 @@ class RequestContext:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 record.sent = time.perf_counter()
-                message["headers"] = [*message.get("headers", ()), id_header]
+                message["headers"] = [*message.get("headers", ()), *headers]
+            else:
+                record.answer_bytes += len(message.get("body", b""))
             try:
                 await send(message)
             except RuntimeError as error:  # uvloop's, for a connection that is closed
@@ -85,6 +95,12 @@ class RequestContext:
             finally:
                 self._tell(scope, status or CLIENT_CLOSED, record)
 
+    def _headers(self, request_id: str) -> list[tuple[bytes, bytes]]:
+        headers = [(b"x-request-id", request_id.encode())]
+        if span := self._traces.request if self._traces else None:
+            headers.append((b"traceparent", format_traceparent(span)))
+        return headers
+
     def _tell(self, scope: Scope, status: int, record: Record) -> None:
         duration_s = time.perf_counter() - record.started
         refused_at = scope["state"].get("refused_at", UNMATCHED)  # the door comes before routing
@@ -95,8 +111,12 @@ class RequestContext:
             "request_id": scope["state"]["request_id"],
             "method": scope["method"],
             "path": escape(scope["path"]),
+            "route": route,
             "duration_ms": round(duration_s * 1000, 2),
+            **record.fields(),
         }
+        if span := self._traces.request if self._traces else None:
+            fields["trace_id"] = f"{span.trace_id:032x}"
         self._access_log.tell(status, fields)
 
 

@@ -6,23 +6,23 @@ import asyncio
 import math
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app import errors
-from app.answers import Classification, Embedding, Outputs, Stages
-from app.batch import BatchRow
+from app.answers import Classification, Embedding, Outputs, Source, Stages
+from app.batch import BatchRow, Entry
 from app.batching import DynamicBatcher
 from app.cache import SharedAnswers
 from app.costs import Costs
-from app.decoding import DecodeThreads
+from app.decoding import Decoded, DecodeThreads
 from app.metrics import Metrics
 from app.plan import Image, Plan
 from app.record import current_record
 from app.schemas import ClassifyOptions, EmbedOptions
+from app.traces import Traces
 from model.config import LOGITS, POOLED
 from model.decode import sniff
 from model.engines.base import Engine
@@ -38,6 +38,7 @@ class Service:
         decode_threads: already started.
         shared: answers of other requests.
         max_output_bytes: numbers of one answer.
+        traces: get spans for each image.
     """
 
     def __init__(
@@ -49,11 +50,13 @@ class Service:
         metrics: Metrics,
         shared: SharedAnswers,
         max_output_bytes: int,
+        traces: Traces | None = None,
     ) -> None:
         self.engines = engines
         self.batcher = batcher
         self.decode_threads = decode_threads
         self._metrics = metrics
+        self._traces = traces
         self._shared = shared
         self._max_output_bytes = max_output_bytes
         self.loaded_at = int(time.time())
@@ -157,8 +160,11 @@ class Service:
             with self.batcher.admission.reserve(self._costs.predict(image, plan)):
                 return await self._run(image, plan)
 
-        with _computing():
-            return await self._shared.one(image, plan, compute, timeout_s)
+        record = current_record()
+        record.ask(plan.engine.checkpoint.name, [image])
+        outputs = await self._shared.one(image, plan, compute, timeout_s)
+        record.answer([outputs])
+        return outputs
 
     async def compute_many(
         self, images: Sequence[Image], plan: Plan, timeout_s: float
@@ -174,8 +180,11 @@ class Service:
             except errors.AppError as error:
                 return [error]
         compute = partial(self._compute_window, plan)
-        with _computing():
-            return await self._shared.many(images, plan, compute, timeout_s)
+        record = current_record()
+        record.ask(plan.engine.checkpoint.name, images)
+        answers = await self._shared.many(images, plan, compute, timeout_s)
+        record.answer(answers)
+        return answers
 
     async def _compute_window(
         self, plan: Plan, images: Sequence[Image]
@@ -201,7 +210,7 @@ class Service:
     async def _run(self, image: Image, plan: Plan) -> Outputs:
         kind = (sniff(image) or "unknown").lower() if isinstance(image, bytes) else "pixels"
         try:
-            outputs = await self._decode_and_run(image, plan)
+            outputs = await self._decode_and_run(image, plan, kind)
         except errors.AppError as error:
             self._metrics.images[kind, error.code].inc()
             raise
@@ -211,34 +220,58 @@ class Service:
         self._metrics.images[kind, "ok"].inc()
         return outputs
 
-    async def _decode_and_run(self, image: Image, plan: Plan) -> Outputs:
+    async def _decode_and_run(self, image: Image, plan: Plan, kind: str) -> Outputs:
         preprocessing = plan.engine.checkpoint.preprocessing
         with self.batcher.open(
             plan.engine, plan.outputs, output_stride=plan.output_stride
         ) as entry:
             if not isinstance(image, bytes):
                 self.batcher.enter(entry, image)
-                return self._record(await entry.answer)
+                height, width, _ = image.shape
+                decoded = Decoded(image, 0.0, 0.0, (width, height))
+                return self._tell(entry, await entry.answer, decoded, kind)
             # From thread to thread: a wake-up of the loop in between would cost as much as parsing.
             enter, fail = partial(self.batcher.enter, entry), partial(self.batcher.fail, entry)
             with self.decode_threads.start(
                 image, preprocessing, plan.side, enter=enter, fail=fail
             ) as decoding:
                 row = await entry.answer
-        decoded = decoding.result()
-        return self._record(row, decoded.decode_s, decoded.wait_s)
+        return self._tell(entry, row, decoding.result(), kind)
 
-    def _record(self, row: BatchRow, decode_s: float = 0.0, wait_s: float = 0.0) -> Outputs:
-        stages = Stages(decode_s, wait_s + row.queue_s, row.inference_s)
+    def _tell(self, entry: Entry, row: BatchRow, decoded: Decoded, kind: str) -> Outputs:
+        stages = Stages(decoded.decode_s, decoded.wait_s + row.queue_s, row.inference_s)
         self._metrics.record_stages(
-            decode=decode_s, queue=stages.queue_s, inference=row.inference_s
+            decode=stages.decode_s, queue=stages.queue_s, inference=stages.inference_s
         )
-        return Outputs(row.arrays, stages, row.batch_size)
+        source = Source(kind, *decoded.size)
+        if self._traces:
+            self._trace(self._traces, entry, row, decoded, source)
+        return Outputs(row.arrays, stages, row.batch_size, source)
 
-
-def _computing() -> AbstractContextManager[None]:
-    record = current_record()
-    return nullcontext() if record is None else record.computing()
+    @staticmethod
+    def _trace(
+        traces: Traces, entry: Entry, row: BatchRow, decoded: Decoded, source: Source
+    ) -> None:
+        here, decode_s = entry.submitted, decoded.decode_s
+        if decode_s:
+            traces.tell(
+                "decode",
+                here - decode_s,
+                decode_s,
+                thread_wait_s=decoded.wait_s,
+                format=source.format,
+                width=source.width,
+                height=source.height,
+            )
+        traces.tell("queue", here, row.queue_s)
+        traces.tell(
+            "inference",
+            here + row.queue_s,
+            row.inference_s,
+            link=entry.batch,
+            batch_size=row.batch_size,
+            model=entry.engine.checkpoint.name,
+        )
 
 
 def _classification(
