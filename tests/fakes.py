@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -127,6 +127,9 @@ class FakeLoop:
         """How many timers will go off."""
         return sum(timer.armed for _, timer in self._waiting)
 
+    def call_soon(self, callback: Callable[[], None]) -> asyncio.Handle:
+        return asyncio.get_running_loop().call_soon(callback)
+
     def create_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return asyncio.get_running_loop().create_task(work)
 
@@ -163,6 +166,7 @@ class FakeTransport(asyncio.Transport):
 
     Attributes:
         written: what the client was sent.
+        writes: in how many pieces.
         unread: how much of it waits in the transport's buffer.
         ended: how it was closed, by the names of the methods that did.
     """
@@ -170,11 +174,17 @@ class FakeTransport(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.written = b""
+        self.writes = 0
         self.unread = 0
         self.ended: list[str] = []
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.writes += 1
         self.written += data
+
+    def writelines(self, parts: Iterable[bytes | bytearray | memoryview]) -> None:
+        self.writes += 1
+        self.written += b"".join(parts)
 
     def get_write_buffer_size(self) -> int:
         return self.unread

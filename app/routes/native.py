@@ -16,7 +16,7 @@ from app.errors import AppError, NotAcceptableError
 from app.problems import create_problem
 from app.representations import JSON, NPY, NPZ, encode_arrays, negotiate
 from app.routes.declarations import declare_problems
-from app.routes.dependencies import TimeoutDep, get_service
+from app.routes.dependencies import OptionsRoute, TimeoutDep, get_service
 from app.schemas import ClassifyOptions, EmbedOptions
 from app.uploads import read_image, read_images
 
@@ -25,7 +25,7 @@ MAX_FILES = 64
 _Answer = TypeVar("_Answer", Classification, Embedding)
 _Response = TypeVar("_Response", schemas.ClassifyResponse, schemas.EmbedResponse)
 
-router = APIRouter()
+router = APIRouter(route_class=OptionsRoute)
 
 
 def _image_body(*, many: bool) -> dict[str, Any]:

@@ -32,7 +32,10 @@ CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 class App:
-    """Answers with what it was sent: `/early` unread, `/held` when it may, `/watching` never."""
+    """Answers with what it was sent: `/early` unread, `/held` when it may, `/watching` never.
+
+    `/streaming` has its head at once, and its body when it may.
+    """
 
     def __init__(self) -> None:
         self.scopes: list[Scope] = []
@@ -55,7 +58,11 @@ class App:
         headers = [(b"content-length", length)]
         if scope["query_string"] == b"close":
             headers.append((b"connection", b"close"))
+        if scope["path"] == "/streaming":
+            body, headers = b"late", [(b"content-length", b"4")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
+        if scope["path"] == "/streaming":
+            await self.gate.wait()
         await send({"type": "http.response.body", "body": body})
 
 
@@ -255,3 +262,17 @@ def test_a_uvicorn_that_does_not_fit_is_named(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(HttpToolsProtocol, "on_body", changed)
     with pytest.raises(UnfitUvicornError, match=r"HttpToolsProtocol\.on_body has no body"):
         create_http_protocol(Settings(), Metrics(), AccessLog(), NOBODY)
+
+
+async def test_an_answer_leaves_in_one_piece_and_a_head_alone_does_not_wait_for_its_body(
+    connection: Connection,
+) -> None:
+    await connection.send(GET + b"\r\n")
+    assert connection.statuses == [200]
+    assert connection.transport.writes == 1
+    streaming = b"GET /streaming HTTP/1.1\r\nHost: x\r\n\r\n"
+    await connection.send(streaming)
+    assert connection.statuses == [200, 200]
+    connection.app.gate.set()
+    await connection.send(b"")
+    assert connection.transport.written.endswith(b"late")
