@@ -56,10 +56,10 @@ class Entry:
     output_stride: int
     deadline: float
     answer: asyncio.Future[BatchRow]
+    request: SpanContext | None = None
+    batch: SpanContext | None = field(init=False, default=None)
     pixels: NDArray[np.uint8] = field(init=False)
     submitted: float = field(init=False)
-    request: SpanContext | None = None
-    batch: SpanContext | None = None
 
     def can_join(self, other: Entry) -> bool:
         """Whether the two may be in one batch."""

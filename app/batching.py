@@ -3,6 +3,8 @@
 Callers wait on the event loop; streams, which are threads, take what waits and run it. There is no
 timer and no polling: a free stream takes its share of what waits now, and one wake-up of the loop a
 batch brings all its answers home.
+
+Longer than other files by a few lines, because all that holds the queue's lock is here.
 """
 
 from __future__ import annotations
@@ -84,25 +86,11 @@ class DynamicBatcher:
     async def __aenter__(self) -> Self:
         """Start the streams."""
         self._loop = asyncio.get_running_loop()
-        self._set_gauges()
         for number in range(self.streams):
             thread = threading.Thread(target=self._stream, name=f"stream-{number}", daemon=True)
             self._threads.append(thread)
             thread.start()
         return self
-
-    def _set_gauges(self) -> None:
-        metrics = self._metrics
-        metrics.queue_depth.set_function(lambda: len(self._waiting))
-        metrics.queue_oldest.set_function(self._oldest_wait_s)
-        metrics.work.set_function(lambda: self.admission.work)
-        metrics.work_capacity.set_function(lambda: self.admission.capacity)
-        metrics.streams.set(self.streams)
-        metrics.streams_busy.set_function(lambda: len(self.batches.numbers()))
-
-    def _oldest_wait_s(self) -> float:
-        submitted = [entry.submitted for entry in self._waiting]
-        return self._now() - min(submitted) if submitted else 0.0
 
     async def __aexit__(self, *_: object) -> None:
         """Drain, then end the streams."""
@@ -124,6 +112,12 @@ class DynamicBatcher:
     def waiting(self) -> int:
         """How many entries wait for a batch."""
         return len(self._waiting)
+
+    @property
+    def oldest_wait_s(self) -> float:
+        """How long the oldest of them has waited, in seconds; 0 if none does."""
+        submitted = [entry.submitted for entry in self._waiting]
+        return self._now() - min(submitted) if submitted else 0.0
 
     async def submit(
         self,
@@ -166,9 +160,8 @@ class DynamicBatcher:
         if self._dead == self.streams:
             raise NotReadyError
         answer = self._loop.create_future()
-        entry = Entry(engine, outputs, output_stride, deadline, answer)
-        if self._traces:
-            entry.request = self._traces.request
+        request = self._traces.request if self._traces else None
+        entry = Entry(engine, outputs, output_stride, deadline, answer, request)
         try:
             yield entry
         finally:

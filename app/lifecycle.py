@@ -16,6 +16,7 @@ from app.batching import DynamicBatcher
 from app.cache import SharedAnswers
 from app.decoding import DecodeThreads
 from app.errors import NotReadyError, ShuttingDownError
+from app.gauges import show_decode_threads, show_models, show_queue
 from app.memory import freeze, trim, unfreeze
 from app.metrics import Metrics
 from app.pace import Pace, no_rest
@@ -108,7 +109,9 @@ class Lifecycle:
             rest=rest,
         )
         self._stack.enter_context(decode_threads)
-        self._describe(engines, decode_threads)
+        show_models(self.metrics, engines)
+        show_queue(self.metrics, batcher)
+        show_decode_threads(self.metrics, self.threads, decode_threads)
         await self._stack.enter_async_context(batcher)
         self._service = Service(
             engines={engine.checkpoint.name: engine for engine in engines},
@@ -165,15 +168,6 @@ class Lifecycle:
         freeze()
         trim()
         return engines
-
-    def _describe(self, engines: list[Engine], decode_threads: DecodeThreads) -> None:
-        metrics = self.metrics
-        metrics.decode_threads.set(self.threads)
-        metrics.decode_threads_busy.set_function(lambda: len(decode_threads.pictures.numbers()))
-        for engine in engines:
-            checkpoint = engine.checkpoint
-            described = checkpoint.name, checkpoint.digest, engine.name, engine.device
-            metrics.model_info.labels(*described).set(1)
 
     def _log_ready(self, first: Engine, seconds: float) -> None:
         _log.info(

@@ -6,6 +6,7 @@ client's: a route is the path as it is declared, and what matches none is `unmat
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Final, Generic, TypeVar
 
@@ -55,6 +56,7 @@ class Metrics:
     def __init__(self) -> None:  # longer than other functions, because it is the table
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the package leaves out its type
         self.registry = registry = CollectorRegistry()
+        self._ticked = 0.0
         ProcessCollector(registry=registry)
 
         def counter(name: str, meaning: str, *labels: str) -> Counter:
@@ -168,6 +170,13 @@ class Metrics:
         self.requests[route, "client_closed" if closed else str(status)].inc()
         kind = "client_closed" if closed else f"{status // 100}xx"
         self.request_duration[route, kind].observe(duration_s)
+
+    def record_tick(self, interval_s: float) -> None:
+        """The event loop has come to a timer, which it sets anew each time for so many seconds."""
+        now = time.monotonic()
+        if self._ticked:
+            self.loop_lag.observe(max(0.0, now - self._ticked - interval_s))
+        self._ticked = now
 
     def record_stages(self, **seconds: float | None) -> None:
         """Count times by stage, in seconds; None is a stage that was not reached."""

@@ -9,7 +9,6 @@ import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
 from types import FrameType
@@ -60,7 +59,6 @@ class Server(uvicorn.Server):
         self.exit_code = 0
         self._interrupted = False
         self._tick: tuple[int, ...] = ()
-        self._ticked = 0.0
         self._app: FastAPI = create_app(settings, on_failure=self._fail)
         super().__init__(
             uvicorn.Config(
@@ -122,14 +120,9 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """uvicorn's, about every tenth of a second: the loop runs."""
-        if self._tick:
-            late_s = time.monotonic() - self._ticked - _TICK_S
-            self.lifecycle.metrics.loop_lag.observe(max(0.0, late_s))
+        self.lifecycle.metrics.record_tick(_TICK_S)
         self._tick = (counter,)
-        try:
-            return await super().on_tick(counter)
-        finally:
-            self._ticked = time.monotonic()
+        return await super().on_tick(counter)
 
     async def main_loop(self) -> None:
         """uvicorn's, from the start to a signal."""

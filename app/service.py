@@ -12,19 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import errors
-from app.answers import Classification, Embedding, Outputs, Source, Stages
-from app.batch import BatchRow, Entry
+from app.answers import Classification, Embedding, Outputs
 from app.batching import DynamicBatcher
 from app.cache import SharedAnswers
+from app.computation import Computation
 from app.costs import Costs
-from app.decoding import Decoded, DecodeThreads
+from app.decoding import DecodeThreads
 from app.metrics import Metrics
 from app.plan import Image, Plan
 from app.record import current_record
 from app.schemas import ClassifyOptions, EmbedOptions
 from app.traces import Traces
 from model.config import LOGITS, POOLED
-from model.decode import sniff
 from model.engines.base import Engine
 from model.postprocess import Activation, activate, normalize, top_k
 
@@ -55,8 +54,7 @@ class Service:
         self.engines = engines
         self.batcher = batcher
         self.decode_threads = decode_threads
-        self._metrics = metrics
-        self._traces = traces
+        self._computation = Computation(batcher, decode_threads, metrics, traces)
         self._shared = shared
         self._max_output_bytes = max_output_bytes
         self.loaded_at = int(time.time())
@@ -158,7 +156,7 @@ class Service:
     async def _compute(self, image: Image, plan: Plan, timeout_s: float) -> Outputs:
         async def compute() -> Outputs:
             with self.batcher.admission.reserve(self._costs.predict(image, plan)):
-                return await self._run(image, plan)
+                return await self._computation.run(image, plan)
 
         record = current_record()
         record.ask(plan.engine.checkpoint.name, [image])
@@ -198,7 +196,7 @@ class Service:
         async def run(image: Image) -> Outputs | errors.AppError:
             async with free:
                 try:
-                    return await self._run(image, plan)
+                    return await self._computation.run(image, plan)
                 except errors.AppError as error:
                     return error
 
@@ -206,72 +204,6 @@ class Service:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(run(image)) for image in images]
         return [task.result() for task in tasks]
-
-    async def _run(self, image: Image, plan: Plan) -> Outputs:
-        kind = (sniff(image) or "unknown").lower() if isinstance(image, bytes) else "pixels"
-        try:
-            outputs = await self._decode_and_run(image, plan, kind)
-        except errors.AppError as error:
-            self._metrics.images[kind, error.code].inc()
-            raise
-        except asyncio.CancelledError:
-            self._metrics.images[kind, "abandoned"].inc()
-            raise
-        self._metrics.images[kind, "ok"].inc()
-        return outputs
-
-    async def _decode_and_run(self, image: Image, plan: Plan, kind: str) -> Outputs:
-        preprocessing = plan.engine.checkpoint.preprocessing
-        with self.batcher.open(
-            plan.engine, plan.outputs, output_stride=plan.output_stride
-        ) as entry:
-            if not isinstance(image, bytes):
-                self.batcher.enter(entry, image)
-                height, width, _ = image.shape
-                decoded = Decoded(image, 0.0, 0.0, (width, height))
-                return self._tell(entry, await entry.answer, decoded, kind)
-            # From thread to thread: a wake-up of the loop in between would cost as much as parsing.
-            enter, fail = partial(self.batcher.enter, entry), partial(self.batcher.fail, entry)
-            with self.decode_threads.start(
-                image, preprocessing, plan.side, enter=enter, fail=fail
-            ) as decoding:
-                row = await entry.answer
-        return self._tell(entry, row, decoding.result(), kind)
-
-    def _tell(self, entry: Entry, row: BatchRow, decoded: Decoded, kind: str) -> Outputs:
-        stages = Stages(decoded.decode_s, decoded.wait_s + row.queue_s, row.inference_s)
-        self._metrics.record_stages(
-            decode=stages.decode_s, queue=stages.queue_s, inference=stages.inference_s
-        )
-        source = Source(kind, *decoded.size)
-        if self._traces:
-            self._trace(self._traces, entry, row, decoded, source)
-        return Outputs(row.arrays, stages, row.batch_size, source)
-
-    @staticmethod
-    def _trace(
-        traces: Traces, entry: Entry, row: BatchRow, decoded: Decoded, source: Source
-    ) -> None:
-        here, decode_s = entry.submitted, decoded.decode_s
-        if decode_s:
-            traces.tell(
-                "decode",
-                here - decode_s,
-                decode_s,
-                thread_wait_s=decoded.wait_s,
-                format=source.format,
-                width=source.width,
-                height=source.height,
-            )
-        traces.tell("queue", here, row.queue_s)
-        traces.tell(
-            "inference",
-            here + row.queue_s,
-            row.inference_s,
-            link=entry.batch,
-            batch_size=row.batch_size,
-            model=entry.engine.checkpoint.name,
-        )
 
 
 def _classification(
