@@ -16,6 +16,7 @@ from app.batching import DynamicBatcher
 from app.cache import SharedAnswers
 from app.decoding import DecodeThreads
 from app.errors import NotReadyError, ShuttingDownError
+from app.exposition import Exposition
 from app.gauges import show_decode_threads, show_models, show_queue
 from app.memory import freeze, trim, unfreeze
 from app.metrics import Metrics
@@ -44,6 +45,7 @@ class Lifecycle:
     def __init__(self, settings: Settings, metrics: Metrics, traces: Traces | None = None) -> None:
         self.settings = settings
         self.metrics = metrics
+        self.exposition = Exposition(metrics.registry)
         self.traces = traces
         self.threads = count_cores() if settings.threads == "auto" else settings.threads
         self.speed = Speed(max_batch_size=1, streams=1, images_per_s=1.0)

@@ -8,6 +8,7 @@ import pytest
 from prometheus_client import Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 
+from app.exposition import Exposition
 from app.gauges import show_queue
 from app.metrics import Metrics
 from tests.app.batcher import ask, create_batcher, occupy, outcomes, start
@@ -148,6 +149,22 @@ async def test_the_oldest_wait_is_that_of_who_waits_longest() -> None:
         assert await outcomes([blocker, *tasks]) == [255, 1, 2]
         assert values == [5, 2, 1, 3]
         assert value("queue_oldest_wait_seconds") == 0
+
+
+def test_who_asks_all_the_time_gets_the_last_text_again() -> None:
+    metrics, clock = Metrics(), FakeClock()
+    exposition = Exposition(metrics.registry, clock)
+
+    def fresh() -> bool:
+        metrics.connections.inc()
+        count = metrics.registry.get_sample_value("mobilenet_connections")
+        return f"mobilenet_connections {count}".encode() in exposition.render()
+
+    assert [fresh() for _ in range(12)] == [True] * 10 + [False] * 2
+    clock.time += 0.1
+    assert [fresh(), fresh()] == [True, False]
+    clock.time += 60
+    assert [fresh() for _ in range(11)] == [True] * 10 + [False]
 
 
 def test_a_label_is_looked_up_once() -> None:
