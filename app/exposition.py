@@ -13,7 +13,7 @@ _AT_ONCE: Final = 10.0
 
 
 class Exposition:
-    """Renders a registry, ten times a second at most; in between, who asks gets the last text again.
+    """Renders a registry ten times a second at most; in between, the last text is given again.
 
     A rendering takes a millisecond of the event loop or more: who asks all the time would slow
     every answer. Ten in a row are rendered anew, so that what a person or a test asks is fresh.
