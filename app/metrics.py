@@ -40,13 +40,13 @@ class Children(dict[tuple[str, ...], _Metric], Generic[_Metric]):
             known: labels' values that are there from the start, at zero.
         """
         super().__init__()
-        self._metric = metric
+        self.metric = metric
         for values in known:
             self[tuple(values)]
 
     def __missing__(self, values: tuple[str, ...]) -> _Metric:
         """Ask the collector, and hold what it gives."""
-        self[values] = child = self._metric.labels(*values)
+        self[values] = child = self.metric.labels(*values)
         return child
 
 
@@ -158,18 +158,19 @@ class Metrics:
         )
         gauge("mobilenet_build_info", "1, with the version.", "version").labels(__version__).set(1)
 
-    def record_request(self, route: str, status: int, duration_s: float) -> None:
+    def record_request(self, route: str, status: int, duration_s: float | None) -> None:
         """Count a request that has ended.
 
         Args:
             route: as it is declared, or `UNMATCHED`.
             status: of the answer, or `CLIENT_CLOSED`.
-            duration_s: from the request's headers on, in seconds.
+            duration_s: from the request's headers on, in seconds; None is not told.
         """
         closed = status == CLIENT_CLOSED
         self.requests[route, "client_closed" if closed else str(status)].inc()
         kind = "client_closed" if closed else f"{status // 100}xx"
-        self.request_duration[route, kind].observe(duration_s)
+        if duration_s is not None:
+            self.request_duration[route, kind].observe(duration_s)
 
     def record_tick(self, interval_s: float) -> None:
         """The event loop has come to a timer, which it sets anew each time for so many seconds."""

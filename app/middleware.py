@@ -105,7 +105,9 @@ class RequestContext:
         duration_s = time.perf_counter() - record.started
         refused_at = scope["state"].get("refused_at", UNMATCHED)  # the door comes before routing
         route = getattr(scope.get("route"), "path", refused_at)
-        self._metrics.record_request(route, status, duration_s)
+        # A viewer stays for as long as it likes.
+        timed_s = None if "watches" in scope["state"] else duration_s
+        self._metrics.record_request(route, status, timed_s)
         self._metrics.record_stages(read=record.read_s, encode=record.encode_s)
         fields = {
             "request_id": scope["state"]["request_id"],

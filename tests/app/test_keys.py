@@ -36,6 +36,7 @@ FILE = f"# keys of two clients\n\n{KEY}\r\n  {SECOND}\n"
 PUBLIC = [
     *("/livez", "/readyz", "/healthz", "/health", "/v2/health/live", "/v2/health/ready"),
     *("/docs", "/openapi.json", "/static-offline-docs/swagger-ui.css"),
+    *("/", "/static/main.js"),
 ]
 
 
@@ -98,11 +99,17 @@ def test_probes_and_documentation_need_no_key(server: LiveServer, path: str) -> 
 @pytest.mark.parametrize(
     "path",
     ["/info", "/labels", "/metrics", "/v1/models", "/v2", f"/v2/models/{NAME}/ready", "/nothing",
-     "/livez/", "/docsx", "//docs", "/v2/healthy", "/live"],
+     "/livez/", "/docsx", "//docs", "/v2/healthy"],
 )  # fmt: skip
 def test_all_other_paths_need_one(server: LiveServer, path: str) -> None:
     assert httpx2.get(f"{server.url}{path}").status_code == 401
     assert httpx2.get(f"{server.url}{path}", headers=bearer(KEY)).status_code != 401
+
+
+def test_whoever_watches_needs_one(server: LiveServer) -> None:
+    assert httpx2.get(f"{server.url}/live").status_code == 401
+    with httpx2.stream("GET", f"{server.url}/live", headers=bearer(KEY)) as answer:
+        assert answer.status_code == 200
 
 
 def test_every_protocol_is_told_in_its_own_shape(server: LiveServer) -> None:
