@@ -24,7 +24,7 @@ _SECONDS: Final = (
     0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2.5, 5, 10,
 )  # fmt: skip
 _LAG_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5)
-_BATCH_SIZES: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256)
+_BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 _Metric = TypeVar("_Metric", bound=MetricWrapperBase)
 
