@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: serve test test-page test-reliability check format bench bench-models bench-decode bench-peers \
-	bench-scale bench-replicas bench-container bench-cache bench-bulk docs site site-serve lock clean
+.PHONY: serve test test-page test-reliability test-observability \
+	check format bench bench-models bench-decode bench-peers bench-scale bench-replicas bench-container bench-cache bench-bulk \
+	docs site site-serve lock clean
 
 serve: .venv/base.stamp
 	$(BIN)/python -m app serve $(if $(PORT),--port $(PORT))
@@ -19,6 +20,10 @@ test-page: .venv/dev.stamp
 # each: RELIABILITY=--load-seconds=10 is the short form, and =600 makes the soak one of ten minutes.
 test-reliability: .venv/dev.stamp
 	$(BIN)/python -m pytest -m reliability -o faulthandler_timeout=1800 $(RELIABILITY)
+
+# Prometheus itself, on the rules and under load; it is skipped where there is none.
+test-observability: .venv/dev.stamp
+	$(BIN)/python -m pytest -m observability
 
 check: .venv/dev.stamp
 	$(BIN)/ruff check .

@@ -16,11 +16,14 @@ from app.batching import DynamicBatcher
 from app.cache import SharedAnswers
 from app.decoding import DecodeThreads
 from app.errors import NotReadyError, ShuttingDownError
+from app.exposition import Exposition
+from app.gauges import show_decode_threads, show_models, show_queue
 from app.memory import freeze, trim, unfreeze
 from app.metrics import Metrics
 from app.pace import Pace, no_rest
 from app.service import Service
 from app.settings import Settings
+from app.traces import Traces
 from model.decode import DecodeLimits
 from model.decode_cost import measure_core
 from model.engines import load_engine
@@ -39,9 +42,11 @@ _MEBI = 1024 * 1024
 class Lifecycle:
     """Use as an async context manager: leaving it answers what was accepted, then ends."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, traces: Traces | None = None) -> None:
         self.settings = settings
         self.metrics = metrics
+        self.exposition = Exposition(metrics.registry)
+        self.traces = traces
         self.threads = count_cores() if settings.threads == "auto" else settings.threads
         self.speed = Speed(max_batch_size=1, streams=1, images_per_s=1.0)
         self._decode_slowness = 1.0
@@ -59,6 +64,8 @@ class Lifecycle:
         """Answer what was accepted, then end the streams and the decode threads."""
         self.begin_drain()
         await self._stack.aclose()
+        if self.traces:
+            self.traces.close()
         unfreeze()
 
     @property
@@ -94,6 +101,7 @@ class Lifecycle:
             admission=Admission(self.queue_capacity, self.speed.images_per_s),
             metrics=self.metrics,
             rest=rest,
+            traces=self.traces,
         )
         decode_threads = DecodeThreads(
             self.threads,
@@ -103,6 +111,9 @@ class Lifecycle:
             rest=rest,
         )
         self._stack.enter_context(decode_threads)
+        show_models(self.metrics, engines)
+        show_queue(self.metrics, batcher)
+        show_decode_threads(self.metrics, self.threads, decode_threads)
         await self._stack.enter_async_context(batcher)
         self._service = Service(
             engines={engine.checkpoint.name: engine for engine in engines},
@@ -111,6 +122,7 @@ class Lifecycle:
             metrics=self.metrics,
             shared=SharedAnswers(int(self.settings.cache_mib * _MEBI), self.metrics),
             max_output_bytes=int(self.settings.max_output_mib * _MEBI),
+            traces=self.traces,
         )
         self.ready.set()
         self._log_ready(engines[0], time.monotonic() - started)
