@@ -68,15 +68,10 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
 ENTRYPOINT ["python", "-m", "app"]
 CMD ["serve"]
 ARG BASE
-ARG VERSION=
-ARG REVISION=
-ARG SOURCE=
+# `make image` adds the version and the revision.
 LABEL org.opencontainers.image.title="mobilenet-serve" \
       org.opencontainers.image.description="Image labels and embeddings from MobileNet V1 over HTTP" \
       org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}" \
-      org.opencontainers.image.source="${SOURCE}" \
       org.opencontainers.image.base.name="${BASE}"
 
 FROM runtime AS torch

@@ -1,8 +1,13 @@
 # Every target installs what it needs, once: a second run starts at once.
 PYTHON ?= python3
 BIN := .venv/bin
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' app/__init__.py)
+# The container engine's command, and the Dockerfile's target.
+CONTAINERS ?= docker
+TARGET ?= cpu
 
-.PHONY: serve test test-reliability check format bench bench-models bench-decode bench-peers bench-scale bench-replicas bench-container bench-cache docs lock clean
+.PHONY: serve test test-reliability check format bench bench-models bench-decode bench-peers bench-scale bench-replicas bench-container bench-cache docs lock clean \
+	image image-test package-test test-rolling test-ray audit licences snapshots
 
 serve: .venv/base.stamp
 	$(BIN)/python -m app serve $(if $(PORT),--port $(PORT))
@@ -66,6 +71,18 @@ bench-container: .venv/dev.stamp
 
 bench-cache: .venv/dev.stamp
 	$(BIN)/python -m bench.cache $(BENCH)
+
+# IMAGE="--build-arg BASE=python:3.11-slim-bookworm@sha256:..." pins the base.
+image:
+	$(CONTAINERS) build --target $(TARGET) --tag mobilenet-serve:$(TARGET) \
+		--label org.opencontainers.image.version=$(VERSION) \
+		--label org.opencontainers.image.revision=$$(git rev-parse HEAD) $(IMAGE) .
+
+# Five minutes of load in one core and 512 MiB are part of it; RELIABILITY=--load-seconds=10 is short.
+image-test: .venv/dev.stamp image
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/python -m pytest -s -m slow -o faulthandler_timeout=1800 --load-seconds=300 $(RELIABILITY) \
+		tests/deploy/test_image.py
 
 docs: .venv/base.stamp
 	{ printf '# Settings\n\nWritten by `make docs` from `app/settings.py`.\n\n'; \
