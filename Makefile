@@ -60,6 +60,17 @@ bench-peers: .venv/dev.stamp .venv-peers/stamp
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
+# Ray in an environment of its own, as above.
+test-ray: .venv-ray/stamp
+	.venv-ray/bin/python -m bench.ray_serve $(BENCH)
+
+.venv-ray/stamp: requirements/base.lock requirements/ray.txt
+	$(PYTHON) -m venv .venv-ray
+	.venv-ray/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		-r requirements/base.lock
+	.venv-ray/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/ray.txt
+	touch $@
+
 bench-scale: .venv/dev.stamp
 	$(BIN)/python -m bench.scale $(SCALE)
 
@@ -99,4 +110,4 @@ lock:
 	rm -rf .venv-lock
 
 clean:
-	rm -rf .venv .venv-peers .mypy_cache .ruff_cache .pytest_cache .coverage .import_linter_cache
+	rm -rf .venv .venv-peers .venv-ray .venv-release .mypy_cache .ruff_cache .pytest_cache .coverage .import_linter_cache
