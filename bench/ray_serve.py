@@ -190,8 +190,8 @@ def describe(taken: list[tuple[Load, Load]], after: Load, lost: int, replaced_s:
         "",
         (
             f"One of the two was killed under load: {lost} of {CONNECTIONS} requests in flight "
-            f"were lost, and a new replica's process ran after {replaced_s:.1f} s. Images/s afterwards: "
-            f"{after.images_per_s:.1f}, none lost."
+            f"were lost, and a new replica's process ran after {replaced_s:.1f} s. "
+            f"Images/s afterwards: {after.images_per_s:.1f}, none lost."
         ),
     ]
     return "\n".join(lines)
