@@ -60,6 +60,10 @@ bench-peers: .venv/dev.stamp .venv-peers/stamp
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
+# A rolling update of two replicas behind nginx, under load; needs nginx and wrk.
+test-rolling: .venv/dev.stamp
+	$(BIN)/python -m pytest -s -m slow tests/reliability/test_rolling_update.py
+
 # Ray in an environment of its own, as above.
 test-ray: .venv-ray/stamp
 	.venv-ray/bin/python -m bench.ray_serve $(BENCH)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ CONFIGURATION = Path(__file__).parents[1] / "deploy" / "nginx" / "nginx.conf"
 
 _START_S = 10
 _RESOLVER = re.compile(r"^ *resolver .*;\n", re.MULTILINE)
+_RETRY = re.compile(r"proxy_next_upstream error [^;]*;")
 _REPLICAS = re.compile(r"^( *server) api:8000 resolve (.*;\n)", re.MULTILINE)
 
 
@@ -53,27 +55,43 @@ class LoadBalancer:
 
     Args:
         replicas: their URLs.
+        retry: repeat a request that a replica failed; without it each failure reaches the client.
     """
 
-    def __init__(self, replicas: Sequence[str]) -> None:
+    def __init__(self, replicas: Sequence[str], *, retry: bool = True) -> None:
         nginx = find_nginx()
         if nginx is None:
             sys.exit("nginx is needed: apt-get install nginx")
-        port = find_free_port()
-        self.url = f"http://127.0.0.1:{port}"
-        self._text = render(port, [replica.removeprefix("http://") for replica in replicas])
+        self._port = find_free_port()
+        self.url = f"http://127.0.0.1:{self._port}"
+        self._replicas, self._retry = replicas, retry
         self._nginx = nginx
 
     def __enter__(self) -> Self:
         """Start it."""
         self._folder = tempfile.TemporaryDirectory()
         Path(self._folder.name).chmod(0o711)  # started as root, nginx works as another user
-        configuration = Path(self._folder.name) / "nginx.conf"
-        configuration.write_text(self._text, encoding="utf-8")
-        flags = ["-p", f"{self._folder.name}/", "-c", str(configuration), "-g", "daemon off;"]
+        self._write()
+        flags = ["-p", f"{self._folder.name}/", "-c", str(self._file), "-g", "daemon off;"]
         self._process = subprocess.Popen([self._nginx, *flags])
         wait_until_ready(self.url, _START_S, self._process)
         return self
+
+    @property
+    def _file(self) -> Path:
+        return Path(self._folder.name) / "nginx.conf"
+
+    def _write(self) -> None:
+        text = render(self._port, [one.removeprefix("http://") for one in self._replicas])
+        if not self._retry:
+            text = _RETRY.sub("proxy_next_upstream off;", text)
+        self._file.write_text(text, encoding="utf-8")
+
+    def use(self, replicas: Sequence[str]) -> None:
+        """Send what comes from now on to these; what is under way goes on."""
+        self._replicas = replicas
+        self._write()
+        self._process.send_signal(signal.SIGHUP)
 
     def __exit__(self, *_: object) -> None:
         """End it."""

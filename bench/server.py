@@ -98,10 +98,14 @@ class ServerProcess:
         self._process.kill()
         self._process.wait()
 
+    def stop(self) -> int:
+        """End it as an orchestrator would, with SIGTERM; its exit code."""
+        self._process.terminate()
+        return self._process.wait()
+
     def __exit__(self, *_: object) -> None:
         """End it."""
-        self._process.terminate()
-        self._process.wait()
+        self.stop()
         self._log.close()
 
     @property
