@@ -7,7 +7,7 @@ CONTAINERS ?= docker
 TARGET ?= cpu
 
 .PHONY: serve test test-reliability check format bench bench-models bench-decode bench-peers bench-scale bench-replicas bench-container bench-cache docs lock clean \
-	image image-test package-test test-rolling test-ray audit licences snapshots
+	version image image-test package-test test-rolling test-ray audit licences snapshots
 
 serve: .venv/base.stamp
 	$(BIN)/python -m app serve $(if $(PORT),--port $(PORT))
@@ -87,6 +87,9 @@ bench-container: .venv/dev.stamp
 bench-cache: .venv/dev.stamp
 	$(BIN)/python -m bench.cache $(BENCH)
 
+version:
+	@echo $(VERSION)
+
 # IMAGE="--build-arg BASE=python:3.11-slim-bookworm@sha256:..." pins the base.
 image:
 	$(CONTAINERS) build --target $(TARGET) --tag mobilenet-serve:$(TARGET) \
@@ -98,6 +101,31 @@ image-test: .venv/dev.stamp image
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/python -m pytest -s -m slow -o faulthandler_timeout=1800 --load-seconds=300 $(RELIABILITY) \
 		tests/deploy/test_image.py
+
+# `pip install .` in a clean environment, elsewhere: it serves.
+package-test: .venv/dev.stamp
+	$(BIN)/python -m pytest -m slow tests/deploy/test_package.py
+
+# What a release is made with, and beside it exactly what the image has.
+.venv-release/stamp: requirements/release.lock requirements/base.lock
+	$(PYTHON) -m venv .venv-release
+	.venv-release/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		-r requirements/release.lock
+	$(PYTHON) -m venv --without-pip .venv-release/base
+	.venv-release/bin/python -m pip --python .venv-release/base/bin/python install --quiet \
+		--disable-pip-version-check --require-hashes -r requirements/base.lock
+	touch $@
+
+# Asks PyPI for the advisories of everything that is locked with hashes.
+audit: .venv-release/stamp
+	.venv-release/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/base.lock
+	.venv-release/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/release.lock
+
+# Fails on a licence that asks for more than to be named.
+licences: .venv-release/stamp
+	{ printf '# Licences\n\nOf what the CPU image adds to its base; written by `make licences`.\n\n'; \
+		.venv-release/bin/pip-licenses --python .venv-release/base/bin/python --format=markdown \
+			--from=mixed --partial-match --fail-on='GPL;AGPL;SSPL'; } > docs/licences.md
 
 docs: .venv/base.stamp
 	{ printf '# Settings\n\nWritten by `make docs` from `app/settings.py`.\n\n'; \
@@ -111,6 +139,9 @@ lock:
 	.venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --extra dev \
 		--no-emit-index-url --no-emit-package mobilenet-serve --constraint requirements/base.lock \
 		--custom-compile-command "make lock" pyproject.toml -o requirements/dev.lock
+	.venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --custom-compile-command "make lock" --group pyproject.toml:release \
+		-o requirements/release.lock
 	rm -rf .venv-lock
 
 clean:

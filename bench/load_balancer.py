@@ -55,7 +55,8 @@ class LoadBalancer:
 
     Args:
         replicas: their URLs.
-        retry: repeat a request that a replica failed; without it each failure reaches the client.
+        retry: repeat a request that a replica failed; without it each failure reaches the client,
+            and each request has a connection of its own, because `use` closes those that rest.
     """
 
     def __init__(self, replicas: Sequence[str], *, retry: bool = True) -> None:
@@ -84,7 +85,7 @@ class LoadBalancer:
     def _write(self) -> None:
         text = render(self._port, [one.removeprefix("http://") for one in self._replicas])
         if not self._retry:
-            text = _RETRY.sub("proxy_next_upstream off;", text)
+            text = _RETRY.sub("proxy_next_upstream off; keepalive_timeout 0;", text)
         self._file.write_text(text, encoding="utf-8")
 
     def use(self, replicas: Sequence[str]) -> None:
