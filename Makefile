@@ -127,6 +127,10 @@ licences: .venv-release/stamp
 		.venv-release/bin/pip-licenses --python .venv-release/base/bin/python --format=markdown \
 			--from=mixed --partial-match --fail-on='GPL;AGPL;SSPL'; } > docs/licences.md
 
+# The names that others build upon; look at the difference.
+snapshots: .venv/dev.stamp
+	WRITE_SNAPSHOTS=1 $(BIN)/python -m pytest -q tests/test_snapshots.py
+
 docs: .venv/base.stamp
 	{ printf '# Settings\n\nWritten by `make docs` from `app/settings.py`.\n\n'; \
 		$(BIN)/python -m app settings; } > docs/settings.md
