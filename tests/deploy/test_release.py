@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +92,16 @@ def test_licences_are_of_the_packages_that_are_locked() -> None:
     assert locked.items() <= listed.items()
     assert all(re.search(rf"^{name}==", lock, re.MULTILINE) for name in listed)
     assert not any("UNKNOWN" in licence for *_, licence in rows)
+
+
+def test_the_dockerfile_has_no_fault_that_hadolint_knows() -> None:
+    program = shutil.which("hadolint") or Path(sys.executable).with_name("hadolint")
+    if not Path(program).exists():
+        pytest.skip("hadolint is not installed")
+    done = subprocess.run(
+        [program, ROOT / "Dockerfile"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
 
 
 def licences() -> str:
