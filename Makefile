@@ -123,7 +123,8 @@ audit: .venv-release/stamp
 
 # Fails on a licence that asks for more than to be named.
 licences: .venv-release/stamp
-	{ printf '# Licences\n\nOf what the CPU image adds to its base; written by `make licences`.\n\n'; \
+	{ printf '# Licences\n\nOf what the CPU image adds to its base; written by `make licences`.\n'; \
+		printf 'The image for GPUs has libraries of NVIDIA besides, under its own terms.\n\n'; \
 		.venv-release/bin/pip-licenses --python .venv-release/base/bin/python --format=markdown \
 			--from=mixed --partial-match --fail-on='GPL;AGPL;SSPL'; } > docs/licences.md
 

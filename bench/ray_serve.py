@@ -2,8 +2,8 @@
 
 Two replicas of one core each, behind Ray's HAProxy, against one process of two cores without Ray,
 in turns. Then one replica is killed under load. Fails if an answer is wrong, if a request is lost
-other than those that the killed one held, or if it is not replaced. Writes its section of
-docs/scale.md.
+other than those that the killed one held, if it is not replaced, or if load starts no second
+replica where there is one. Writes its section of docs/scale.md.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import time
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from bench.documents import write_section
 from bench.load import Load, LoadGenerator
@@ -54,8 +54,6 @@ class RayService:
         import ray  # reads the environment
         from ray import serve
 
-        from deploy.ray.application import MobileNet
-
         self._ray = ray
         port = find_free_port()
         self.url = f"http://127.0.0.1:{port}"
@@ -66,12 +64,24 @@ class RayService:
             log_to_driver=False,
         )
         serve.start(http_options={"host": "127.0.0.1", "port": port})
-        replicas = MobileNet.options(
-            num_replicas=REPLICAS, autoscaling_config=None, ray_actor_options={"num_cpus": 1}
-        )
-        serve.run(replicas.bind(cores=1))
+        self._run(num_replicas=REPLICAS, autoscaling_config=None)
         wait_until_ready(self.url, _REPLACED_S)
         return self
+
+    def _run(self, **options: Any) -> None:
+        from ray import serve
+
+        from deploy.ray.application import MobileNet
+
+        replica = MobileNet.options(ray_actor_options={"num_cpus": 1}, **options)
+        serve.run(replica.bind(cores=1))
+
+    def scale_by_load(self) -> None:
+        """Go back to one replica, and let the load decide from now on."""
+        quick = {"upscale_delay_s": 1, "downscale_delay_s": 1, "look_back_period_s": 2}
+        scale = {"min_replicas": 1, "max_replicas": REPLICAS, "target_ongoing_requests": 8}
+        self._run(autoscaling_config={**scale, **quick, "metrics_interval_s": 0.5})
+        wait_for_replicas(self, 1)
 
     def __exit__(self, *_: object) -> None:
         """End it."""
@@ -108,6 +118,20 @@ def check_answer(url: str) -> None:
         sys.exit(f"the answer is {best}")
 
 
+def wait_for_replicas(service: RayService, count: int) -> float:
+    """Seconds until so many run.
+
+    Raises:
+        SystemExit: they never do.
+    """
+    begin = time.perf_counter()
+    while len(service.replicas) != count:
+        if time.perf_counter() - begin > _REPLACED_S:
+            sys.exit(f"there are {len(service.replicas)} replicas, not {count}")
+        time.sleep(0.05)
+    return time.perf_counter() - begin
+
+
 def kill_one(
     service: RayService, generator: LoadGenerator, seconds: float
 ) -> tuple[Load, float, Load]:
@@ -124,10 +148,9 @@ def kill_one(
         time.sleep(seconds / 4)
         os.kill(victim, signal.SIGKILL)
         killed = time.perf_counter()
-        while len(set(service.replicas) - {victim}) < len(before):
-            if time.perf_counter() - killed > _REPLACED_S:
-                return
-            time.sleep(0.05)
+        while victim in service.replicas:
+            time.sleep(0.01)
+        wait_for_replicas(service, len(before))
         replaced_s = time.perf_counter() - killed
 
     thread = threading.Thread(target=kill)
@@ -137,6 +160,22 @@ def kill_one(
     if not replaced_s:
         sys.exit("the killed replica was not replaced")
     return meanwhile, replaced_s, generator.run(service.url, "raw", CONNECTIONS, seconds)
+
+
+def grow(service: RayService, generator: LoadGenerator) -> tuple[float, Load]:
+    """Let the load on one replica start another.
+
+    Returns:
+        After how many seconds of load it ran, and the load with both.
+    """
+    service.scale_by_load()
+    thread = threading.Thread(
+        target=generator.run, args=(service.url, "raw", CONNECTIONS, _REPLACED_S / 3)
+    )
+    thread.start()
+    grown_s = wait_for_replicas(service, REPLICAS)
+    thread.join()
+    return grown_s, generator.run(service.url, "raw", CONNECTIONS, _REPLACED_S / 6)
 
 
 def main() -> None:
@@ -160,9 +199,14 @@ def main() -> None:
             )
             taken.append((one, two))
         meanwhile, replaced_s, after = kill_one(service, generator, arguments.seconds)
+        grown_s, grown = grow(service, generator)
         check_answer(service.url)
     lost = meanwhile.broken + round(meanwhile.refused_per_s * meanwhile.seconds)
-    text = describe(taken, after, lost, replaced_s)
+    text = (
+        f"{describe(taken, after, lost, replaced_s)}\n\nWith one replica, and the autoscaler set "
+        f"to 8 requests inside each: {CONNECTIONS} connections had a second one running after "
+        f"{grown_s:.1f} s, and then {grown.images_per_s:.1f} images/s."
+    )
     print(text)
     if lost > CONNECTIONS or after.broken or after.refused_per_s:
         sys.exit("more was lost than the killed replica held")

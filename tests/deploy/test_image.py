@@ -11,6 +11,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx2
@@ -63,6 +64,8 @@ def small() -> Iterator[Container]:
 
 
 def test_it_adds_at_most_250_mb_to_its_base() -> None:
+    with suppress(AssertionError):  # here already, perhaps, and out of reach
+        command("pull", label("base.name"))  # what BuildKit builds on is in no list of images
     whole, base = (
         int(command("image", "inspect", "--format", "{{.Size}}", one))
         for one in (IMAGE, label("base.name"))
