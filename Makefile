@@ -6,14 +6,18 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' app/__init__.py)
 CONTAINERS ?= docker
 TARGET ?= cpu
 
-.PHONY: serve test test-reliability check format bench bench-models bench-decode bench-peers bench-scale bench-replicas bench-container bench-cache docs lock clean \
-	version image image-test package-test test-rolling test-ray audit licences snapshots
+.PHONY: serve test test-page test-reliability check format bench bench-models bench-decode bench-peers bench-scale bench-replicas bench-container bench-cache docs lock clean
+.PHONY: version image image-test package-test test-rolling test-ray audit licences snapshots
 
 serve: .venv/base.stamp
 	$(BIN)/python -m app serve $(if $(PORT),--port $(PORT))
 
 test: .venv/dev.stamp
 	$(BIN)/python -m pytest --cov --cov-fail-under=90
+
+# The page in Debian's Chromium, which it does not install. PAGE=--readme-picture redraws docs/page.png.
+test-page: .venv/dev.stamp
+	$(BIN)/python -m pytest -m page tests/page $(PAGE)
 
 # All of the corpus, and what takes minutes; `make test` leaves out what is slow. Loads last a minute
 # each: RELIABILITY=--load-seconds=10 is the short form, and =600 makes the soak one of ten minutes.

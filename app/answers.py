@@ -18,20 +18,20 @@ CacheOutcome = Literal["hit", "shared", "miss"]
 _Answer = TypeVar("_Answer")
 
 
-def require_all(answers: Sequence[_Answer | AppError], name: str) -> list[_Answer]:
+def require_all(answers: Sequence[_Answer | AppError], places: Sequence[str]) -> list[_Answer]:
     """The answers of all images, for a protocol that has no room for one image's error.
 
     Args:
         answers: one an image, in the order sent.
-        name: of the request's field that the images were in.
+        places: of the images in the request.
 
     Raises:
         AppError: of the first image that has one; of several images, its sentence says which.
     """
     good: list[_Answer] = []
-    for index, answer in enumerate(answers):
+    for answer, place in zip(answers, places, strict=True):
         if isinstance(answer, AppError):
-            raise answer.at(f"{name}[{index}]") if len(answers) > 1 else answer
+            raise answer.at(place) if len(answers) > 1 else answer
         good.append(answer)
     return good
 

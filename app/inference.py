@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -56,7 +57,7 @@ def check_outputs(engine: Engine, names: Sequence[str], classified: Collection[s
 async def infer(
     service: Service,
     engine: Engine,
-    images: Sequence[Image] | NDArray[np.uint8],
+    images: Sequence[Image],
     names: Collection[str],
     timeout_s: float,
 ) -> tuple[Mapping[str, NDArray[np.float32]], list[CacheOutcome]]:
@@ -65,7 +66,7 @@ async def infer(
     Args:
         service: does the work.
         engine: of the model.
-        images: files, or pixels (n, height, width, 3); at least one.
+        images: at least one.
         names: of the outputs; see `check_outputs`.
         timeout_s: until the answer is of no use.
 
@@ -74,9 +75,18 @@ async def infer(
             which.
     """
     plan = Plan(engine, frozenset(_SOURCES[name] for name in names), None)
-    field = "image" if isinstance(images, list) else "pixels"
-    rows = require_all(await service.compute_many(list(images), plan, timeout_s), field)
+    answers = await service.compute_many(images, plan, timeout_s)
+    rows = require_all(answers, list(_places(images)))
     arrays = {name: np.stack([row.arrays[_SOURCES[name]] for row in rows]) for name in names}
     if PROBABILITIES in arrays:
         arrays[PROBABILITIES] = softmax(arrays[PROBABILITIES])
     return arrays, [row.cache for row in rows]
+
+
+def _places(images: Iterable[Image]) -> Iterator[str]:
+    """Where each image is: a request has one tensor of files and one of pixels, at most."""
+    seen = Counter[str]()
+    for image in images:
+        name = "image" if isinstance(image, bytes) else "pixels"
+        yield f"{name}[{seen[name]}]"
+        seen[name] += 1

@@ -24,11 +24,13 @@ from app.errors import (
 from app.guard import Guard
 from app.keys import ApiKeys, is_public, load_keys
 from app.lifecycle import Lifecycle
+from app.live import Live
 from app.metrics import Metrics
 from app.middleware import Authorization, Door, RequestContext
 from app.problems import create_problem_response
 from app.routes import health, huggingface, information, native, open_inference, openai
 from app.routes.declarations import declare_keys
+from app.routes.page import add_page
 from app.settings import Settings
 
 _MEBI = 1024 * 1024
@@ -66,6 +68,9 @@ def create_app(settings: Settings, on_failure: OnFailure | None = None) -> FastA
     protocols = (huggingface, openai, open_inference)
     for routes in (native, information, health, *protocols):
         app.include_router(routes.router)
+    app.state.live = Live(lifecycle.metrics, _max_body_bytes(settings))
+    if settings.page:
+        add_page(app)
     for error in (AppError, HTTPException, RequestValidationError):
         app.add_exception_handler(error, _answer_error)
     _add_middleware(app, settings, lifecycle, keys)

@@ -90,7 +90,8 @@ class RequestContext:
         route = getattr(scope.get("route"), "path", refused_at)
         label = "client_closed" if status == _CLIENT_CLOSED else str(status)
         self._metrics.requests.labels(route, label).inc()
-        self._metrics.request_duration.labels(route).observe(duration_s)
+        if "watches" not in scope["state"]:  # for as long as the viewer likes
+            self._metrics.request_duration.labels(route).observe(duration_s)
         fields = {
             "request_id": scope["state"]["request_id"],
             "method": scope["method"],

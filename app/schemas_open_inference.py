@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Any, Literal, NotRequired, TypeVar
 
-from pydantic import BaseModel, Field, StrictBool
+from pydantic import BaseModel, BeforeValidator, Field, StrictBool
 from typing_extensions import TypedDict  # pydantic's wish before Python 3.12
 
 _SHAPE_RANK = 4
 _MAX_ID = 1024
 
 Dimension = Annotated[int, Field(ge=0, le=2**31 - 1)]
+
+_T = TypeVar("_T")
+_Absent = Annotated[_T, BeforeValidator(lambda value: {} if value is None else value)]
+"""Parameters, which some clients send as null where they have none."""
 
 
 class InputParameters(BaseModel):
@@ -28,7 +32,7 @@ class InputTensor(BaseModel):
     name: str
     shape: list[Dimension] = Field(max_length=_SHAPE_RANK)
     datatype: str
-    parameters: InputParameters = InputParameters()
+    parameters: _Absent[InputParameters] = InputParameters()
     data: list[Any] | None = Field(
         None,
         description="Without `binary_data_size`: the numbers in row-major order, nested or not; "
@@ -50,7 +54,7 @@ class WantedOutput(BaseModel):
     """`probabilities`, `logits` or `embedding`."""
 
     name: str
-    parameters: OutputParameters = OutputParameters()
+    parameters: _Absent[OutputParameters] = OutputParameters()
 
 
 class InferParameters(BaseModel):
@@ -65,12 +69,12 @@ class InferParameters(BaseModel):
 
 
 class InferRequest(BaseModel):
-    """One input tensor, and which outputs are wanted: all of them, if none is named."""
+    """`image`, `pixels` or both, and which outputs are wanted: all, if none is named."""
 
     id: str | None = Field(None, max_length=_MAX_ID)
-    parameters: InferParameters = InferParameters()
+    parameters: _Absent[InferParameters] = InferParameters()
     inputs: list[InputTensor] = Field(max_length=16)
-    outputs: list[WantedOutput] = Field(default=[], max_length=16)
+    outputs: list[WantedOutput] | None = Field(default=None, max_length=16)
 
 
 class BinaryParameters(TypedDict):
@@ -90,10 +94,11 @@ class OutputTensor(TypedDict):
 
 
 class InferResponse(TypedDict):
-    """The wanted outputs, in the order asked for."""
+    """The wanted outputs, in the order asked for; their rows are in that of the inputs."""
 
     id: NotRequired[str]
     model_name: str
+    model_version: str
     outputs: list[OutputTensor]
 
 
@@ -105,6 +110,19 @@ class ServerMetadata(TypedDict):
     extensions: list[str]
 
 
+class Live(TypedDict):
+    """KServe's word for a 200."""
+
+    live: bool
+
+
+class Ready(TypedDict):
+    """KServe's word for a 200; `name` is the model's, if one was asked for."""
+
+    name: NotRequired[str]
+    ready: bool
+
+
 class TensorMetadata(TypedDict):
     """A tensor that a model takes or gives; -1 is any number."""
 
@@ -114,9 +132,10 @@ class TensorMetadata(TypedDict):
 
 
 class ModelMetadata(TypedDict):
-    """What a model takes, one of its inputs, and gives."""
+    """What a model takes, one of its inputs or both, and gives."""
 
     name: str
+    versions: list[str]
     platform: str
     inputs: list[TensorMetadata]
     outputs: list[TensorMetadata]

@@ -31,7 +31,7 @@ class EmbeddingsRequest(BaseModel):
         WithJsonSchema({"anyOf": [_URI, {"type": "array", "items": _URI, "minItems": 1}]}),
     ]
     model: str = Field(description="One of the served models.")
-    encoding_format: Literal["float", "base64"] = Field(
+    encoding_format: Literal["float", "base64"] | None = Field(
         "float", description="`base64`: the float32 numbers, little-endian."
     )
     dimensions: int | None = Field(None, description="Only the model's own number of features.")

@@ -122,6 +122,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """uvicorn's, but who has connected is served: closing a listener resets those it holds."""
+        self._app.state.live.close()
         loop = asyncio.get_running_loop()
         for connection in self._close_listeners():
             await loop.connect_accepted_socket(self._create_protocol, connection)

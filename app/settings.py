@@ -123,6 +123,9 @@ class Settings(BaseSettings):
         max_length=64,
         description="origins whose pages may ask, as https://example.org, with commas",
     )
+    page: bool = Field(
+        default=True, description="serve the page at /, its files, and /live, which it watches"
+    )
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="auto: console on a terminal, else json"
     )

@@ -16,6 +16,7 @@ from pydantic_core import to_json
 
 from app.errors import AppError, InvalidParameterError, MalformedRequestError
 from app.json_body import decode_base64, parse_json
+from app.plan import Image
 from app.schemas_open_inference import (
     InferRequest,
     InferResponse,
@@ -28,16 +29,16 @@ from model.postprocess import top_k
 
 IMAGE: Final = "image"
 PIXELS: Final = "pixels"
+VERSION: Final = "1"
+"""Of every model: what is served does not change."""
 _CHANNELS: Final = 3
 _LENGTH: Final = struct.Struct("<I")
-
-Images = list[bytes] | NDArray[np.uint8]
 
 
 def read_request(
     body: bytes, header_length: str | None, input_size: tuple[int, int], max_images: int
-) -> tuple[InferRequest, Images]:
-    """A request and its images: files, or pixels (n, height, width, 3), uint8.
+) -> tuple[InferRequest, list[Image]]:
+    """A request and the images of all its tensors, in their order.
 
     Args:
         body: JSON, and the bytes behind it.
@@ -47,7 +48,7 @@ def read_request(
 
     Raises:
         MalformedRequestError: it cannot be parsed.
-        InvalidParameterError: there is not one input, or its parts do not fit together.
+        InvalidParameterError: its parts do not fit together.
     """
     length = len(body)
     if header_length is not None:
@@ -56,17 +57,36 @@ def read_request(
             raise MalformedRequestError(detail)
         length = int(header_length)
     request = parse_json(InferRequest, body[:length])
-    if len(request.inputs) != 1:
-        raise _refuse(f"Give one tensor, `{IMAGE}` or `{PIXELS}`; a batch is its first dimension.")
-    (tensor,) = request.inputs
     rest = memoryview(body)[length:]
-    _check(tensor, len(rest), input_size, max_images)
-    if tensor.name == IMAGE:
-        return request, _read_files(tensor, rest)
-    return request, _read_pixels(tensor, rest)
+    _check_together(request, len(rest), input_size, max_images)
+    images: list[Image] = []
+    for tensor in request.inputs:
+        size = tensor.parameters.binary_data_size or 0
+        read = _read_files if tensor.name == IMAGE else _read_pixels
+        images.extend(read(tensor, rest[:size]))
+        rest = rest[size:]
+    return request, images
 
 
-def _check(tensor: InputTensor, behind: int, input_size: tuple[int, int], max_images: int) -> None:
+def _check_together(
+    request: InferRequest, behind: int, input_size: tuple[int, int], max_images: int
+) -> None:
+    tensors = request.inputs
+    if not tensors:
+        raise _refuse(f"Give a tensor, `{IMAGE}` or `{PIXELS}`; a batch is its first dimension.")
+    for tensor in tensors:
+        _check(tensor, input_size, max_images)
+    if len({tensor.name for tensor in tensors}) < len(tensors):
+        raise _refuse("A tensor is named twice.")
+    if sum(tensor.shape[0] for tensor in tensors) > max_images:
+        raise _refuse(f"A request has at most {max_images} images.")
+    if behind != sum(tensor.parameters.binary_data_size or 0 for tensor in tensors):
+        raise _refuse("`binary_data_size` is not how many bytes there are behind the JSON.")
+    if any(one.parameters.shared_memory_region is not None for one in request.outputs or ()):
+        raise InvalidParameterError("outputs: There is no shared memory.", "outputs")
+
+
+def _check(tensor: InputTensor, input_size: tuple[int, int], max_images: int) -> None:
     known = {IMAGE: ("BYTES", []), PIXELS: ("UINT8", [*input_size, _CHANNELS])}
     if tensor.name not in known:
         raise _refuse(f"A tensor is named `{IMAGE}` or `{PIXELS}`.")
@@ -84,8 +104,6 @@ def _check(tensor: InputTensor, behind: int, input_size: tuple[int, int], max_im
         raise _refuse("A tensor has `data`, or `binary_data_size` and bytes behind the JSON.")
     if size is not None and tensor.data is not None:
         raise _refuse("A tensor has `data` or `binary_data_size`, not both.")
-    if behind != (size or 0):
-        raise _refuse("`binary_data_size` is not how many bytes there are behind the JSON.")
 
 
 def _read_files(tensor: InputTensor, rest: memoryview) -> list[bytes]:
@@ -174,7 +192,7 @@ def write_answer(
             tensor, content = _texts(output.name, texts, len(array), binary=binary)
         tensors.append(tensor)
         behind += content
-    answer: InferResponse = {"model_name": model, "outputs": tensors}
+    answer: InferResponse = {"model_name": model, "model_version": VERSION, "outputs": tensors}
     if request.id is not None:
         answer["id"] = request.id
     head = to_json(answer)

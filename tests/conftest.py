@@ -24,6 +24,8 @@ IMAGES = Path(__file__).parent / "images"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--load-seconds", type=float, default=60.0, help="how long each load lasts")
+    parser.addoption("--screenshots", default=".screenshots", help="folder of the page's pictures")
+    parser.addoption("--readme-picture", action="store_true", help="redraw docs/page.png")
 
 
 def pytest_configure(config: pytest.Config) -> None:

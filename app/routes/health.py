@@ -14,6 +14,8 @@ router = APIRouter()
 
 @router.get("/livez", responses=declare_problems())
 @router.get("/healthz", include_in_schema=False)
+@router.head("/livez", include_in_schema=False)
+@router.head("/healthz", include_in_schema=False)
 async def livez() -> dict[str, str]:
     """200 while the event loop runs; asks neither the queue nor the model."""
     return {"status": "alive"}
@@ -28,6 +30,8 @@ async def livez() -> dict[str, str]:
     },
 )
 @router.get("/health", include_in_schema=False, response_model_exclude_none=True)
+@router.head("/readyz", include_in_schema=False)
+@router.head("/health", include_in_schema=False)
 async def readyz(request: Request, response: Response, lifecycle: LifecycleDep) -> ReadyResponse:
     """200 after weights, warm-up and self-test, until draining; `?verbose` lists the checks."""
     checks = lifecycle.checks()

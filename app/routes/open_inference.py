@@ -9,14 +9,16 @@ from fastapi import APIRouter, Request, Response
 
 from app import __version__
 from app import schemas_open_inference as schemas
-from app.errors import NotReadyError
+from app.errors import ModelNotFoundError, NotFoundError, NotReadyError
 from app.inference import check_outputs, infer, output_widths
 from app.json_body import offload
 from app.routes.declarations import BINARY, JSON, declare_body, declare_errors, inline_schema
 from app.routes.dependencies import LifecycleDep, TimeoutDep, get_service
 from app.routes.native import MAX_FILES, cache_header
-from app.tensors import IMAGE, PIXELS, read_request, write_answer
+from app.service import Service
+from app.tensors import IMAGE, PIXELS, VERSION, read_request, write_answer
 from app.uploads import read_body
+from model.engines.base import Engine
 
 PATH: Final = "/v2/models/{model:path}/infer"
 _OCTETS: Final = "application/octet-stream"
@@ -27,31 +29,34 @@ router = APIRouter()
 
 
 @router.get("/v2", response_model=schemas.ServerMetadata, responses=_ERRORS)
+@router.get("/v2/", response_model=schemas.ServerMetadata, include_in_schema=False)
 async def server_metadata() -> schemas.ServerMetadata:
     """What this server is."""
     extensions = ["binary_tensor_data", "classification"]
     return {"name": "mobilenet-serve", "version": __version__, "extensions": extensions}
 
 
-@router.get("/v2/health/live", response_class=Response)
-async def live() -> Response:
+@router.get("/v2/health/live", response_model=schemas.Live)
+@router.head("/v2/health/live", include_in_schema=False)
+async def live() -> schemas.Live:
     """200 while the event loop runs."""
-    return Response()
+    return {"live": True}
 
 
-@router.get("/v2/health/ready", response_class=Response, responses=_ERRORS)
-async def ready(lifecycle: LifecycleDep) -> Response:
+@router.get("/v2/health/ready", response_model=schemas.Ready, responses=_ERRORS)
+@router.head("/v2/health/ready", include_in_schema=False)
+async def ready(lifecycle: LifecycleDep) -> schemas.Ready:
     """200 while requests are answered; see /readyz."""
     if not all(lifecycle.checks().values()):
         raise NotReadyError
-    return Response()
+    return {"ready": True}
 
 
-@router.get("/v2/models/{model:path}/ready", response_class=Response, responses=_ERRORS)
-async def model_ready(request: Request, lifecycle: LifecycleDep, model: str) -> Response:
+@router.get("/v2/models/{model:path}/ready", response_model=schemas.Ready, responses=_ERRORS)
+async def model_ready(request: Request, lifecycle: LifecycleDep, model: str) -> schemas.Ready:
     """200 while a model answers requests."""
-    get_service(request).engine(model)
-    return await ready(lifecycle)
+    engine = _find(get_service(request), model)
+    return {"name": engine.checkpoint.name, **await ready(lifecycle)}
 
 
 @router.post(
@@ -63,7 +68,7 @@ async def model_ready(request: Request, lifecycle: LifecycleDep, model: str) -> 
 async def infer_model(request: Request, timeout_s: TimeoutDep, model: str) -> Response:
     """Compute probabilities, logits and embeddings of one image or several."""
     service = get_service(request)
-    engine = service.engine(model)
+    engine = _find(service, model)
     body = await read_body(request)
     parse = partial(
         read_request,
@@ -92,11 +97,12 @@ async def infer_model(request: Request, timeout_s: TimeoutDep, model: str) -> Re
 
 @router.get("/v2/models/{model:path}", response_model=schemas.ModelMetadata, responses=_ERRORS)
 async def model_metadata(request: Request, model: str) -> schemas.ModelMetadata:
-    """What a model takes, one of its inputs, and gives."""
-    engine = get_service(request).engine(model)
+    """What a model takes, one of its inputs or both, and gives."""
+    engine = _find(get_service(request), model)
     height, width = engine.checkpoint.preprocessing.input_size
     return {
         "name": engine.checkpoint.name,
+        "versions": [VERSION],
         "platform": engine.name,
         "inputs": [
             _tensor(IMAGE, "BYTES", -1),
@@ -106,6 +112,20 @@ async def model_metadata(request: Request, model: str) -> schemas.ModelMetadata:
             _tensor(name, "FP32", -1, size) for name, size in output_widths(engine).items()
         ],
     }
+
+
+def _find(service: Service, model: str) -> Engine:
+    """The engine of a model by its path, which may end in `/versions/1`."""
+    if model in service.engines:
+        return service.engine(model)
+    name, _, rest = model.partition("/versions/")
+    if rest and "/" not in rest and name in service.engines:
+        if rest != VERSION:
+            raise ModelNotFoundError(f"A model has one version, `{VERSION}`.")
+        return service.engine(name)
+    if any(model.startswith(f"{name}/") for name in service.engines):
+        raise NotFoundError
+    raise ModelNotFoundError
 
 
 def _tensor(

@@ -54,7 +54,8 @@ async def embeddings(request: Request, timeout_s: TimeoutDep) -> Response:
         raise InvalidParameterError(f"dimensions: This model has {features}.", "dimensions")
     options = EmbedOptions(model=wanted.model, normalize=True)
     service.embedding_shapes(options, len(images))
-    answers = require_all(await service.embed_many(images, options, timeout_s), "input")
+    places = [_place(index) for index in range(len(images))]
+    answers = require_all(await service.embed_many(images, options, timeout_s), places)
     vectors = [answer.layers[POOLED] for answer in answers]
     content = await offload(
         sum(vector.nbytes for vector in vectors), partial(_shape, wanted, vectors)
@@ -85,11 +86,14 @@ def _parse(body: bytes) -> tuple[EmbeddingsRequest, list[bytes]]:
     wanted = parse_json(EmbeddingsRequest, body)
     if len(wanted.input) > MAX_FILES:
         raise TooManyFilesError(f"input: A request has at most {MAX_FILES} images.")
-    return wanted, [_read(uri, index) for index, uri in enumerate(wanted.input)]
+    return wanted, [_read(uri, _place(index)) for index, uri in enumerate(wanted.input)]
 
 
-def _read(uri: str, index: int) -> bytes:
-    place = f"input[{index}]"
+def _place(index: int) -> str:
+    return f"input[{index}]"
+
+
+def _read(uri: str, place: str) -> bytes:
     if uri.startswith("data:"):
         try:
             return decode_base64(uri)

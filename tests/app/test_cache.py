@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import tracemalloc
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -201,6 +202,14 @@ async def test_pixels_with_the_bytes_of_a_file_are_not_that_file() -> None:
     assert [value(one) for one in found] == [1, 2, 3, 2]
 
 
+async def test_every_option_that_changes_the_answer_has_an_answer_of_its_own() -> None:
+    answers, work = create_answers(8), Work(held=False)
+    for _ in range(2):
+        found = [await answers.one(b"a", plan, work, LONG_S) for plan in PLANS]
+        assert [value(one) for one in found] == [1, 2, 3, 4, 5]
+    assert work.begun == len(PLANS)
+
+
 async def test_images_of_one_request_are_looked_up_and_computed_once_each() -> None:
     answers, work = create_answers(8), Work(held=False)
     await answers.one(b"kept", PLANS[0], work, LONG_S)
@@ -268,15 +277,23 @@ def test_an_entry_holds_no_more_memory_than_is_counted() -> None:
     assert 0.5 * cache.size < held <= cache.size
 
 
+class Yielding(bytes):
+    """A digest that lets another thread run whenever it is looked up."""
+
+    def __hash__(self) -> int:
+        time.sleep(0)  # gives the interpreter away, and waits for nothing
+        return super().__hash__()
+
+
 def test_threads_that_put_and_get_leave_it_within_its_bound() -> None:
     cache = ResultCache(5 * ENTRY)
 
     def work(start: int) -> None:
         for number in range(400):
-            digest = (start + number) % 17
-            cache.put((bytes([digest]), None, PLANS[0]), outputs(digest))
-            wanted = (start * number) % 17
-            found = cache.get((bytes([wanted]), None, PLANS[0]))
+            digest = (start + number) % 7
+            cache.put((Yielding([digest]), None, PLANS[0]), outputs(digest))
+            wanted = (start * number) % 7
+            found = cache.get((Yielding([wanted]), None, PLANS[0]))
             assert found is None or value(found) == wanted
 
     with ThreadPoolExecutor(4) as pool:

@@ -68,6 +68,16 @@ def test_a_preflight_needs_no_key_and_is_answered_as_any_request(server: LiveSer
     assert answer.headers["X-Request-ID"]
 
 
+def test_a_page_may_send_whatever_headers_its_client_does(server: LiveServer) -> None:
+    sent = "authorization,content-type,x-stainless-os,openai-organization,x-wait-for-model"
+    for path in ("/v1/embeddings", "/models/x", "/v2/models/x/infer"):
+        headers = {**PREFLIGHT, "Access-Control-Request-Headers": sent}
+        answer = httpx2.options(f"{server.url}{path}", headers=headers)
+        assert (answer.status_code, answer.headers[ALLOWED]) == (200, ORIGIN)
+        allowed = answer.headers["access-control-allow-headers"].lower()
+        assert set(sent.split(",")) <= {name.strip() for name in allowed.split(",")}
+
+
 def test_errors_can_be_read_too(server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
     async def fail(*_: object) -> None:
         raise RuntimeError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import httpx2
 import pytest
 from huggingface_hub import AsyncInferenceClient, InferenceClient
 from huggingface_hub.errors import BadRequestError, HfHubHTTPError
+from PIL import Image
 from transformers import pipeline
 
 from model.checkpoint import DEFAULT_DIRECTORY
@@ -98,6 +100,28 @@ async def test_the_async_client_has_the_same_answer(
         sigmoid = await client.image_classification(image(), function_to_apply="sigmoid", top_k=3)
     assert_same(answer, hub.image_classification(CAT))
     assert len(sigmoid) == 3
+
+
+@pytest.mark.parametrize("top_k", [None, 2])
+def test_open_files_are_refused_by_the_client_itself_and_what_they_hold_is_answered(
+    hub: InferenceClient, reference: dict[str, Any], top_k: int | None
+) -> None:
+    with CAT.open("rb") as file, Image.open(CAT) as picture:
+        content = file.read()
+        for given in (file, io.BytesIO(content), bytearray(content), picture):
+            with pytest.raises(ValueError, match="Expected binary inputs or a local path or a URL"):
+                hub.image_classification(given, top_k=top_k)
+    answer = hub.image_classification(content, top_k=top_k)
+    assert_same(answer, reference["default"][:top_k])
+
+
+def test_headers_for_the_hubs_own_servers_change_nothing(
+    live_server: LiveServer, reference: dict[str, Any]
+) -> None:
+    headers = {"X-Wait-For-Model": "true", "X-Use-Cache": "false", "Accept": "text/html"}
+    url = f"{live_server.url}/models/{NAME}"
+    client = InferenceClient(base_url=url, headers=headers, token="hf_nobody")  # noqa: S106  # none
+    assert_same(client.image_classification(CAT), reference["default"])
 
 
 def test_a_data_uri_is_an_image_and_options_of_the_hub_are_ignored(

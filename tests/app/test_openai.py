@@ -76,6 +76,29 @@ def test_both_encodings_carry_the_same_numbers(api: openai.OpenAI, cat: bytes) -
     assert unpacked == pytest.approx(np.array(numbers.data[0].embedding), abs=1e-6)
 
 
+def test_what_else_the_client_sends_is_ignored(
+    live_server: LiveServer, client: httpx2.Client, cat: bytes, embedding: list[float]
+) -> None:
+    with connect(live_server, organization="org", project="project") as api:
+        answer = api.embeddings.create(model=NAME, input=as_uri(cat), extra_body={"truncate": True})
+    assert answer.data[0].embedding == pytest.approx(embedding, abs=1e-6)
+    nulls = {"encoding_format": None, "dimensions": None, "user": None}
+    document = {"model": NAME, "input": as_uri(cat), **nulls}
+    item = client.post("/v1/embeddings", json=document).json()["data"][0]
+    assert item["embedding"] == pytest.approx(embedding, abs=1e-6)
+
+
+def test_an_address_without_v1_is_not_found(live_server: LiveServer, cat: bytes) -> None:
+    options: dict[str, Any] = {"api_key": "-", "max_retries": 0}
+    with (
+        openai.OpenAI(base_url=live_server.url, **options) as api,
+        pytest.raises(openai.NotFoundError),
+    ):
+        api.embeddings.create(model=NAME, input=as_uri(cat))
+    with openai.OpenAI(base_url=f"{live_server.url}/v1/", **options) as api:
+        assert api.embeddings.create(model=NAME, input=as_uri(cat)).data
+
+
 @pytest.mark.anyio
 async def test_the_async_client_has_the_same_answers(
     live_server: LiveServer, cat: bytes, embedding: list[float]

@@ -1,0 +1,52 @@
+"""Two pictures, and the cosine of their embeddings."""
+
+from __future__ import annotations
+
+import re
+
+import httpx2
+import numpy as np
+import pytest
+from playwright.sync_api import expect
+
+from tests.conftest import LiveServer
+from tests.page.conftest import OpenPage
+
+pytestmark = [pytest.mark.page, pytest.mark.slow]
+
+
+def embed(server: LiveServer, image: bytes) -> np.ndarray:
+    answer = httpx2.post(f"{server.url}/embed?normalize=true", files={"file": image}).json()
+    return np.asarray(answer["embedding"])
+
+
+def test_two_pictures_are_compared_by_the_cosine_of_their_embeddings(
+    server: LiveServer, open_page: OpenPage, cat: bytes, coffee: bytes
+) -> None:
+    visit = open_page(server.url)
+    visit.page.get_by_role("tab", name="Compare").click()
+    visit.drop({"cat.jpg": cat, "coffee.jpg": coffee})
+    expect(visit.page.locator(".cosine b")).to_have_text(re.compile(r"[\d.]+"))
+    cosine = float(visit.page.locator(".cosine b").inner_text())
+    assert cosine == pytest.approx(embed(server, cat) @ embed(server, coffee), abs=0.001)
+    expect(visit.page.locator("#compare-curl code")).to_contain_text("/embed?normalize=true")
+
+
+def test_a_picture_is_the_same_as_itself(server: LiveServer, open_page: OpenPage) -> None:
+    visit = open_page(f"{server.url}/#compare")
+    for side in ("first", "second"):
+        samples = visit.page.get_by_role("group", name=f"Samples for the {side} picture")
+        samples.get_by_role("button", name="rocket").click()
+    expect(visit.page.locator(".cosine b")).to_have_text("1.000")
+
+
+def test_one_that_cannot_be_read_is_told_in_its_place(
+    server: LiveServer, open_page: OpenPage, cat: bytes
+) -> None:
+    visit = open_page(f"{server.url}/#compare", expected={415})
+    visit.drop({"cat.jpg": cat})
+    visit.drop({"notes.txt": b"no picture"})
+    expect(visit.page.locator(".slot .sentence")).to_contain_text("is not a JPEG")
+    expect(visit.page.locator(".cosine b")).not_to_have_text(re.compile(r"\d"))
+    visit.drop({"cat.jpg": cat})
+    expect(visit.page.locator(".cosine b")).to_have_text("1.000")

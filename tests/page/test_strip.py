@@ -1,0 +1,109 @@
+"""The strip: the service's last minute, seen from a browser."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import httpx2
+import pytest
+from playwright.sync_api import expect
+
+from tests.conftest import IMAGES, LiveServer
+from tests.page.conftest import OpenPage
+
+pytestmark = [pytest.mark.page, pytest.mark.slow]
+
+CALLERS = 16
+_BAR = re.compile("^M")
+
+
+@contextmanager
+def load(url: str, callers: int = CALLERS) -> Iterator[None]:
+    """Let callers ask, each as fast as it is answered; no two send the same bytes."""
+    over = threading.Event()
+    photos = [path.read_bytes() for path in sorted(IMAGES.glob("*.jpg"))]
+
+    def call(number: int) -> None:
+        with httpx2.Client(base_url=url, timeout=60) as client:
+            while not over.is_set():
+                photo = photos[number % len(photos)] + os.urandom(8)
+                client.post("/classify", files={"file": photo})
+
+    with ThreadPoolExecutor(callers) as pool:
+        calls = [pool.submit(call, number) for number in range(callers)]
+        try:
+            yield
+        finally:
+            over.set()
+        for one in calls:
+            one.result()
+
+
+def test_the_strip_moves_under_load(server: LiveServer, open_page: OpenPage) -> None:
+    visit = open_page(server.url)
+    visit.wait_live()
+    page = visit.page
+    expect(page.locator("#rate")).to_have_text("0")
+    with load(server.url):
+        expect(page.locator("#rate")).not_to_have_text("0")
+        for chart in ("rate", "waiting"):
+            expect(page.locator(f"#{chart}-chart .column")).to_have_attribute("d", _BAR)
+        expect(page.locator("#size-chart .most")).to_have_attribute("d", _BAR)
+        visit.wait_for("parseFloat(document.getElementById('size').value) > 1")
+    expect(page.locator("#rate")).to_have_text("0", timeout=20_000)
+
+
+def test_refusals_are_counted(open_page: OpenPage, server: LiveServer) -> None:
+    visit = open_page(server.url)
+    visit.wait_live()
+    expect(visit.page.locator("#refused")).to_have_text("0")
+    metrics = server.server.lifecycle.metrics
+    metrics.requests.labels("/classify", "429").inc(7)
+    expect(visit.page.locator("#refused")).to_have_text("7")
+    expect(visit.page.locator("#refused")).to_have_class("alarm")
+
+
+def test_a_stream_that_ends_is_opened_again(server: LiveServer, open_page: OpenPage) -> None:
+    visit = open_page(server.url)
+    visit.wait_live()
+    page = visit.page
+    page.route("**/live", lambda route: route.abort())
+    page.evaluate("dispatchEvent(new Event('key'))")  # makes it connect anew
+    expect(page.locator("#link")).to_have_text("not connected; trying again")
+    page.unroute("**/live")
+    visit.wait_live()
+    visit.complaints.clear()  # the browser tells of the abort
+
+
+def test_what_is_served_is_told_once_the_service_is_ready(
+    server: LiveServer, open_page: OpenPage
+) -> None:
+    visit = open_page(server.url, expected={503})
+    page = visit.page
+    page.route("**/info", lambda route: route.fulfill(status=503, json={"detail": "Loading."}))
+    page.reload()
+    visit.wait_live()
+    expect(page.locator("#served")).to_have_text("mobilenet-serve")
+    page.unroute("**/info")
+    page.evaluate("dispatchEvent(new Event('ready'))")
+    expect(page.locator("#served")).to_contain_text("onnx on cpu")
+
+
+def test_a_tab_that_nobody_sees_does_not_watch(server: LiveServer, open_page: OpenPage) -> None:
+    visit = open_page(server.url)
+    visit.wait_live()
+    live = server.server._app.state.live
+    before = live.viewers
+    assert before
+    visit.page.evaluate(
+        """() => {
+          Object.defineProperty(document, "hidden", { value: true });
+          document.dispatchEvent(new Event("visibilitychange"));
+        }"""
+    )
+    server.wait_for(lambda: live.viewers == before - 1)
