@@ -209,7 +209,7 @@ def main() -> None:
     )
     print(text)
     if lost > 2 * CONNECTIONS or after.broken or after.refused_per_s:
-        sys.exit("more was lost than the killed replica held")
+        sys.exit("more was lost than a moment explains")
     write_section("scale.md", "ray", text)
 
 
