@@ -43,10 +43,9 @@ class Entry:
     Attributes:
         outputs: names of the engine's outputs that it wants.
         output_stride: see `MobileNetV1Config.layers_at`.
-        deadline: when its answer is no longer wanted, in seconds on the batcher's clock.
         answer: what its caller awaits.
         pixels: (height, width, channels), once they are here.
-        submitted: when they came, on the same clock.
+        submitted: when they came, in seconds on the batcher's clock.
         request: see `app.traces.Traced`.
         batch: as well.
     """
@@ -54,7 +53,6 @@ class Entry:
     engine: Engine
     outputs: frozenset[str]
     output_stride: int
-    deadline: float
     answer: asyncio.Future[BatchRow]
     request: SpanContext | None = None
     batch: SpanContext | None = field(init=False, default=None)

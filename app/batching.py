@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from app.admission import Admission
 from app.batch import BatchRow, Entry, run_batch
-from app.errors import DeadlineExceededError, NotReadyError, ShuttingDownError
+from app.errors import NotReadyError, ShuttingDownError
 from app.metrics import Metrics
 from app.pace import no_rest
 from app.streaks import FailureStreaks
@@ -126,10 +126,9 @@ class DynamicBatcher:
         outputs: frozenset[str],
         *,
         output_stride: int = 32,
-        deadline: float = math.inf,
     ) -> BatchRow:
         """Open an entry, enter its pixels, (height, width, channels), and await its row."""
-        with self.open(engine, outputs, output_stride=output_stride, deadline=deadline) as entry:
+        with self.open(engine, outputs, output_stride=output_stride) as entry:
             self.enter(entry, pixels)
             return await entry.answer
 
@@ -140,7 +139,6 @@ class DynamicBatcher:
         outputs: frozenset[str],
         *,
         output_stride: int = 32,
-        deadline: float = math.inf,
     ) -> Iterator[Entry]:
         """An entry whose answer can be awaited inside; the caller holds a place.
 
@@ -148,10 +146,8 @@ class DynamicBatcher:
             engine: what computes it.
             outputs: names of the engine's outputs that are wanted.
             output_stride: see `MobileNetV1Config.layers_at`.
-            deadline: when the answer is no longer wanted, on the batcher's clock.
 
         Raises:
-            DeadlineExceededError: the deadline came before the batch.
             ModelOutputInvalidError: the engine's row for it is no answer.
             OutOfMemoryError: it does not fit into memory, even alone.
             NotReadyError: no stream lives, or the one that held it died.
@@ -161,7 +157,7 @@ class DynamicBatcher:
             raise NotReadyError
         answer = self._loop.create_future()
         request = self._traces.request if self._traces else None
-        entry = Entry(engine, outputs, output_stride, deadline, answer, request)
+        entry = Entry(engine, outputs, output_stride, answer, request)
         try:
             yield entry
         finally:
@@ -219,7 +215,7 @@ class DynamicBatcher:
         with self._changed:
             while True:
                 self._changed.wait_for(lambda: self._waiting or self._stopping)
-                self._drop_expired()
+                self._drop_left()
                 if self._waiting:
                     break
                 if self._stopping:
@@ -233,13 +229,9 @@ class DynamicBatcher:
             self._busy += 1
         return batch, alone
 
-    def _drop_expired(self) -> None:
-        """Forget whom nobody waits for any more, be it that pixels came after their caller left."""
-        now = self._now()
-        expired = [entry for entry in self._waiting if entry.answer.done() or entry.deadline <= now]
-        if expired:
-            self._waiting = [entry for entry in self._waiting if entry not in expired]
-            self._call_loop(_settle, [(entry, DeadlineExceededError()) for entry in expired])
+    def _drop_left(self) -> None:
+        """Forget those whose pixels came after their caller had left."""
+        self._waiting = [entry for entry in self._waiting if not entry.answer.done()]
 
     def _call_loop(self, callback: Callable[[_T], None], argument: _T) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more

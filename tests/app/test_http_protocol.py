@@ -11,6 +11,7 @@ import pytest
 import uvicorn
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import Server as UvicornServer
 from uvicorn.server import ServerState
 
 from app.access_log import AccessLog
@@ -255,12 +256,23 @@ async def test_one_connection_too_many_is_turned_away() -> None:
     assert second.transport.ended == ["close"]
 
 
-def test_a_uvicorn_that_does_not_fit_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("owner", "method", "missing"),
+    [
+        (HttpToolsProtocol, "on_body", "body"),
+        (UvicornServer, "on_tick", "counter"),
+        (UvicornServer, "main_loop", "on_tick"),
+        (UvicornServer, "shutdown", "connections"),
+    ],
+)
+def test_a_uvicorn_that_does_not_fit_is_named(
+    monkeypatch: pytest.MonkeyPatch, owner: type, method: str, missing: str
+) -> None:
     def changed(self: Any, data: bytes) -> None: ...
 
     create_http_protocol(Settings(), Metrics(), AccessLog(), NOBODY)
-    monkeypatch.setattr(HttpToolsProtocol, "on_body", changed)
-    with pytest.raises(UnfitUvicornError, match=r"HttpToolsProtocol\.on_body has no body"):
+    monkeypatch.setattr(owner, method, changed)
+    with pytest.raises(UnfitUvicornError, match=rf"{owner.__name__}\.{method} has no {missing}"):
         create_http_protocol(Settings(), Metrics(), AccessLog(), NOBODY)
 
 
