@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from opentelemetry.trace import SpanContext
 
 from app.errors import AppError, ModelOutputInvalidError, OutOfMemoryError
 from model.engines.base import Engine, EngineOutput
@@ -42,17 +43,19 @@ class Entry:
     Attributes:
         outputs: names of the engine's outputs that it wants.
         output_stride: see `MobileNetV1Config.layers_at`.
-        deadline: when its answer is no longer wanted, in seconds on the batcher's clock.
         answer: what its caller awaits.
         pixels: (height, width, channels), once they are here.
-        submitted: when they came, on the same clock.
+        submitted: when they came, in seconds on the batcher's clock.
+        request: see `app.traces.Traced`.
+        batch: as well.
     """
 
     engine: Engine
     outputs: frozenset[str]
     output_stride: int
-    deadline: float
     answer: asyncio.Future[BatchRow]
+    request: SpanContext | None = None
+    batch: SpanContext | None = field(init=False, default=None)
     pixels: NDArray[np.uint8] = field(init=False)
     submitted: float = field(init=False)
 

@@ -3,6 +3,8 @@
 Callers wait on the event loop; streams, which are threads, take what waits and run it. There is no
 timer and no polling: a free stream takes its share of what waits now, and one wake-up of the loop a
 batch brings all its answers home.
+
+Longer than other files by a few lines, because all that holds the queue's lock is here.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Self, TypeVar
 
 import numpy as np
@@ -21,10 +23,11 @@ from numpy.typing import NDArray
 
 from app.admission import Admission
 from app.batch import BatchRow, Entry, run_batch
-from app.errors import DeadlineExceededError, NotReadyError, ShuttingDownError
+from app.errors import NotReadyError, ShuttingDownError
 from app.metrics import Metrics
 from app.pace import no_rest
 from app.streaks import FailureStreaks
+from app.traces import Traces
 from app.under_way import UnderWay
 from model.engines.base import Engine
 
@@ -44,6 +47,7 @@ class DynamicBatcher:
         max_batch_size: entries a batch at most.
         admission: bounds what is inside; who submits holds a place of it.
         rest: called before each batch; see `app.pace`.
+        traces: get a span for each batch.
         now: monotonic clock in seconds.
 
     Attributes:
@@ -59,6 +63,7 @@ class DynamicBatcher:
         admission: Admission,
         metrics: Metrics,
         rest: Callable[[], None] = no_rest,
+        traces: Traces | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.streams = streams
@@ -66,6 +71,7 @@ class DynamicBatcher:
         self.admission = admission
         self._metrics = metrics
         self._rest = rest
+        self._traces = traces
         self._now = now
         self.batches = UnderWay(now)
         self.failures = FailureStreaks()
@@ -80,7 +86,6 @@ class DynamicBatcher:
     async def __aenter__(self) -> Self:
         """Start the streams."""
         self._loop = asyncio.get_running_loop()
-        self._metrics.queue_depth.set_function(lambda: len(self._waiting))
         for number in range(self.streams):
             thread = threading.Thread(target=self._stream, name=f"stream-{number}", daemon=True)
             self._threads.append(thread)
@@ -108,6 +113,12 @@ class DynamicBatcher:
         """How many entries wait for a batch."""
         return len(self._waiting)
 
+    @property
+    def oldest_wait_s(self) -> float:
+        """How long the oldest of them has waited, in seconds; 0 if none does."""
+        submitted = [entry.submitted for entry in self._waiting]
+        return self._now() - min(submitted) if submitted else 0.0
+
     async def submit(
         self,
         engine: Engine,
@@ -115,10 +126,9 @@ class DynamicBatcher:
         outputs: frozenset[str],
         *,
         output_stride: int = 32,
-        deadline: float = math.inf,
     ) -> BatchRow:
         """Open an entry, enter its pixels, (height, width, channels), and await its row."""
-        with self.open(engine, outputs, output_stride=output_stride, deadline=deadline) as entry:
+        with self.open(engine, outputs, output_stride=output_stride) as entry:
             self.enter(entry, pixels)
             return await entry.answer
 
@@ -129,7 +139,6 @@ class DynamicBatcher:
         outputs: frozenset[str],
         *,
         output_stride: int = 32,
-        deadline: float = math.inf,
     ) -> Iterator[Entry]:
         """An entry whose answer can be awaited inside; the caller holds a place.
 
@@ -137,10 +146,8 @@ class DynamicBatcher:
             engine: what computes it.
             outputs: names of the engine's outputs that are wanted.
             output_stride: see `MobileNetV1Config.layers_at`.
-            deadline: when the answer is no longer wanted, on the batcher's clock.
 
         Raises:
-            DeadlineExceededError: the deadline came before the batch.
             ModelOutputInvalidError: the engine's row for it is no answer.
             OutOfMemoryError: it does not fit into memory, even alone.
             NotReadyError: no stream lives, or the one that held it died.
@@ -149,7 +156,8 @@ class DynamicBatcher:
         if self._dead == self.streams:
             raise NotReadyError
         answer = self._loop.create_future()
-        entry = Entry(engine, outputs, output_stride, deadline, answer)
+        request = self._traces.request if self._traces else None
+        entry = Entry(engine, outputs, output_stride, answer, request)
         try:
             yield entry
         finally:
@@ -189,7 +197,8 @@ class DynamicBatcher:
                 batch, alone = taken
                 try:
                     self._rest()
-                    with self.batches.piece():
+                    traced = self._traces.batch(batch) if self._traces else nullcontext()
+                    with self.batches.piece(), traced:
                         outcomes = run_batch(batch, alone=alone, now=self._now)
                 finally:
                     with self._changed:
@@ -206,7 +215,7 @@ class DynamicBatcher:
         with self._changed:
             while True:
                 self._changed.wait_for(lambda: self._waiting or self._stopping)
-                self._drop_expired()
+                self._drop_left()
                 if self._waiting:
                     break
                 if self._stopping:
@@ -220,13 +229,9 @@ class DynamicBatcher:
             self._busy += 1
         return batch, alone
 
-    def _drop_expired(self) -> None:
-        """Forget whom nobody waits for any more, be it that pixels came after their caller left."""
-        now = self._now()
-        expired = [entry for entry in self._waiting if entry.answer.done() or entry.deadline <= now]
-        if expired:
-            self._waiting = [entry for entry in self._waiting if entry not in expired]
-            self._call_loop(_settle, [(entry, DeadlineExceededError()) for entry in expired])
+    def _drop_left(self) -> None:
+        """Forget those whose pixels came after their caller had left."""
+        self._waiting = [entry for entry in self._waiting if not entry.answer.done()]
 
     def _call_loop(self, callback: Callable[[_T], None], argument: _T) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more

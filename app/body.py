@@ -11,21 +11,32 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import BodyTooLargeError, OverloadedError, RequestTimeoutError
 
+_SPARED = 1 / 8
+"""Of the memory of all bodies, what those that may be larger than it leave to the others."""
+
 
 class HeldBytes:
     """A bound on the memory of all bodies: each client may be slow, and there may be thousands."""
 
     def __init__(self, most: int) -> None:
         self._left = most
+        self._spared = int(most * _SPARED)
 
     @contextmanager
-    def share(self) -> Iterator[Callable[[int], None]]:
-        """Give what takes so many bytes more, and give back what was taken when it is left."""
+    def share(self, limit: int) -> Iterator[Callable[[int], None]]:
+        """Give what takes so many bytes more, and give back what was taken when it is left.
+
+        Two slow batches of the largest size would else shut out every single picture.
+
+        Args:
+            limit: bytes that this body may have.
+        """
         taken = 0
+        spared = self._spared if limit > self._spared else 0
 
         def take(count: int) -> None:
             nonlocal taken
-            if count > self._left:
+            if count > self._left - spared:
                 detail = "Too many bytes of images are here already; try again."
                 raise OverloadedError(detail, {"Retry-After": "1"})
             self._left -= count

@@ -31,6 +31,7 @@ This file is longer than others because it is the whole table, a few lines a row
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from copy import copy
 from typing import ClassVar, Self
 
@@ -307,3 +308,10 @@ class DeadlineExceededError(AppError):
 
     status, code, title = 504, "deadline_exceeded", "Deadline exceeded"
     detail = "The deadline passed before the answer was there (REQUEST_TIMEOUT_S)."
+
+
+def every_error() -> Iterator[type[AppError]]:
+    """Each of them that clients are told of, in the order of this file."""
+    for one in globals().copy().values():
+        if isinstance(one, type) and issubclass(one, AppError) and one is not UnavailableError:
+            yield one

@@ -24,7 +24,7 @@ from app.access_log import AccessLog, escape
 from app.deadlines import Deadlines
 from app.errors import AppError, MalformedRequestError, OverloadedError, RequestTimeoutError
 from app.guard import Guard, GuardedRoute
-from app.metrics import Metrics
+from app.metrics import UNMATCHED, Metrics
 from app.problems import create_answer
 from app.request_head import MAX_HEAD, check_head, check_size, choose_request_id, create_request_id
 from app.settings import Settings
@@ -61,15 +61,38 @@ class _Part(Enum):
 
 
 class _Exit(asyncio.Transport):
-    """What the answer to a request sees of the transport: closing it is the protocol's business."""
+    """What the answer to a request sees of the transport: closing it is the protocol's business.
 
-    def __init__(self, transport: asyncio.Transport, leave: Callable[[], None]) -> None:
+    uvicorn writes head and body apart, and each write is a system call that wakes the client. So
+    what is written waits until the answer is complete, or for the loop's next turn.
+    """
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        leave: Callable[[], None],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
         super().__init__()
         self._transport = transport
         self._leave = leave
+        self._loop = loop
+        self._waiting: list[bytes | bytearray | memoryview] = []
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        self._transport.write(data)
+        if not self._waiting:
+            self._loop.call_soon(self._flush_if_open)
+        self._waiting.append(data)
+
+    def flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            self._transport.writelines(waiting)
+
+    def _flush_if_open(self) -> None:
+        if self.is_closing():
+            self._waiting = []
+        self.flush()
 
     def is_closing(self) -> bool:
         return self._transport.is_closing()
@@ -113,7 +136,7 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own signature
         """Start the clock, or turn the connection away."""
         super().connection_made(transport)
-        self._exit = _Exit(transport, self._leave)
+        self._exit = _Exit(transport, self._leave, self.loop)
         if len(self.connections) > self._max_connections:
             detail = "There are too many connections (MAX_CONNECTIONS); try again."
             self._answer(OverloadedError(detail, {"Retry-After": "1"}))
@@ -232,6 +255,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Go on with the next request; uvicorn's, but for the timer it starts each time."""
+        self._exit.flush()
         self.server_state.total_requests += 1
         if self._leaving or self.transport.is_closing():
             return
@@ -269,11 +293,10 @@ class HttpProtocol(HttpToolsProtocol):
         scope, headers = cycle.scope, self.server_state.default_headers
         request_id = choose_request_id(scope["headers"])
         last = not cycle.keep_alive
-        self.transport.write(create_answer(error, request_id, scope["path"], headers, last=last))
+        self._exit.write(create_answer(error, request_id, scope["path"], headers, last=last))
         cycle.response_started = cycle.response_complete = True
-        self._metrics.refusals.labels(error.code).inc()
-        self._metrics.requests.labels(route.path, str(error.status)).inc()
-        self._metrics.request_duration.labels(route.path).observe(0)
+        self._metrics.refusals[error.code,].inc()
+        self._metrics.record_request(route.path, error.status, 0)
         fields = {"method": scope["method"], "path": escape(scope["path"])}
         self._access_log.tell(error.status, {"request_id": request_id, **fields})
         if last:
@@ -313,11 +336,11 @@ class HttpProtocol(HttpToolsProtocol):
             return
         request_id = create_request_id()
         headers = self.server_state.default_headers
-        self.transport.write(create_answer(error, request_id, self._path, headers, last=True))
+        self._exit.write(create_answer(error, request_id, self._path, headers, last=True))
         self._leave()
-        self._metrics.refusals.labels(error.code).inc()
+        self._metrics.refusals[error.code,].inc()
         if not self._answering:  # else the middleware tells of it
-            self._metrics.requests.labels("unmatched", str(error.status)).inc()
+            self._metrics.record_request(UNMATCHED, error.status, 0)
             fields = {"request_id": request_id, "code": error.code}
             self._access_log.tell(error.status, fields)
 
@@ -325,6 +348,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Close when everything is written; a client that is still sending may hear it first."""
         if self._leaving or self.transport.is_closing():
             return
+        self._exit.flush()
         self._leaving = True
         self._clock.set_read(math.inf)
         if self._part is _Part.IDLE:
@@ -387,7 +411,7 @@ class HttpProtocol(HttpToolsProtocol):
 
 
 def create_http_protocol(
-    settings: Settings, metrics: Metrics, guard: Guard
+    settings: Settings, metrics: Metrics, access_log: AccessLog, guard: Guard
 ) -> type[asyncio.Protocol]:
     """What uvicorn is given as `http`.
 
@@ -405,7 +429,7 @@ def create_http_protocol(
             settings=settings,
             max_connections=auto if given == "auto" else given,
             metrics=metrics,
-            access_log=AccessLog(),
+            access_log=access_log,
             guard=guard,
         ),
     )

@@ -6,23 +6,28 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Future
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AsyncExitStack, suppress
 from typing import Self, TypeVar
 
 from app.admission import Admission
 from app.batching import DynamicBatcher
 from app.cache import SharedAnswers
 from app.decoding import DecodeThreads
-from app.errors import NotReadyError, ShuttingDownError
+from app.errors import AppError, NotReadyError, ShuttingDownError
+from app.exposition import Exposition
+from app.gauges import show_decode_threads, show_models, show_queue
 from app.memory import freeze, trim, unfreeze
 from app.metrics import Metrics
 from app.pace import Pace, no_rest
+from app.schemas import ClassifyOptions
 from app.service import Service
 from app.settings import Settings
+from app.traces import Traces
 from model.decode import DecodeLimits
-from model.decode_cost import measure_core
+from model.decode_cost import create_sample, measure_core
+from model.decode_memory import PIXEL_BYTES
 from model.engines import load_engine
 from model.engines.base import Engine
 from model.engines.cores import binding_quota, count_cores
@@ -34,14 +39,18 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _MEGA = 1_000_000
 _MEBI = 1024 * 1024
+_REHEARSALS = 3
+_REHEARSAL_S = 10.0
 
 
 class Lifecycle:
     """Use as an async context manager: leaving it answers what was accepted, then ends."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, traces: Traces | None = None) -> None:
         self.settings = settings
         self.metrics = metrics
+        self.exposition = Exposition(metrics.registry)
+        self.traces = traces
         self.threads = count_cores() if settings.threads == "auto" else settings.threads
         self.speed = Speed(max_batch_size=1, streams=1, images_per_s=1.0)
         self._decode_slowness = 1.0
@@ -59,6 +68,8 @@ class Lifecycle:
         """Answer what was accepted, then end the streams and the decode threads."""
         self.begin_drain()
         await self._stack.aclose()
+        if self.traces:
+            self.traces.close()
         unfreeze()
 
     @property
@@ -85,16 +96,12 @@ class Lifecycle:
             ModelError: a checkpoint or an engine cannot be used.
         """
         started = time.monotonic()
+        # What is too long for the loop is work for a core: more threads than cores gain nothing.
+        work = ThreadPoolExecutor(self.threads, thread_name_prefix="asyncio")
+        asyncio.get_running_loop().set_default_executor(work)
         engines = await _run_in_daemon(self._load_engines)
         quota = binding_quota()
         rest = no_rest if quota is None else Pace(quota).rest
-        batcher = DynamicBatcher(
-            streams=self.speed.streams,
-            max_batch_size=self.speed.max_batch_size,
-            admission=Admission(self.queue_capacity, self.speed.images_per_s),
-            metrics=self.metrics,
-            rest=rest,
-        )
         decode_threads = DecodeThreads(
             self.threads,
             self._decode_limits(),
@@ -103,17 +110,60 @@ class Lifecycle:
             rest=rest,
         )
         self._stack.enter_context(decode_threads)
+        await self._rehearse(engines, decode_threads)
+        batcher = self._create_batcher(self.metrics, rest, self.traces)
+        show_models(self.metrics, engines)
+        show_queue(self.metrics, batcher)
+        show_decode_threads(self.metrics, self.threads, decode_threads)
         await self._stack.enter_async_context(batcher)
-        self._service = Service(
-            engines={engine.checkpoint.name: engine for engine in engines},
-            batcher=batcher,
-            decode_threads=decode_threads,
-            metrics=self.metrics,
-            shared=SharedAnswers(int(self.settings.cache_mib * _MEBI), self.metrics),
-            max_output_bytes=int(self.settings.max_output_mib * _MEBI),
+        self._service = self._create_service(
+            engines, batcher, decode_threads, self.metrics, self.traces
         )
         self.ready.set()
         self._log_ready(engines[0], time.monotonic() - started)
+
+    def _create_batcher(
+        self, metrics: Metrics, rest: Callable[[], None], traces: Traces | None
+    ) -> DynamicBatcher:
+        return DynamicBatcher(
+            streams=self.speed.streams,
+            max_batch_size=self.speed.max_batch_size,
+            admission=Admission(self.queue_capacity, self.speed.images_per_s),
+            metrics=metrics,
+            rest=rest,
+            traces=traces,
+        )
+
+    def _create_service(
+        self,
+        engines: Sequence[Engine],
+        batcher: DynamicBatcher,
+        decode_threads: DecodeThreads,
+        metrics: Metrics,
+        traces: Traces | None,
+    ) -> Service:
+        return Service(
+            engines={engine.checkpoint.name: engine for engine in engines},
+            batcher=batcher,
+            decode_threads=decode_threads,
+            metrics=metrics,
+            shared=SharedAnswers(int(self.settings.cache_mib * _MEBI), metrics),
+            max_output_bytes=int(self.settings.max_output_mib * _MEBI),
+            traces=traces,
+        )
+
+    async def _rehearse(self, engines: Sequence[Engine], decode_threads: DecodeThreads) -> None:
+        """Answer pictures as clients' are, so that no client is the first to have one answered.
+
+        The queue and the counters are of their own: nothing of it shows.
+        """
+        metrics, sample = Metrics(), create_sample()
+        async with self._create_batcher(metrics, no_rest, None) as batcher:
+            service = self._create_service(engines, batcher, decode_threads, metrics, None)
+            for number in range(_REHEARSALS):  # equal pictures would be computed once
+                with suppress(AppError):  # it is for speed: engines have been tested
+                    picture = sample + bytes([number])
+                    await service.classify(picture, ClassifyOptions(), _REHEARSAL_S)
 
     def begin_drain(self) -> None:
         """Turn readiness red, and answer on."""
@@ -154,6 +204,7 @@ class Lifecycle:
             for value in (self.settings.max_batch_size, self.settings.streams)
         )
         self.speed = measure_speed(engines[0], batch_size, streams)
+        engines[0].trim()
         self._decode_slowness = measure_core()
         freeze()
         trim()
@@ -176,7 +227,7 @@ class Lifecycle:
 
     def _decode_limits(self) -> DecodeLimits:
         max_pixels = int(self.settings.max_pixels_mp * _MEGA)
-        return DecodeLimits(max_pixels, self.settings.max_side, 2 * max_pixels)
+        return DecodeLimits(max_pixels, self.settings.max_side, PIXEL_BYTES * max_pixels)
 
 
 async def _run_in_daemon(work: Callable[[], _T]) -> _T:

@@ -8,11 +8,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from app import __version__
+from app.access_log import AccessLog
 from app.cors import create_cors
 from app.errors import (
     AppError,
@@ -27,11 +29,12 @@ from app.lifecycle import Lifecycle
 from app.live import Live
 from app.metrics import Metrics
 from app.middleware import Authorization, Door, RequestContext
+from app.openapi import DESCRIPTION, SWAGGER_UI, TAGS, create_openapi
 from app.problems import create_problem_response
 from app.routes import health, huggingface, information, native, open_inference, openai
-from app.routes.declarations import declare_keys
 from app.routes.page import add_page
 from app.settings import Settings
+from app.traces import Traces, create_traces, is_probe
 
 _MEBI = 1024 * 1024
 _HELD_BODIES = 2
@@ -52,17 +55,18 @@ def create_app(settings: Settings, on_failure: OnFailure | None = None) -> FastA
         InvalidSettingError: API_KEYS_FILE is none.
     """
     keys = load_keys(settings.api_keys_file) if settings.api_keys_file else None
-    lifecycle = Lifecycle(settings, Metrics())
+    traces = create_traces()
+    lifecycle = Lifecycle(settings, Metrics(), traces)
     app: FastAPI = FastAPIOffline(
         title="mobilenet-serve",
-        description=(
-            "Image labels and image embeddings from MobileNet V1. "
-            "Send an image, get its classes or its features; concurrent requests share batches."
-        ),
+        description=DESCRIPTION,
+        openapi_tags=list(TAGS),
         version=__version__,
         redoc_url=None,
         redirect_slashes=False,
+        swagger_ui_parameters=SWAGGER_UI,
         lifespan=_create_lifespan(lifecycle, on_failure),
+        telemetry=_configure_telemetry(traces),
     )
     app.state.lifecycle = lifecycle
     protocols = (huggingface, openai, open_inference)
@@ -74,6 +78,9 @@ def create_app(settings: Settings, on_failure: OnFailure | None = None) -> FastA
     for error in (AppError, HTTPException, RequestValidationError):
         app.add_exception_handler(error, _answer_error)
     _add_middleware(app, settings, lifecycle, keys)
+    (model, _), *_ = settings.model_sources()
+    openapi = create_openapi(app, model, lambda path: keys is not None and not is_public(path))
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's way to extend the document
     return app
 
 
@@ -97,8 +104,25 @@ def _add_middleware(
     )
     if keys:
         app.add_middleware(Authorization, keys=keys, metrics=metrics)
-        declare_keys(app.openapi(), is_public)
-    app.add_middleware(RequestContext, metrics=metrics, cors=create_cors(settings.cors_origins))
+    app.state.access_log = access_log = AccessLog()
+    cors = create_cors(settings.cors_origins)
+    app.add_middleware(
+        RequestContext,
+        metrics=metrics,
+        access_log=access_log,
+        cors=cors,
+        traces=lifecycle.traces,
+    )
+
+
+def _configure_telemetry(traces: Traces | None) -> TelemetryConfig:
+    """The framework makes a request's span, and sends nothing on by itself."""
+    config = TelemetryConfig(
+        auto_configure=False, logs=False, metrics=False, operation_spans=False, tracing=False
+    )
+    if traces:
+        config |= TelemetryConfig(tracing=True, tracer_provider=traces.provider, exclude=is_probe)
+    return config
 
 
 def _max_body_bytes(settings: Settings) -> dict[str, int]:

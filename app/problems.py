@@ -38,10 +38,10 @@ def create_problem_response(error: AppError, request_id: str, path: str) -> JSON
         request_id: of the request.
         path: that was asked for; its first segment tells the protocol.
     """
-    shape = _SHAPES.get(path.split("/", 2)[1] if path.startswith("/") else "", _NATIVE)
+    shape = find_shape(path)
     return JSONResponse(
         shape.describe(error, request_id),
-        status_code=shape.statuses.get(error.status, error.status),
+        status_code=shape.status(error),
         headers=error.headers,
         media_type=shape.media_type,
     )
@@ -79,17 +79,30 @@ def create_answer(
 
 
 @dataclass(frozen=True, slots=True)
-class _Shape:
+class Shape:
     """How a protocol tells of errors.
 
     Attributes:
+        name: of the protocol.
+        schema: of the document.
         describe: the document, of an error and a request's id.
         statuses: those that it says otherwise.
     """
 
+    name: str
+    schema: type
     describe: Callable[[AppError, str], Mapping[str, Any]]
     media_type: str = "application/json"
     statuses: Mapping[int, int] = field(default_factory=dict)
+
+    def status(self, error: AppError | type[AppError]) -> int:
+        """What it answers an error with."""
+        return self.statuses.get(error.status, error.status)
+
+
+def find_shape(path: str) -> Shape:
+    """The shape of errors at a path, told by its first segment."""
+    return _PROTOCOLS.get(path.split("/", 2)[1] if path.startswith("/") else "", NATIVE)
 
 
 def _describe_to_openai(error: AppError, _: str) -> OpenAIError:
@@ -116,9 +129,12 @@ def _describe_to_open_inference(error: AppError, _: str) -> OpenInferenceError:
 
 _INVALID: Final = {415: 400, 422: 400}
 """Protocols that know one status for whatever is wrong with a request."""
-_NATIVE: Final = _Shape(create_problem, MEDIA_TYPE)
-_SHAPES: Final = {
-    "models": _Shape(_describe_to_huggingface),
-    "v1": _Shape(_describe_to_openai, statuses=_INVALID),
-    "v2": _Shape(_describe_to_open_inference, statuses=_INVALID),
+NATIVE: Final = Shape("native", Problem, create_problem, MEDIA_TYPE)
+_PROTOCOLS: Final = {
+    "models": Shape("huggingface", HuggingFaceError, _describe_to_huggingface),
+    "v1": Shape("openai", OpenAIError, _describe_to_openai, statuses=_INVALID),
+    "v2": Shape(
+        "open_inference", OpenInferenceError, _describe_to_open_inference, statuses=_INVALID
+    ),
 }
+SHAPES: Final = (NATIVE, *_PROTOCOLS.values())

@@ -41,6 +41,8 @@ _SWITCH_S = 0.0005
 answer must not wait for many requests' parsing. Measured: 2 % more images a second than 5 ms.
 """
 
+_TICK_S = 0.1
+"""What uvicorn sleeps between two ticks, in seconds."""
 _LOOP_S = 10.0
 """How long the event loop may stand still, in seconds."""
 _PATIENCE = 2
@@ -66,7 +68,12 @@ class Server(uvicorn.Server):
                 self._app,
                 host=settings.host,
                 port=settings.port,
-                http=create_http_protocol(settings, self.lifecycle.metrics, self._app.state.guard),
+                http=create_http_protocol(
+                    settings,
+                    self.lifecycle.metrics,
+                    self._app.state.access_log,
+                    self._app.state.guard,
+                ),
                 ws="none",
                 lifespan="on",
                 log_config=None,
@@ -77,6 +84,7 @@ class Server(uvicorn.Server):
                 ),
             )
         )
+        self.lifecycle.metrics.connections.set_function(lambda: len(self.server_state.connections))
 
     @property
     def lifecycle(self) -> Lifecycle:
@@ -115,6 +123,7 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """uvicorn's, about every tenth of a second: the loop runs."""
+        self.lifecycle.metrics.record_tick(_TICK_S)
         self._tick = (counter,)
         return await super().on_tick(counter)
 

@@ -85,7 +85,11 @@ class Settings(BaseSettings):
         description="memory for answers to images asked again, in MiB; 0: off",
     )
     max_pixels_mp: float = Field(
-        25, gt=0, le=80, description="largest picture, in megapixels; twice that is decoded at once"
+        25,
+        gt=0,
+        le=80,
+        description="largest picture, in megapixels; all that is decoded at once takes at most 12 "
+        "bytes for each of its pixels",
     )
     max_side: int = Field(16384, ge=32, le=65535, description="longest side, in pixels")
     jpeg_scaled_decode: bool = Field(

@@ -1,10 +1,11 @@
-"""Whether the installed uvicorn is one that `http_protocol` can build on."""
+"""Whether the installed uvicorn is one that `http_protocol` and `server` can build on."""
 
 from __future__ import annotations
 
 from typing import Final
 
 import uvicorn
+from uvicorn import server
 from uvicorn.protocols.http import httptools_impl
 
 _TESTED_WITH: Final = "0.54"
@@ -26,6 +27,13 @@ _NAMES: Final = {
     "response_started response_complete waiting_for_100_continue on_response",
     ("RequestResponseCycle", "send"): "transport write close disconnected keep_alive on_response",
     ("RequestResponseCycle", "receive"): "disconnected message_event",
+    ("Server", "__init__"): "config server_state started should_exit force_exit",
+    ("Server", "_serve"): "startup main_loop shutdown lifespan",
+    ("Server", "startup"): "servers config create_server started",
+    ("Server", "main_loop"): "on_tick",
+    ("Server", "on_tick"): "counter should_exit",
+    ("Server", "shutdown"): "servers sockets connections timeout_graceful_shutdown force_exit",
+    ("Server", "handle_exit"): "sig frame should_exit force_exit",
 }
 """By class and method: what must be spoken of in it."""
 
@@ -41,7 +49,8 @@ def check_uvicorn() -> None:
         UnfitUvicornError: one of them does not.
     """
     for (owner, method), names in _NAMES.items():
-        function = getattr(getattr(httptools_impl, owner, None), method, None)
+        module = server if owner == "Server" else httptools_impl
+        function = getattr(getattr(module, owner, None), method, None)
         code = getattr(function, "__code__", None)
         known = {*code.co_names, *code.co_varnames} if code else set()
         if missing := set(names.split()) - known:

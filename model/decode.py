@@ -6,16 +6,15 @@ then pixels. An image with transparency is laid on white. Colour profiles are ig
 
 from __future__ import annotations
 
-import threading
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-import numpy as np
 from PIL import Image
 
 from model import bmp, gif, jpeg, png, webp
+from model.decode_memory import PIXEL_BYTES, MemoryBudget, count_bytes
 from model.errors import (
     AbandonedError,
     ImageTooLargeError,
@@ -47,19 +46,19 @@ _BACKGROUND = (255, 255, 255)
 
 @dataclass(frozen=True, slots=True)
 class DecodeLimits:
-    """What a picture may be, and how many pixels may be in decoding at once."""
+    """What a picture may be, and how many bytes of memory decoding may take at once."""
 
     max_pixels: int = 25_000_000
     max_side: int = 16_384
-    max_pixels_at_once: int = 50_000_000
+    max_bytes_at_once: int = 25_000_000 * PIXEL_BYTES
 
 
 class Decoder:
-    """Decodes pictures in any number of threads, within one budget of pixels for all of them."""
+    """Decodes pictures in any number of threads, within one budget of memory for all of them."""
 
     def __init__(self, limits: DecodeLimits) -> None:
         self.limits = limits
-        self._budget = _PixelBudget(max(limits.max_pixels_at_once, limits.max_pixels))
+        self._budget = MemoryBudget(limits.max_bytes_at_once)
 
     def decode(self, data: bytes) -> Image.Image:
         """Decode the first frame of a JPEG, PNG, WebP, GIF or BMP, upright, as RGB.
@@ -134,36 +133,37 @@ class Decoder:
         room: ExitStack,
     ) -> Picture:
         screened, coefficients = self._screen(data, image_format)
-        with Image.open(BytesIO(screened), formats=(image_format,)) as image:
+        with _open(screened, image_format) as image:
             full_size = image.size
             self._check_size(full_size)
             box = _reduce(image, needed_size) if image_format == "JPEG" else (0, 0, *full_size)
-            memory = self._memory(image, image_format, coefficients)
-            room.enter_context(self._budget.reserve(memory))
+            taken = count_bytes(image, len(data), coefficients)
+            room.enter_context(self._budget.reserve(taken))
             if not is_wanted():
                 raise AbandonedError("nobody waits for it any more")
             image.load()
             if image_format == "PNG":
                 png.check_rows(data, image)
             orientation = read_orientation(image)  # of a PNG it may stand after the pixels
+            size = image.size
             return Picture(
-                _to_rgb(turn(image, orientation)),
+                _to_rgb(_replace(image, turn(image, orientation))),
                 turn_size(full_size, orientation),
-                turn_box(box, image.size, orientation),
+                turn_box(box, size, orientation),
             )
 
     def _screen(self, data: bytes, image_format: str) -> tuple[bytes, int]:
-        """Bound the work that Pillow will have; what to give it, and the coefficients it holds."""
+        """Bound the work that Pillow will have; what to give it, and bytes of coefficients."""
         match image_format:
             case "JPEG":
                 frame = jpeg.read_header(data)
                 self._check_size(frame.size)
                 jpeg.check_scans(frame)
-                return frame.head + data[frame.start :], jpeg.coefficients_held(frame)
+                return _join(frame.head, data, frame.start), jpeg.coefficient_bytes(frame)
             case "GIF":
                 screen = gif.read_header(data)
                 self._check_size(screen.size)
-                return screen.head + data[screen.start :], 0
+                return _join(screen.head, data, screen.start), 0
             case "WEBP":
                 webp.check_length(data)
                 self._check_size(webp.read_header(data).size)
@@ -175,12 +175,6 @@ class Decoder:
                 self._check_size(bmp.read_header(data).size)
                 bmp.check_runs(data)
         return data, 0
-
-    def _memory(self, image: Image.Image, image_format: str, coefficients: int) -> int:
-        """Pixels of the budget that it takes: alpha and libwebp's own canvases count double."""
-        twice = image_format == "WEBP" or image.has_transparency_data
-        pixels = image.width * image.height * (2 if twice else 1)
-        return min(pixels + coefficients, self.limits.max_pixels_at_once)
 
     def _check_size(self, size: Size) -> None:
         width, height = size
@@ -198,25 +192,15 @@ def sniff(data: bytes) -> str | None:
     return None
 
 
-class _PixelBudget:
-    """Lets pictures be decoded at once as long as their pixels stay within a sum."""
+def _open(data: bytes, image_format: str) -> Image.Image:
+    if image_format == "WEBP":
+        return webp.StillImage(BytesIO(data))
+    return Image.open(BytesIO(data), formats=(image_format,))
 
-    def __init__(self, pixels: int) -> None:
-        self._free = pixels
-        self._changed = threading.Condition()
 
-    @contextmanager
-    def reserve(self, pixels: int) -> Iterator[None]:
-        """Wait until so many pixels are free, and hold them."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._free >= pixels)
-            self._free -= pixels
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._free += pixels
-                self._changed.notify_all()
+def _join(head: bytes, data: bytes, start: int) -> bytes:
+    """A head, and a file from some place on, in one copy."""
+    return b"".join((head, memoryview(data)[start:]))
 
 
 def _reduce(image: Image.Image, needed_size: NeededSize) -> Box:
@@ -228,11 +212,20 @@ def _reduce(image: Image.Image, needed_size: NeededSize) -> Box:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):  # convert() would clip 16 bits to white
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode == "I;16":  # convert() would clip 16 bits to white
+        image = _replace(image, image.point(lambda value: value * (1 / 256)))
+        image = _replace(image, image.convert("L"))
     if image.has_transparency_data:
-        with_alpha = image if image.mode == "RGBA" else image.convert("RGBA")
+        if image.mode != "RGBA":
+            image = _replace(image, image.convert("RGBA"))
         background = Image.new("RGB", image.size, _BACKGROUND)
-        background.paste(with_alpha, mask=with_alpha)
-        return background
-    return image if image.mode == "RGB" else image.convert("RGB")
+        background.paste(image, mask=image)
+        return _replace(image, background)
+    return image if image.mode == "RGB" else _replace(image, image.convert("RGB"))
+
+
+def _replace(image: Image.Image, made: Image.Image) -> Image.Image:
+    """Free an image's pixels now that another is made of it: three of them are too many."""
+    if made is not image:
+        image.close()
+    return made

@@ -74,12 +74,17 @@ def predict_seconds(data: bytes, limits: DecodeLimits, needed_size: NeededSize) 
     return (_LEAST_NS + _PIXEL_NS * decoded_pixels + decoding) / 1e9
 
 
-def measure_core(clock: Callable[[], float] = time.perf_counter) -> float:
-    """Decode and resize a picture of noise: how many times as long as predicted it takes here."""
+def create_sample() -> bytes:
+    """A JPEG of noise, a third of a megapixel: what measures and warms up a decoder."""
     values = np.random.default_rng(0).integers(0, 256, _SAMPLE_SHAPE, np.uint8)
     file = BytesIO()
     Image.fromarray(values).save(file, "JPEG", quality=90)
-    sample, decoder = file.getvalue(), Decoder(DecodeLimits())
+    return file.getvalue()
+
+
+def measure_core(clock: Callable[[], float] = time.perf_counter) -> float:
+    """Decode and resize the sample: how many times as long as predicted it takes here."""
+    sample, decoder = create_sample(), Decoder(DecodeLimits())
     durations = []
     for _ in range(3):
         started = clock()

@@ -27,6 +27,7 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 _EXIF = 0xE1, b"Exif\0\0"
 _COMPONENTS, _SCAN_COMPONENTS = slice(9, 10), slice(4, 5)  # how many, in a frame and in a scan
+_FACTORS = slice(11, None, 3)  # of each component in a frame: a digit across and one down
 _METADATA = frozenset({*range(0xE1, 0xF0), 0xFE}) - {0xEE}
 """Application segments and comments, but for JFIF's and Adobe's, which tell the colours."""
 
@@ -52,6 +53,7 @@ class Header:
         size: width and height, as stored.
         scans: how often its data visit the pixels.
         in_several: whether its colours or precision come in more than one scan.
+        samples: of all its components for a pixel; the usual subsampling has 1.5.
         head: what stands before the first scan, without metadata but for the first EXIF, and
             without padding and junk: Pillow walks those in Python, byte by byte.
         start: where the first scan begins.
@@ -60,6 +62,7 @@ class Header:
     size: Size
     scans: int
     in_several: bool
+    samples: float
     head: bytes
     start: int
 
@@ -73,7 +76,7 @@ def read_header(data: bytes) -> Header:
         InvalidImageError: it has no frame or no scan.
     """
     segments = [data[:2]]
-    size, progressive, has_exif, position, components = None, False, False, 2, b""
+    size, progressive, has_exif, position, frame = None, False, False, 2, b""
     for _ in range(_MAX_SEGMENTS):
         marker = _MARKER.search(data, position, position + _MAX_JUNK_BYTES)
         if marker is None:
@@ -87,7 +90,7 @@ def read_header(data: bytes) -> Header:
         segment = data[start:position]
         if code in _FRAMES:
             size = int.from_bytes(segment[7:9], "big"), int.from_bytes(segment[5:7], "big")
-            progressive, components = code in _PROGRESSIVE, segment[_COMPONENTS]
+            progressive, frame = code in _PROGRESSIVE, segment
         is_exif = code == _EXIF[0] and segment.startswith(_EXIF[1], 4) and not has_exif
         has_exif = has_exif or is_exif
         if is_exif or code not in _METADATA:
@@ -99,9 +102,10 @@ def read_header(data: bytes) -> Header:
     if size is None or 0 in size:
         raise InvalidImageError("no frame, or one without an area")
     # libjpeg stops after the first scan of a sequential JPEG that has every colour in it.
-    in_one = not progressive and data[start : start + 5][_SCAN_COMPONENTS] >= components
+    in_one = not progressive and data[start : start + 5][_SCAN_COMPONENTS] >= frame[_COMPONENTS]
     scans = 1 if in_one else _count_scans(data, start)
-    return Header(size, scans, progressive or scans > 1, b"".join(segments), start)
+    several, head = progressive or scans > 1, b"".join(segments)
+    return Header(size, scans, several, _count_samples(frame), head, start)
 
 
 def check_scans(header: Header) -> None:
@@ -115,13 +119,13 @@ def check_scans(header: Header) -> None:
         raise ImageTooComplexError(f"{header.scans} scans")
 
 
-def coefficients_held(header: Header) -> int:
-    """Memory that libjpeg holds besides the picture, counted in Pillow's RGB pixels (4 bytes).
+def coefficient_bytes(header: Header) -> int:
+    """Memory that libjpeg holds besides the picture, in bytes.
 
-    Of a picture in several scans it holds every coefficient, 2 bytes each: 3 bytes a pixel with the
-    usual subsampling, at most 8. Decoding at a reduced size saves none of it.
+    Of a picture in several scans it holds every coefficient, two bytes each. Decoding at a reduced
+    size saves none of it.
     """
-    return 2 * header.size[0] * header.size[1] if header.in_several else 0
+    return int(2 * header.samples * header.size[0] * header.size[1]) if header.in_several else 0
 
 
 def choose_scale(size: Size, needed_size: Size) -> int:
@@ -151,6 +155,13 @@ def reduce(image: Image.Image, needed_size: Size) -> Box:
     wanted = image.width // scale, image.height // scale
     drafted = image.draft(None, wanted) if scale > 1 else None
     return (0, 0, *image.size) if drafted is None else drafted[1]
+
+
+def _count_samples(frame: bytes) -> float:
+    """Samples for a pixel: each component has its share of the one with most, both ways."""
+    factors = [(max(1, byte >> 4), max(1, byte & 15)) for byte in frame[_FACTORS]]
+    most = [max((pair[way] for pair in factors), default=1) for way in (0, 1)]
+    return sum(across * down for across, down in factors) / (most[0] * most[1])
 
 
 def _segment_bytes(data: bytes, position: int) -> int:

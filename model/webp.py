@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from PIL.WebPImagePlugin import WebPImageFile
+
 from model.errors import ImageTruncatedError, InvalidImageError
 
 if TYPE_CHECKING:
@@ -17,6 +19,18 @@ _RIFF_BYTES = 12
 _BODY = slice(20, 30)  # of the first chunk, as much as it takes to tell the size
 _NEEDED_BYTES = {b"VP8 ": 10, b"VP8L": 5, b"VP8X": 10}
 _SIDE_BITS = 0x3FFF
+
+
+class StillImage(WebPImageFile):
+    """A WebP of which only the first picture is wanted, as `Image.open` would give it."""
+
+    def load_prepare(self) -> None:
+        """Pillow's, once libwebp has decoded and before the image's memory is taken.
+
+        libwebp's two canvases, half of what a WebP would take, are for the pictures that follow.
+        """
+        self._decoder = None
+        super().load_prepare()
 
 
 @dataclass(frozen=True, slots=True)

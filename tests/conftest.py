@@ -17,6 +17,7 @@ from app.batching import DynamicBatcher
 from app.server import Server
 from app.settings import Settings
 from model.checkpoint import DEFAULT_DIRECTORY, Checkpoint, load_checkpoint
+from tests.declared import Declared
 from tests.fakes import FakeEngine
 
 IMAGES = Path(__file__).parent / "images"
@@ -134,5 +135,7 @@ def fake_engine(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> Fake
 
 @pytest.fixture(scope="session")
 def client(live_server: LiveServer) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=live_server.url, timeout=30) as client:
+    """Asks the shared server; an answer that its route does not declare is an error."""
+    hooks = {"response": [Declared().check]}
+    with httpx2.Client(base_url=live_server.url, timeout=30, event_hooks=hooks) as client:
         yield client

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -31,6 +31,7 @@ class FakeEngine:
         alone: what the batcher said of each.
         outputs: what was wanted of each.
         strides: the output stride of each.
+        trimmed: whether it was told to give memory back.
         entered: released once for each batch that begins.
         gate: batches wait for it; open unless `hold` was called.
     """
@@ -48,6 +49,7 @@ class FakeEngine:
         self.alone: list[bool] = []
         self.outputs: list[frozenset[str]] = []
         self.strides: list[int] = []
+        self.trimmed = False
         self.entered = threading.Semaphore(0)
         self.gate = threading.Event()
         self.gate.set()
@@ -85,6 +87,9 @@ class FakeEngine:
             is_map = name not in {LOGITS, POOLED}
             arrays[name] = vectors[:, None, None].repeat(2, 1).repeat(2, 2) if is_map else vectors
         return self.shape(EngineOutput(arrays))
+
+    def trim(self) -> None:
+        self.trimmed = True
 
     @property
     def computed(self) -> list[int]:
@@ -127,6 +132,9 @@ class FakeLoop:
         """How many timers will go off."""
         return sum(timer.armed for _, timer in self._waiting)
 
+    def call_soon(self, callback: Callable[[], None]) -> asyncio.Handle:
+        return asyncio.get_running_loop().call_soon(callback)
+
     def create_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return asyncio.get_running_loop().create_task(work)
 
@@ -163,6 +171,7 @@ class FakeTransport(asyncio.Transport):
 
     Attributes:
         written: what the client was sent.
+        writes: in how many pieces.
         unread: how much of it waits in the transport's buffer.
         ended: how it was closed, by the names of the methods that did.
     """
@@ -170,11 +179,17 @@ class FakeTransport(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.written = b""
+        self.writes = 0
         self.unread = 0
         self.ended: list[str] = []
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.writes += 1
         self.written += data
+
+    def writelines(self, parts: Iterable[bytes | bytearray | memoryview]) -> None:
+        self.writes += 1
+        self.written += b"".join(parts)
 
     def get_write_buffer_size(self) -> int:
         return self.unread
@@ -199,7 +214,7 @@ class FakeTransport(asyncio.Transport):
 
 
 def watch_waiting(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """An event that is set when a thread has found too few pixels free and is about to wait."""
+    """An event that is set when a thread has found too little memory free and is about to wait."""
     waiting = threading.Event()
     condition = decoder._budget._changed
     wait = condition.wait

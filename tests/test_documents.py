@@ -1,4 +1,4 @@
-"""What docs/clients.md says, done."""
+"""What README.md and the pages of docs/ say, done."""
 
 from __future__ import annotations
 
@@ -16,8 +16,16 @@ from model.checkpoint import DEFAULT_DIRECTORY
 from tests.conftest import LiveServer
 
 ROOT = Path(__file__).parents[1]
-TEXT = (ROOT / "docs" / "clients.md").read_text()
+README = ROOT / "README.md"
+CLIENTS, START, SEARCH = (ROOT / "docs" / f"{name}.md" for name in ("clients", "start", "search"))
+EVERY_PAGE = [README, ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXT = CLIENTS.read_text()
 _BLOCK = re.compile(r"```(sh|python|js)\n(.*?)```\n(?:\n```text\n(.*?)```\n)?", re.DOTALL)
+_COMMAND = re.compile(r"^\$ (.*localhost:8000.*)$", re.MULTILINE)
+_LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)")
+_LOADED = re.compile(
+    r"""<(?:script|link|img|iframe)\b[^>]*(?:src|href)=["']?(?:https?:)?//|url\(["']?https?:"""
+)
 _REQUEST = re.compile(r"`(GET|POST) (/[^`]*)`")
 
 
@@ -33,7 +41,12 @@ class Block:
         return f"{self.language} {self.code.splitlines()[0][:40]}"
 
 
-BLOCKS = [Block(*match) for match in (found.groups() for found in _BLOCK.finditer(TEXT))]
+def blocks_of(path: Path) -> list[Block]:
+    return [Block(*found.groups()) for found in _BLOCK.finditer(path.read_text())]
+
+
+BLOCKS = blocks_of(CLIENTS)
+COMMANDS = [Block("sh", found[1], None) for found in _COMMAND.finditer(README.read_text())]
 REQUESTS = _REQUEST.findall(
     "\n".join(row.split("|")[2] for row in TEXT.splitlines() if "| `" in row)
 )
@@ -56,17 +69,23 @@ def command(block: Block, code: str) -> list[str]:
     return [sys.executable, "-c", code]
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=str)
-def test_a_block_of_code_does_what_it_says(live_server: LiveServer, block: Block) -> None:
+@pytest.mark.parametrize(
+    "block", [*BLOCKS, *blocks_of(START), *blocks_of(SEARCH), *COMMANDS], ids=str
+)
+def test_a_block_of_code_does_what_it_says(
+    live_server: LiveServer, block: Block, tmp_path: Path
+) -> None:
+    for name in ("tests", "README.md"):  # what is written lands beside them
+        (tmp_path / name).symlink_to(ROOT / name)
     address = live_server.url.removeprefix("http://")
     assert "localhost:8000" in block.code
     code = block.code.replace("localhost:8000", address)
     done = subprocess.run(
-        command(block, code), cwd=ROOT, capture_output=True, text=True, check=False, timeout=100
+        command(block, code), cwd=tmp_path, capture_output=True, text=True, check=False, timeout=100
     )
     assert done.returncode == 0, done.stderr
     if block.output is not None:
-        assert done.stdout == block.output
+        assert done.stdout.rstrip() == block.output.rstrip()
 
 
 def test_every_language_and_client_is_there() -> None:
@@ -82,3 +101,34 @@ def test_what_replaces_a_request_to_torchserve_is_there(
 ) -> None:
     answer = client.request(method, path.replace("{model}", DEFAULT_DIRECTORY.name))
     assert answer.status_code not in {404, 405}
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE, ids=lambda page: page.name)
+def test_a_link_leads_to_a_file(page: Path) -> None:
+    """Pictures too, which the site's builder does not look for, and those of the README."""
+    for target in _LINK.findall(page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_the_site_has_every_page() -> None:
+    navigation = (ROOT / "zensical.toml").read_text()
+    missing = [page.name for page in (ROOT / "docs").glob("*.md") if page.name not in navigation]
+    assert not missing
+
+
+def test_the_site_is_built_without_a_warning_and_loads_nothing_from_other_hosts(
+    tmp_path: Path,
+) -> None:
+    shutil.copy(ROOT / "zensical.toml", tmp_path)
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    program = str(Path(sys.executable).with_name("zensical"))
+    command = [program, "build", "--strict"]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=100
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    pages = [*(tmp_path / "site").rglob("*.html"), *(tmp_path / "site").rglob("*.css")]
+    assert len(pages) > len(EVERY_PAGE) - 2
+    for page in pages:
+        assert not _LOADED.findall(page.read_text()), page
+        assert 'class="mermaid"' not in page.read_text(), "its script would be fetched"

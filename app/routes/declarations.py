@@ -2,61 +2,128 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from pydantic import TypeAdapter
 
-from app.problems import MEDIA_TYPE
-from app.schemas import Problem
+from app import errors
+from app.errors import AppError
+from app.problems import NATIVE, Shape, find_shape
 
 Declaration = dict[str, Any]
 Responses = dict[int | str, Declaration]
+Errors = tuple[type[AppError], ...]
 
 JSON: Final = "application/json"
 BINARY: Final[Declaration] = {"type": "string", "format": "binary"}
-_OF_EVERY_ROUTE: Final = (400, 408, 414, 429, 431, 500)
+
+OF_EVERY_ROUTE: Final[Errors] = (
+    errors.MalformedRequestError,
+    errors.RequestTimeoutError,
+    errors.UriTooLongError,
+    errors.OverloadedError,
+    errors.HeadersTooLargeError,
+    AppError,
+)
 """What the protocol class refuses before a route is looked for, and the last resort."""
+OF_A_MODEL: Final[Errors] = (errors.ModelNotFoundError, errors.NotReadyError)
+"""Of a route that asks for a model by its name."""
+OF_IMAGES: Final[Errors] = (
+    *OF_A_MODEL,
+    errors.BodyTooLargeError,
+    errors.ImageTooLargeError,
+    errors.UnsupportedContentEncodingError,
+    errors.UnsupportedImageFormatError,
+    errors.EmptyFileError,
+    errors.ImageTruncatedError,
+    errors.ImageTooComplexError,
+    errors.InvalidImageError,
+    errors.InvalidParameterError,
+    errors.ModelOutputInvalidError,
+    errors.OutOfMemoryError,
+    errors.ShuttingDownError,
+    errors.DeadlineExceededError,
+)
+"""Of a route that takes images, in whatever body."""
+OF_UPLOADS: Final[Errors] = (
+    *OF_IMAGES,
+    errors.MalformedMultipartError,
+    errors.UnsupportedMediaTypeError,
+    errors.MissingFileError,
+    errors.TooManyFilesError,
+)
+"""Of a route that takes them as forms, too."""
+
+_RETRY_AFTER: Final[Declaration] = {
+    "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}
+}
+_BACK_SOON: Final = frozenset({429, 503})
 
 
-def declare_problems(statuses: Iterable[int] = ()) -> Responses:
-    """FastAPI's `responses`: problem documents with these statuses and those of every route."""
-    return _declare(Problem, MEDIA_TYPE, statuses)
+def declare_errors(path: str, *more: type[AppError]) -> Responses:
+    """FastAPI's `responses`: these errors and those of every route, in the path's protocol.
 
-
-def declare_errors(schema: type, statuses: Iterable[int] = ()) -> Responses:
-    """The same for a protocol's own errors; any other status has their shape, too.
-
-    Without that, FastAPI would add a 422 of its own.
+    A protocol of its own has the same shape for any other status: without that, FastAPI would add
+    a 422 of its own.
     """
-    responses = _declare(schema, JSON, statuses)
-    return {**responses, "default": responses[500]}
-
-
-def _declare(schema: type, media_type: str, statuses: Iterable[int]) -> Responses:
-    error = {
-        "description": "A problem document" if media_type == MEDIA_TYPE else "What went wrong",
-        "content": {media_type: {"schema": inline_schema(schema)}},
+    shape = find_shape(path)
+    by_status: dict[int, list[type[AppError]]] = {}
+    for error in sorted({*OF_EVERY_ROUTE, *more}, key=lambda error: (error.status, error.code)):
+        by_status.setdefault(shape.status(error), []).append(error)
+    responses: Responses = {
+        status: declare_response(shape, *of_status) for status, of_status in by_status.items()
     }
-    return dict.fromkeys(sorted({*_OF_EVERY_ROUTE, *statuses}), error)
+    if shape is not NATIVE:
+        schema = {"schema": _reference("schemas", schema_name(shape))}
+        other = {"description": "Any other error", "content": {shape.media_type: schema}}
+        responses["default"] = other
+    return responses
 
 
-def declare_body(schemas: dict[str, Declaration]) -> Declaration:
-    """FastAPI's `openapi_extra`: a body's schema by media type."""
+def declare_response(shape: Shape, *of_status: type[AppError]) -> Declaration:
+    """An answer that tells of one of several errors, each with an example."""
+    content = {
+        "schema": _reference("schemas", schema_name(shape)),
+        "examples": {
+            error.code: _reference("examples", example_name(shape, error.code))
+            for error in of_status
+        },
+    }
+    headers = _RETRY_AFTER if shape.status(of_status[0]) in _BACK_SOON else None
+    return {
+        "description": ". ".join(error.title for error in of_status),
+        "content": {shape.media_type: content},
+        **({"headers": headers} if headers else {}),
+    }
+
+
+def schema_name(shape: Shape) -> str:
+    """What the schema of a protocol's errors is called among the document's components."""
+    return f"{shape.name}.error"
+
+
+def example_name(shape: Shape, code: str) -> str:
+    """What an error's example is called there."""
+    return f"{shape.name}.{code}"
+
+
+def _reference(kind: str, name: str) -> Declaration:
+    return {"$ref": f"#/components/{kind}/{name}"}
+
+
+def declare_body(
+    schemas: dict[str, Declaration], example: Declaration | None = None
+) -> Declaration:
+    """FastAPI's `openapi_extra`: a body's schema by media type, and an example in JSON."""
     content = {media_type: {"schema": schema} for media_type, schema in schemas.items()}
+    if example is not None:
+        content[JSON]["example"] = example
     return {"requestBody": {"required": True, "content": content}}
 
 
-def declare_keys(document: Declaration, is_public: Callable[[str], bool]) -> None:
-    """Say in an OpenAPI document that a key is needed, but for the paths that are public."""
-    schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
-    schemes["key"] = {"type": "http", "scheme": "bearer"}
-    for path, operations in document["paths"].items():
-        for operation in operations.values():
-            if not is_public(path):
-                operation["security"] = [{"key": []}]
-                responses = operation["responses"]
-                responses["401"] = responses[str(_OF_EVERY_ROUTE[0])]
+def declare_answer(example: Any) -> Responses:
+    """FastAPI's `responses`: an answer in JSON as it may look."""
+    return {200: {"content": {JSON: {"example": example}}}}
 
 
 def inline_schema(schema: type) -> Declaration:

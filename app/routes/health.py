@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
-from app.routes.declarations import declare_problems
+from app.routes.declarations import declare_errors
 from app.routes.dependencies import LifecycleDep
 from app.schemas import ReadyResponse
 
-router = APIRouter()
+router = APIRouter(tags=["Health"])
 
 
-@router.get("/livez", responses=declare_problems())
+@router.get("/livez", responses=declare_errors("/livez"))
 @router.get("/healthz", include_in_schema=False)
 @router.head("/livez", include_in_schema=False)
 @router.head("/healthz", include_in_schema=False)
@@ -25,7 +25,7 @@ async def livez() -> dict[str, str]:
     "/readyz",
     response_model_exclude_none=True,
     responses={
-        **declare_problems(),
+        **declare_errors("/readyz"),
         503: {"model": ReadyResponse, "description": "Loading, draining, or broken"},
     },
 )
@@ -48,9 +48,8 @@ async def readyz(request: Request, response: Response, lifecycle: LifecycleDep) 
 @router.get(
     "/metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {}}}, **declare_problems()},
+    responses={200: {"content": {"text/plain": {}}}, **declare_errors("/metrics")},
 )
 async def metrics(lifecycle: LifecycleDep) -> Response:
     """Prometheus' text format."""
-    exposition = generate_latest(lifecycle.metrics.registry)
-    return Response(exposition, headers={"Content-Type": CONTENT_TYPE_LATEST})
+    return Response(lifecycle.exposition.render(), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -8,32 +8,44 @@ from typing import Final
 from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
-from app.errors import EmptyFileError
+from app.errors import EmptyFileError, NoClassifierError
 from app.json_body import decode_base64, offload, parse_json
-from app.routes.declarations import BINARY, JSON, declare_body, declare_errors, inline_schema
+from app.routes.declarations import (
+    BINARY,
+    JSON,
+    OF_IMAGES,
+    declare_answer,
+    declare_body,
+    declare_errors,
+    inline_schema,
+)
 from app.routes.dependencies import TimeoutDep, get_service
+from app.routes.examples import HUGGING_FACE, SCORED
 from app.routes.native import cache_header
 from app.schemas import MAX_TOP_K, ClassifyOptions
-from app.schemas_huggingface import ClassificationRequest, ErrorResponse, Parameters, Score
+from app.schemas_huggingface import ClassificationRequest, Parameters, Score
 from app.uploads import read_body
 
 PATH: Final = "/models/{model:path}"
 _TOP_K: Final = 5
-_STATUSES: Final = (404, 413, 415, 422, 503, 504)
 
-router = APIRouter()
+router = APIRouter(tags=["Hugging Face"])
 
 
 @router.post(
     PATH,
     response_model=list[Score],
-    responses=declare_errors(ErrorResponse, _STATUSES),
+    responses={
+        **declare_errors(PATH, *OF_IMAGES, NoClassifierError),
+        **declare_answer(SCORED),
+    },
     openapi_extra=declare_body(
         {
+            JSON: inline_schema(ClassificationRequest),
             "image/*": BINARY,
             "application/octet-stream": BINARY,
-            JSON: inline_schema(ClassificationRequest),
-        }
+        },
+        HUGGING_FACE,
     ),
 )
 async def classify(request: Request, timeout_s: TimeoutDep, model: str) -> Response:

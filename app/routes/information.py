@@ -8,20 +8,24 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from app import __version__, schemas
+from app.errors import InvalidParameterError, NotReadyError
 from app.lifecycle import Lifecycle
-from app.routes.declarations import declare_problems
+from app.routes.declarations import OF_A_MODEL, declare_errors
 from app.routes.dependencies import LifecycleDep, get_service
 from app.routes.native import MAX_FILES
 from app.schemas import LabelsOptions
 from model.engines.base import Engine
 
-router = APIRouter()
+router = APIRouter(tags=["Service"])
 
 
 @router.get(
     "/labels",
     response_model=schemas.LabelsResponse,
-    responses={304: {"description": "Not modified"}, **declare_problems((404, 422, 503))},
+    responses={
+        304: {"description": "Not modified"},
+        **declare_errors("/labels", *OF_A_MODEL, InvalidParameterError),
+    },
 )
 async def labels(request: Request, options: Annotated[LabelsOptions, Query()]) -> Response:
     """All classes of a model."""
@@ -40,7 +44,7 @@ async def labels(request: Request, options: Annotated[LabelsOptions, Query()]) -
     return Response(content, media_type="application/json", headers=headers)
 
 
-@router.get("/info", responses=declare_problems([503]))
+@router.get("/info", responses=declare_errors("/info", NotReadyError))
 async def info(lifecycle: LifecycleDep) -> schemas.InfoResponse:
     """What is served, and within which limits."""
     return describe(lifecycle)

@@ -12,11 +12,18 @@ from pydantic_core import to_json
 
 from app import schemas
 from app.answers import CacheOutcome, Classification, Embedding, Stages
-from app.errors import AppError, NotAcceptableError
+from app.errors import AppError, NoClassifierError, NotAcceptableError, OutputTooLargeError
 from app.problems import create_problem
 from app.representations import JSON, NPY, NPZ, encode_arrays, negotiate
-from app.routes.declarations import declare_problems
-from app.routes.dependencies import TimeoutDep, get_service
+from app.routes.declarations import (
+    BINARY,
+    OF_UPLOADS,
+    declare_answer,
+    declare_body,
+    declare_errors,
+)
+from app.routes.dependencies import OptionsRoute, TimeoutDep, get_service
+from app.routes.examples import CLASSIFIED, ONE_IMAGE, TWO_IMAGES
 from app.schemas import ClassifyOptions, EmbedOptions
 from app.uploads import read_image, read_images
 
@@ -25,35 +32,32 @@ MAX_FILES = 64
 _Answer = TypeVar("_Answer", Classification, Embedding)
 _Response = TypeVar("_Response", schemas.ClassifyResponse, schemas.EmbedResponse)
 
-router = APIRouter()
+router = APIRouter(route_class=OptionsRoute, tags=["Images"])
 
 
 def _image_body(*, many: bool) -> dict[str, Any]:
     """How a body carries images, in OpenAPI's words: routes read it themselves, as it arrives."""
-    binary = {"type": "string", "format": "binary"}
-    file: dict[str, Any] = {"type": "array", "items": binary} if many else binary
+    file: dict[str, Any] = {"type": "array", "items": BINARY} if many else BINARY
     form = {"type": "object", "required": ["file"], "properties": {"file": file}}
     name = "images" if many else "image"
     text = {"type": "string", "description": "base64, or a data: URI"}
     value: dict[str, Any] = {"type": "array", "items": text} if many else text
     document = {"type": "object", "required": [name], "properties": {name: value}}
-    content: dict[str, Any] = {
-        "multipart/form-data": {"schema": form},
-        JSON: {"schema": document},
-    }
-    if not many:
-        content |= {kind: {"schema": binary} for kind in ("image/*", "application/octet-stream")}
-    return {"requestBody": {"required": True, "content": content}}
+    raw = () if many else ("image/*", "application/octet-stream")
+    return declare_body(
+        {JSON: document, "multipart/form-data": form, **dict.fromkeys(raw, BINARY)},
+        TWO_IMAGES if many else ONE_IMAGE,
+    )
 
 
-_PROBLEMS = declare_problems((404, 413, 415, 422, 503, 504))
-_EMBED_PROBLEMS = declare_problems((404, 406, 413, 415, 422, 503, 504))
+_PROBLEMS = declare_errors("/classify", *OF_UPLOADS, NoClassifierError)
+_EMBED_PROBLEMS = declare_errors("/embed", *OF_UPLOADS, NotAcceptableError, OutputTooLargeError)
 
 
 @router.post(
     "/classify",
     response_model=schemas.ClassifyResponse,
-    responses=_PROBLEMS,
+    responses={**_PROBLEMS, **declare_answer(CLASSIFIED)},
     openapi_extra=_image_body(many=False),
 )
 async def classify(
@@ -74,11 +78,7 @@ async def classify(
     response_model=schemas.EmbedResponse,
     responses={
         **_EMBED_PROBLEMS,
-        200: {
-            "content": {
-                kind: {"schema": {"type": "string", "format": "binary"}} for kind in (NPY, NPZ)
-            }
-        },
+        200: {"content": {kind: {"schema": BINARY} for kind in (NPY, NPZ)}},
     },
     openapi_extra=_image_body(many=False),
 )

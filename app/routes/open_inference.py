@@ -9,11 +9,20 @@ from fastapi import APIRouter, Request, Response
 
 from app import __version__
 from app import schemas_open_inference as schemas
-from app.errors import ModelNotFoundError, NotFoundError, NotReadyError
+from app.errors import ModelNotFoundError, NoClassifierError, NotFoundError, NotReadyError
 from app.inference import check_outputs, infer, output_widths
 from app.json_body import offload
-from app.routes.declarations import BINARY, JSON, declare_body, declare_errors, inline_schema
+from app.routes.declarations import (
+    BINARY,
+    JSON,
+    OF_A_MODEL,
+    OF_IMAGES,
+    declare_body,
+    declare_errors,
+    inline_schema,
+)
 from app.routes.dependencies import LifecycleDep, TimeoutDep, get_service
+from app.routes.examples import INFERRED, OPEN_INFERENCE
 from app.routes.native import MAX_FILES, cache_header
 from app.service import Service
 from app.tensors import IMAGE, PIXELS, VERSION, read_request, write_answer
@@ -23,9 +32,11 @@ from model.engines.base import Engine
 PATH: Final = "/v2/models/{model:path}/infer"
 _OCTETS: Final = "application/octet-stream"
 _HEADER_LENGTH: Final = "Inference-Header-Content-Length"
-_ERRORS: Final = declare_errors(schemas.ErrorResponse, (404, 413, 503, 504))
+_ERRORS: Final = declare_errors("/v2")
+_MODEL_ERRORS: Final = declare_errors("/v2/models/", *OF_A_MODEL, NotFoundError)
+_INFER_ERRORS: Final = declare_errors(PATH, *OF_IMAGES, NoClassifierError, NotFoundError)
 
-router = APIRouter()
+router = APIRouter(tags=["Open Inference"])
 
 
 @router.get("/v2", response_model=schemas.ServerMetadata, responses=_ERRORS)
@@ -36,14 +47,18 @@ async def server_metadata() -> schemas.ServerMetadata:
     return {"name": "mobilenet-serve", "version": __version__, "extensions": extensions}
 
 
-@router.get("/v2/health/live", response_model=schemas.Live)
+@router.get("/v2/health/live", response_model=schemas.Live, responses=_ERRORS)
 @router.head("/v2/health/live", include_in_schema=False)
 async def live() -> schemas.Live:
     """200 while the event loop runs."""
     return {"live": True}
 
 
-@router.get("/v2/health/ready", response_model=schemas.Ready, responses=_ERRORS)
+@router.get(
+    "/v2/health/ready",
+    response_model=schemas.Ready,
+    responses=declare_errors("/v2/health/ready", NotReadyError),
+)
 @router.head("/v2/health/ready", include_in_schema=False)
 async def ready(lifecycle: LifecycleDep) -> schemas.Ready:
     """200 while requests are answered; see /readyz."""
@@ -52,7 +67,7 @@ async def ready(lifecycle: LifecycleDep) -> schemas.Ready:
     return {"ready": True}
 
 
-@router.get("/v2/models/{model:path}/ready", response_model=schemas.Ready, responses=_ERRORS)
+@router.get("/v2/models/{model:path}/ready", response_model=schemas.Ready, responses=_MODEL_ERRORS)
 async def model_ready(request: Request, lifecycle: LifecycleDep, model: str) -> schemas.Ready:
     """200 while a model answers requests."""
     engine = _find(get_service(request), model)
@@ -62,8 +77,13 @@ async def model_ready(request: Request, lifecycle: LifecycleDep, model: str) -> 
 @router.post(
     PATH,
     response_model=schemas.InferResponse,
-    responses={**_ERRORS, 200: {"content": {_OCTETS: {"schema": BINARY}}}},
-    openapi_extra=declare_body({JSON: inline_schema(schemas.InferRequest), _OCTETS: BINARY}),
+    responses={
+        **_INFER_ERRORS,
+        200: {"content": {_OCTETS: {"schema": BINARY}, JSON: {"example": INFERRED}}},
+    },
+    openapi_extra=declare_body(
+        {JSON: inline_schema(schemas.InferRequest), _OCTETS: BINARY}, OPEN_INFERENCE
+    ),
 )
 async def infer_model(request: Request, timeout_s: TimeoutDep, model: str) -> Response:
     """Compute probabilities, logits and embeddings of one image or several."""
@@ -95,7 +115,9 @@ async def infer_model(request: Request, timeout_s: TimeoutDep, model: str) -> Re
     return Response(content, media_type=_OCTETS, headers=headers)
 
 
-@router.get("/v2/models/{model:path}", response_model=schemas.ModelMetadata, responses=_ERRORS)
+@router.get(
+    "/v2/models/{model:path}", response_model=schemas.ModelMetadata, responses=_MODEL_ERRORS
+)
 async def model_metadata(request: Request, model: str) -> schemas.ModelMetadata:
     """What a model takes, one of its inputs or both, and gives."""
     engine = _find(get_service(request), model)

@@ -13,17 +13,30 @@ from numpy.typing import NDArray
 from pydantic_core import to_json
 
 from app.answers import require_all
-from app.errors import InvalidParameterError, TooManyFilesError, UrlInputDisabledError
+from app.errors import (
+    InvalidParameterError,
+    NotReadyError,
+    OutputTooLargeError,
+    TooManyFilesError,
+    UrlInputDisabledError,
+)
 from app.json_body import decode_base64, offload, parse_json
-from app.routes.declarations import JSON, declare_body, declare_errors, inline_schema
+from app.routes.declarations import (
+    JSON,
+    OF_A_MODEL,
+    OF_IMAGES,
+    declare_body,
+    declare_errors,
+    inline_schema,
+)
 from app.routes.dependencies import TimeoutDep, get_service
+from app.routes.examples import OPENAI
 from app.routes.native import MAX_FILES, cache_header
 from app.schemas import EmbedOptions
 from app.schemas_openai import (
     EmbeddingItem,
     EmbeddingsRequest,
     EmbeddingsResponse,
-    ErrorResponse,
     Model,
     ModelsResponse,
 )
@@ -33,16 +46,17 @@ from model.config import POOLED
 
 PATH: Final = "/v1/embeddings"
 _OWNER: Final = "mobilenet-serve"
-_ERRORS: Final = declare_errors(ErrorResponse, (404, 413, 503, 504))
 
-router = APIRouter()
+router = APIRouter(tags=["OpenAI"])
 
 
 @router.post(
     PATH,
     response_model=EmbeddingsResponse,
-    responses=_ERRORS,
-    openapi_extra=declare_body({JSON: inline_schema(EmbeddingsRequest)}),
+    responses=declare_errors(
+        PATH, *OF_IMAGES, OutputTooLargeError, TooManyFilesError, UrlInputDisabledError
+    ),
+    openapi_extra=declare_body({JSON: inline_schema(EmbeddingsRequest)}, OPENAI),
 )
 async def embeddings(request: Request, timeout_s: TimeoutDep) -> Response:
     """Embed images as OpenAI's API does texts: vectors of unit length."""
@@ -64,14 +78,22 @@ async def embeddings(request: Request, timeout_s: TimeoutDep) -> Response:
     return Response(content, media_type=JSON, headers=headers)
 
 
-@router.get("/v1/models", response_model=ModelsResponse, responses=_ERRORS)
+@router.get(
+    "/v1/models",
+    response_model=ModelsResponse,
+    responses=declare_errors("/v1/models", NotReadyError),
+)
 async def models(request: Request) -> ModelsResponse:
     """Every served model."""
     service = get_service(request)
     return {"object": "list", "data": [_describe(service, name) for name in service.engines]}
 
 
-@router.get("/v1/models/{model:path}", response_model=Model, responses=_ERRORS)
+@router.get(
+    "/v1/models/{model:path}",
+    response_model=Model,
+    responses=declare_errors("/v1/models/", *OF_A_MODEL),
+)
 async def retrieve_model(request: Request, model: str) -> Model:
     """One served model."""
     service = get_service(request)

@@ -103,3 +103,7 @@ class Engine(Protocol):
             ValueError: the images are too small, or there is no such output.
         """
         ...
+
+    def trim(self) -> None:
+        """Give memory back that larger batches needed; the next ones take anew what they need."""
+        ...

@@ -68,3 +68,6 @@ class TorchEngine:
                 return EngineOutput(self._device.download(rows))
         except torch.OutOfMemoryError as error:
             raise MemoryError("the device is out of memory") from error
+
+    def trim(self) -> None:
+        """Do nothing: on a CPU it keeps nothing, and on a GPU the device is its own."""

@@ -8,7 +8,7 @@ import threading
 import anyio.lowlevel
 import pytest
 
-from app.errors import DeadlineExceededError, OverloadedError, ShuttingDownError
+from app.errors import OverloadedError, ShuttingDownError
 from model.config import LOGITS, POOLED
 from tests.app.batcher import BOTH, ask, ask_together, create_batcher, occupy, outcomes, start
 from tests.fakes import FakeClock, FakeEngine, pixels
@@ -133,30 +133,30 @@ async def test_a_caller_that_leaves_while_computed_does_not_disturb_its_batch() 
         assert await outcomes([asyncio.create_task(ask(batcher, engine, 4))]) == [4]
 
 
-async def test_an_expired_entry_is_not_computed() -> None:
-    engine, clock = FakeEngine(), FakeClock()
-    async with create_batcher(now=clock) as batcher:
+async def test_pixels_that_come_after_their_caller_has_left_are_not_computed() -> None:
+    engine = FakeEngine()
+    async with create_batcher() as batcher:
         blocker = await occupy(batcher, engine)
-        late = batcher.submit(engine, pixels(1), BOTH, deadline=clock.time + 5)
-        patient = batcher.submit(engine, pixels(2), BOTH, deadline=clock.time + 60)
-        tasks = await start(batcher, late, patient)
-        clock.time += 5
+        with batcher.open(engine, BOTH) as left:
+            left.answer.cancel()
+        batcher.enter(left, pixels(1))
+        patient = await start(batcher, ask(batcher, engine, 2))
         engine.gate.set()
-        assert await outcomes([blocker, *tasks]) == [255, DeadlineExceededError, 2]
+        assert await outcomes([blocker, *patient]) == [255, 2]
     assert engine.computed == [255, 2]
 
 
-async def test_a_queue_of_nothing_but_expired_entries_is_answered_too() -> None:
-    engine, clock = FakeEngine(), FakeClock()
-    async with create_batcher(now=clock) as batcher:
+async def test_a_queue_of_nothing_but_entries_whose_callers_left_does_not_stop_a_stream() -> None:
+    engine = FakeEngine()
+    async with create_batcher() as batcher:
         blocker = await occupy(batcher, engine)
-        tasks = await start(
-            batcher, batcher.submit(engine, pixels(1), BOTH, deadline=clock.time + 5)
-        )
-        clock.time += 6
+        with batcher.open(engine, BOTH) as left:
+            left.answer.cancel()
+        batcher.enter(left, pixels(1))
         engine.gate.set()
-        assert await outcomes([blocker, *tasks]) == [255, DeadlineExceededError]
+        assert await outcomes([blocker]) == [255]
         assert (await ask(batcher, engine, 9)).arrays[LOGITS][0] == 9
+    assert engine.computed == [255, 9]
 
 
 async def test_a_batch_that_leaves_others_waiting_may_not_use_all_threads() -> None:

@@ -126,7 +126,7 @@ def test_what_nobody_waits_for_is_not_decoded_once_there_is_room(
         return load(image)
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", held)
-    limits = DecodeLimits(max_pixels=64, max_pixels_at_once=64)
+    limits = DecodeLimits(max_bytes_at_once=1)
     other = Told()
     with (
         DecodeThreads(2, limits, scaled_jpegs=False) as threads,
@@ -146,11 +146,11 @@ def test_a_picture_holds_its_room_until_its_pixels_are_made(
     told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free: list[int] = []
-    limits = DecodeLimits(max_pixels=64, max_pixels_at_once=64)
+    limits = DecodeLimits(max_bytes_at_once=1)
     threads = DecodeThreads(1, limits, scaled_jpegs=True)
 
     def watched(*arguments: Any) -> Any:
-        free.append(threads._decoder._budget._free)
+        free.append(threads._decoder._budget.free)
         return preprocess(*arguments)
 
     monkeypatch.setattr("app.decoding.preprocess", watched)

@@ -7,6 +7,7 @@ import httpx2
 import pytest
 
 from app.lifecycle import Lifecycle
+from model.config import LOGITS
 from model.decode import Decoder
 from model.engines.base import Engine
 from tests.conftest import serve
@@ -48,6 +49,18 @@ def test_while_loading_only_liveness_answers(
         loading.set()
         server.wait_for(server.server.lifecycle.ready.is_set)
         assert httpx2.get(f"{server.url}/readyz").status_code == 200
+
+
+def test_pictures_are_answered_before_it_is_ready_and_nothing_of_it_shows(
+    fake_engine: FakeEngine,
+) -> None:
+    whole_walk = frozenset({LOGITS})
+    with serve() as server:
+        assert fake_engine.trimmed
+        assert fake_engine.outputs.count(whole_walk) == 3
+        assert server.metric("mobilenet_batch_size_count") == 0
+        for stage in ("decode", "queue", "inference"):
+            assert not server.metric("mobilenet_stage_duration_seconds_count", stage=stage)
 
 
 def test_a_dead_stream_turns_readiness_red_but_not_liveness(fake_engine: FakeEngine) -> None:

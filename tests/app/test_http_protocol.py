@@ -11,6 +11,7 @@ import pytest
 import uvicorn
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import Server as UvicornServer
 from uvicorn.server import ServerState
 
 from app.access_log import AccessLog
@@ -32,7 +33,10 @@ CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 class App:
-    """Answers with what it was sent: `/early` unread, `/held` when it may, `/watching` never."""
+    """Answers with what it was sent: `/early` unread, `/held` when it may, `/watching` never.
+
+    `/streaming` has its head at once, and its body when it may.
+    """
 
     def __init__(self) -> None:
         self.scopes: list[Scope] = []
@@ -55,7 +59,11 @@ class App:
         headers = [(b"content-length", length)]
         if scope["query_string"] == b"close":
             headers.append((b"connection", b"close"))
+        if scope["path"] == "/streaming":
+            body, headers = b"late", [(b"content-length", b"4")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
+        if scope["path"] == "/streaming":
+            await self.gate.wait()
         await send({"type": "http.response.body", "body": body})
 
 
@@ -248,10 +256,35 @@ async def test_one_connection_too_many_is_turned_away() -> None:
     assert second.transport.ended == ["close"]
 
 
-def test_a_uvicorn_that_does_not_fit_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("owner", "method", "missing"),
+    [
+        (HttpToolsProtocol, "on_body", "body"),
+        (UvicornServer, "on_tick", "counter"),
+        (UvicornServer, "main_loop", "on_tick"),
+        (UvicornServer, "shutdown", "connections"),
+    ],
+)
+def test_a_uvicorn_that_does_not_fit_is_named(
+    monkeypatch: pytest.MonkeyPatch, owner: type, method: str, missing: str
+) -> None:
     def changed(self: Any, data: bytes) -> None: ...
 
-    create_http_protocol(Settings(), Metrics(), NOBODY)
-    monkeypatch.setattr(HttpToolsProtocol, "on_body", changed)
-    with pytest.raises(UnfitUvicornError, match=r"HttpToolsProtocol\.on_body has no body"):
-        create_http_protocol(Settings(), Metrics(), NOBODY)
+    create_http_protocol(Settings(), Metrics(), AccessLog(), NOBODY)
+    monkeypatch.setattr(owner, method, changed)
+    with pytest.raises(UnfitUvicornError, match=rf"{owner.__name__}\.{method} has no {missing}"):
+        create_http_protocol(Settings(), Metrics(), AccessLog(), NOBODY)
+
+
+async def test_an_answer_leaves_in_one_piece_and_a_head_alone_does_not_wait_for_its_body(
+    connection: Connection,
+) -> None:
+    await connection.send(GET + b"\r\n")
+    assert connection.statuses == [200]
+    assert connection.transport.writes == 1
+    streaming = b"GET /streaming HTTP/1.1\r\nHost: x\r\n\r\n"
+    await connection.send(streaming)
+    assert connection.statuses == [200, 200]
+    connection.app.gate.set()
+    await connection.send(b"")
+    assert connection.transport.written.endswith(b"late")

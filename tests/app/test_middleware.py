@@ -6,6 +6,8 @@ from contextlib import ExitStack
 import httpx2
 import pytest
 
+from app.body import HeldBytes
+from app.errors import OverloadedError
 from tests.conftest import LiveServer, serve
 
 
@@ -86,6 +88,20 @@ def test_a_connection_outlives_a_bad_picture(client: httpx2.Client, cat: bytes) 
             one.post("/classify", files={"file": image}).status_code for image in (b"bad", cat)
         ]
     assert statuses == [415, 200]
+
+
+def test_bodies_of_many_pictures_leave_room_for_those_of_one() -> None:
+    held = HeldBytes(800)
+    with held.share(400) as many, held.share(400) as more, held.share(100) as one:
+        many(400)
+        more(300)
+        with pytest.raises(OverloadedError):
+            more(1)
+        one(100)
+        with pytest.raises(OverloadedError):
+            one(1)
+    with held.share(100) as one:
+        one(800)
 
 
 def test_all_bodies_together_hold_no_more_than_twice_the_largest(cat: bytes) -> None:

@@ -161,6 +161,10 @@ def test_a_png_of_many_chunks_is_decoded(decoder: Decoder) -> None:
     assert decoder.decode(create_grey_png(chunk(b"tEXt", b"a\0b") * 500)).size == (4, 4)
 
 
+ONE = 10 * 10 * 8 + len(picture(10, 10))
+"""Bytes that a small PNG takes at most: two images of four bytes a pixel, and its file."""
+
+
 def decode_aside(decoder: Decoder, data: bytes) -> Future[Image.Image]:
     """Decode in a thread that may hang without holding up the end of the tests."""
     decoded: Future[Image.Image] = Future()
@@ -200,7 +204,7 @@ def watch_loads(monkeypatch: pytest.MonkeyPatch, while_loading: Callable[[], obj
 def test_a_second_picture_waits_until_the_first_leaves_it_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    decoder = Decoder(DecodeLimits(max_pixels=100, max_pixels_at_once=150))
+    decoder = Decoder(DecodeLimits(max_bytes_at_once=ONE + ONE // 2))
     loading, finish = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -223,7 +227,7 @@ def test_a_second_picture_waits_until_the_first_leaves_it_room(
 def test_two_pictures_within_the_budget_are_decoded_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    decoder = Decoder(DecodeLimits(max_pixels=100, max_pixels_at_once=200))
+    decoder = Decoder(DecodeLimits(max_bytes_at_once=2 * ONE))
     both_inside = threading.Barrier(2)
     most = watch_loads(monkeypatch, lambda: both_inside.wait(WAIT_S))
     decoded = [decode_aside(decoder, picture(10, 10)) for _ in range(2)]
@@ -231,29 +235,29 @@ def test_two_pictures_within_the_budget_are_decoded_at_once(
     assert most == [2]
 
 
-def test_a_picture_of_the_largest_size_is_decoded_on_any_budget() -> None:
-    decoder = Decoder(DecodeLimits(max_pixels=100, max_pixels_at_once=1))
+def test_a_picture_that_takes_more_than_the_budget_is_decoded_alone() -> None:
+    decoder = Decoder(DecodeLimits(max_bytes_at_once=1))
     assert decode_aside(decoder, picture(10, 10)).result(WAIT_S).size == (10, 10)
 
 
 def test_a_failed_picture_gives_its_room_back() -> None:
-    decoder = Decoder(DecodeLimits(max_pixels=6_000, max_pixels_at_once=6_000))
+    decoder = Decoder(DecodeLimits(max_bytes_at_once=60_000))
     cut = encode(noise(), "JPEG")[:-2]
     for _ in range(3):
         with pytest.raises(ImageTruncatedError):
             decode_aside(decoder, cut).result(WAIT_S)
     assert decode_aside(decoder, picture(75, 80)).result(WAIT_S).size == (75, 80)
-    assert decoder._budget._free == 6_000
+    assert decoder._budget.free == 60_000
 
 
 def test_a_picture_holds_its_room_until_it_is_left() -> None:
-    decoder = Decoder(DecodeLimits(max_pixels=100, max_pixels_at_once=150))
+    decoder = Decoder(DecodeLimits(max_bytes_at_once=ONE + ONE // 2))
     with decoder.open(picture(10, 10)):
-        assert decoder._budget._free == 50
-    assert decoder._budget._free == 150
+        assert decoder._budget.free == ONE // 2
+    assert decoder._budget.free == ONE + ONE // 2
     with pytest.raises(ValueError, match="of its user"), decoder.open(picture(10, 10)):
         raise ValueError("of its user")
-    assert decoder._budget._free == 150
+    assert decoder._budget.free == ONE + ONE // 2
 
 
 def test_a_picture_that_nobody_waits_for_any_more_is_not_decoded(
@@ -265,7 +269,7 @@ def test_a_picture_that_nobody_waits_for_any_more_is_not_decoded(
         decoder.open(picture(10, 10), is_wanted=lambda: False),
     ):
         pass
-    assert decoder._budget._free == decoder.limits.max_pixels_at_once
+    assert decoder._budget.free == decoder.limits.max_bytes_at_once
 
 
 JPEG = encode(noise(), "JPEG")

@@ -51,17 +51,17 @@ def assert_close(image: Image.Image, expected: Image.Image, within: int) -> None
 
 @pytest.fixture
 def reserved(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Pixels of the budget that are taken at each load of a picture."""
-    pixels: list[int] = []
+    """Bytes of the budget that are taken at each load of a picture."""
+    taken: list[int] = []
     load = ImageFile.ImageFile.load
 
     def record(image: ImageFile.ImageFile) -> Any:
         if image.tile:
-            pixels.append(decoder.limits.max_pixels_at_once - decoder._budget._free)
+            taken.append(decoder.limits.max_bytes_at_once - decoder._budget.free)
         return load(image)
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", record)
-    return pixels
+    return taken
 
 
 @pytest.mark.parametrize(
@@ -219,21 +219,34 @@ def test_half_a_big_jpeg_is_truncated(
 def test_a_reduced_picture_takes_the_memory_of_its_reduced_size(
     decoder: Decoder, reserved: list[int]
 ) -> None:
-    decoder.decode_reduced(flat((4000, 3000)), DEFAULT)
-    decoder.decode(flat((4000, 3000)))
-    assert reserved == [1000 * 750, 4000 * 3000]
+    data = flat((4000, 3000))
+    decoder.decode_reduced(data, DEFAULT)
+    decoder.decode(data)
+    assert reserved == [len(data) + 8 * pixels for pixels in (1000 * 750, 4000 * 3000)]
 
 
 @pytest.mark.parametrize("reduced", [True, False])
+@pytest.mark.parametrize(
+    ("mode", "subsampling", "samples"), [("RGB", 0, 3), ("RGB", 1, 2), ("RGB", 2, 1.5), ("L", 0, 1)]
+)
 def test_a_progressive_picture_takes_the_memory_of_its_coefficients_besides(
-    decoder: Decoder, reserved: list[int], *, reduced: bool
+    decoder: Decoder,
+    reserved: list[int],
+    mode: str,
+    subsampling: int,
+    samples: float,
+    *,
+    reduced: bool,
 ) -> None:
-    data = encode(Image.new("L", (2000, 1500)), "JPEG", progressive=True)
+    picture = Image.new(mode, (2000, 1500))
+    data = encode(picture, "JPEG", progressive=True, subsampling=subsampling)
     image = decoder.decode_reduced(data, DEFAULT).image if reduced else decoder.decode(data)
-    assert reserved == [image.width * image.height + 2 * 2000 * 1500]
+    pixels, coefficients = image.width * image.height, 2000 * 1500 * samples
+    assert reserved == [len(data) + max(4 * pixels + 2 * coefficients, 8 * pixels)]
 
 
 def test_a_thumbnail_s_scan_is_none_of_the_picture(decoder: Decoder, reserved: list[int]) -> None:
     thumbnails = b"Exif\0\0" + b"\xff\xda" * 200
-    decoder.decode(encode(Image.new("L", (100, 50)), "JPEG", exif=thumbnails))
-    assert reserved == [100 * 50]
+    data = encode(Image.new("RGB", (100, 50)), "JPEG", exif=thumbnails, subsampling=0)
+    decoder.decode(data)
+    assert reserved == [len(data) + 8 * 100 * 50]

@@ -139,7 +139,7 @@ def test_few_graphs_are_kept_and_the_least_recently_used_goes_first(narrow: Chec
         engine.run(pixels, [name])
     engine.run(pixels, [END_POINTS[0]])
     engine.run(pixels, [END_POINTS[4]])
-    assert [deepest for _, deepest in engine._variants] == [
+    assert [outputs[-1] for _, outputs in engine._variants] == [
         END_POINTS[2], END_POINTS[3], END_POINTS[0], END_POINTS[4]
     ]  # fmt: skip
 

@@ -1,0 +1,15 @@
+"""`python -m reference`: write every page."""
+
+from __future__ import annotations
+
+from reference.pages import PAGES, path_of
+
+
+def main() -> None:
+    """Write docs/."""
+    for name, write in PAGES.items():
+        path_of(name).write_text(write())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""docs/errors.md."""
+
+from __future__ import annotations
+
+import json
+
+from app.errors import AppError, OverloadedError, every_error
+from app.problems import SHAPES, Shape
+from app.routes.examples import REQUEST_ID
+from reference.markdown import code, page, table
+
+_PREFIXES = {
+    "native": "`/classify`, `/embed` and all the rest",
+    "huggingface": "`/models/`",
+    "openai": "`/v1/`",
+    "open_inference": "`/v2/`",
+}
+_INTRODUCTION = """\
+Every refusal has a status, a stable `code` and a sentence for people. The sentences are fixed: none
+has anything that the client sent, and none tells of the service's insides. Some are more exact than
+the one below, and name the parameter or the place in a list. 429 and 503 say in `Retry-After` when
+to come back."""
+
+
+def write() -> str:
+    """Every error, and how each protocol tells of it."""
+    return page(
+        "Errors",
+        "app/errors.py",
+        _INTRODUCTION,
+        table(
+            ["status", "code", "when", "the sentence"],
+            [
+                _row(error)
+                for error in sorted(every_error(), key=lambda one: (one.status, one.code))
+            ],
+        ),
+        f"The connection closes after {_list_closing()}: what the client still sends is not read.",
+        "## In each protocol's shape",
+        "The path's first segment tells the protocol. The OpenAI and Open Inference protocols know "
+        "400 for whatever is wrong with a request: what is 415 or 422 above is 400 there.",
+        *(_show(shape) for shape in SHAPES),
+    )
+
+
+def _list_closing() -> str:
+    return ", ".join(code(error.code) for error in every_error() if error.closes_connection)
+
+
+def _row(error: type[AppError]) -> list[str]:
+    when = (error.__doc__ or "").split("\n", maxsplit=1)[0]
+    return [str(error.status), code(error.code), when, error.detail]
+
+
+def _show(shape: Shape) -> str:
+    problem = shape.describe(OverloadedError(), REQUEST_ID)
+    document = json.dumps(problem, indent=2)
+    return f"At {_PREFIXES[shape.name]}, as {code(shape.media_type)}:\n\n```json\n{document}\n```"
