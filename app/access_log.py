@@ -6,6 +6,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from typing import Any, Final
 
 ACCESS: Final = "access"
@@ -23,7 +24,8 @@ class AccessLog:
     """One line a request; of those that are shed, one a second and status, with a count.
 
     Under overload most requests are refused: a line for each would cost a third of the refusal, and
-    hide all others.
+    hide all others. Its level says whom it concerns: an error is ours, a warning says that requests
+    are shed, and what a client did wrong is information.
 
     Args:
         now: monotonic clock in seconds.
@@ -46,4 +48,10 @@ class AccessLog:
             self._next[status] = now + _SHED_EVERY_S
             if unlogged := self._unlogged.pop(status, 0):
                 extra["unlogged"] = unlogged
-        self._logger.info("request", extra=extra)
+        self._logger.log(_level(status), "request", extra=extra)
+
+
+def _level(status: int) -> int:
+    if status in _SHED:
+        return logging.WARNING
+    return logging.ERROR if status >= HTTPStatus.INTERNAL_SERVER_ERROR else logging.INFO

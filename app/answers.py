@@ -52,12 +52,22 @@ class Stages:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """What an image came as: `jpeg`, `png`, ... or `pixels`; its size in pixels, as it was sent."""
+
+    format: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
 class Outputs:
     """What the engine says of one image: its outputs by name; see `BatchRow.arrays`."""
 
     arrays: Mapping[str, NDArray[np.float32]]
     stages: Stages
     batch_size: int
+    source: Source
     cache: CacheOutcome = "miss"
 
 

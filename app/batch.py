@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from opentelemetry.trace import SpanContext
 
 from app.errors import AppError, ModelOutputInvalidError, OutOfMemoryError
 from model.engines.base import Engine, EngineOutput
@@ -45,12 +46,16 @@ class Entry:
         answer: what its caller awaits.
         pixels: (height, width, channels), once they are here.
         submitted: when they came, in seconds on the batcher's clock.
+        request: see `app.traces.Traced`.
+        batch: as well.
     """
 
     engine: Engine
     outputs: frozenset[str]
     output_stride: int
     answer: asyncio.Future[BatchRow]
+    request: SpanContext | None = None
+    batch: SpanContext | None = field(init=False, default=None)
     pixels: NDArray[np.uint8] = field(init=False)
     submitted: float = field(init=False)
 

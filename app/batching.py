@@ -3,6 +3,8 @@
 Callers wait on the event loop; streams, which are threads, take what waits and run it. There is no
 timer and no polling: a free stream takes its share of what waits now, and one wake-up of the loop a
 batch brings all its answers home.
+
+Longer than other files by a few lines, because all that holds the queue's lock is here.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Self, TypeVar
 
 import numpy as np
@@ -25,6 +27,7 @@ from app.errors import NotReadyError, ShuttingDownError
 from app.metrics import Metrics
 from app.pace import no_rest
 from app.streaks import FailureStreaks
+from app.traces import Traces
 from app.under_way import UnderWay
 from model.engines.base import Engine
 
@@ -44,6 +47,7 @@ class DynamicBatcher:
         max_batch_size: entries a batch at most.
         admission: bounds what is inside; who submits holds a place of it.
         rest: called before each batch; see `app.pace`.
+        traces: get a span for each batch.
         now: monotonic clock in seconds.
 
     Attributes:
@@ -59,6 +63,7 @@ class DynamicBatcher:
         admission: Admission,
         metrics: Metrics,
         rest: Callable[[], None] = no_rest,
+        traces: Traces | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.streams = streams
@@ -66,6 +71,7 @@ class DynamicBatcher:
         self.admission = admission
         self._metrics = metrics
         self._rest = rest
+        self._traces = traces
         self._now = now
         self.batches = UnderWay(now)
         self.failures = FailureStreaks()
@@ -80,7 +86,6 @@ class DynamicBatcher:
     async def __aenter__(self) -> Self:
         """Start the streams."""
         self._loop = asyncio.get_running_loop()
-        self._metrics.queue_depth.set_function(lambda: len(self._waiting))
         for number in range(self.streams):
             thread = threading.Thread(target=self._stream, name=f"stream-{number}", daemon=True)
             self._threads.append(thread)
@@ -107,6 +112,12 @@ class DynamicBatcher:
     def waiting(self) -> int:
         """How many entries wait for a batch."""
         return len(self._waiting)
+
+    @property
+    def oldest_wait_s(self) -> float:
+        """How long the oldest of them has waited, in seconds; 0 if none does."""
+        submitted = [entry.submitted for entry in self._waiting]
+        return self._now() - min(submitted) if submitted else 0.0
 
     async def submit(
         self,
@@ -145,7 +156,8 @@ class DynamicBatcher:
         if self._dead == self.streams:
             raise NotReadyError
         answer = self._loop.create_future()
-        entry = Entry(engine, outputs, output_stride, answer)
+        request = self._traces.request if self._traces else None
+        entry = Entry(engine, outputs, output_stride, answer, request)
         try:
             yield entry
         finally:
@@ -185,7 +197,8 @@ class DynamicBatcher:
                 batch, alone = taken
                 try:
                     self._rest()
-                    with self.batches.piece():
+                    traced = self._traces.batch(batch) if self._traces else nullcontext()
+                    with self.batches.piece(), traced:
                         outcomes = run_batch(batch, alone=alone, now=self._now)
                 finally:
                     with self._changed:

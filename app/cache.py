@@ -30,6 +30,7 @@ _ON_LOOP_BYTES: Final = 1024 * 1024
 """Up to here an image is digested on the event loop, in less than a millisecond."""
 _ENTRY_BYTES: Final = 2048
 """What an entry takes besides its numbers, at most."""
+_NO_TIME: Final = Stages(0.0, 0.0, 0.0)
 
 
 class ResultCache:
@@ -64,7 +65,7 @@ class ResultCache:
             return
         # A row is a view, which would keep its whole batch.
         copies = {name: np.array(array) for name, array in outputs.arrays.items()}
-        entry = _protect(Outputs(copies, Stages(0.0, 0.0, 0.0), outputs.batch_size, "hit")), size
+        entry = _protect(Outputs(copies, _NO_TIME, outputs.batch_size, outputs.source, "hit")), size
         with self._lock:
             if key in self._entries:
                 self._bytes -= self._entries.pop(key)[1]
@@ -136,7 +137,7 @@ class SharedAnswers:
         self._images: SharedComputations[Outputs] = SharedComputations()
         self._requests: SharedComputations[dict[Key, _Answer]] = SharedComputations()
         outcomes: tuple[CacheOutcome, ...] = ("hit", "shared", "miss")
-        self._counts = {one: metrics.cache_requests.labels(one) for one in outcomes}
+        self._counts = {one: metrics.cache_requests[one,] for one in outcomes}
         metrics.cache_bytes.set_function(lambda: self._cache.size)
 
     async def one(
@@ -164,7 +165,7 @@ class SharedAnswers:
         if not shared:
             return outputs
         waited = Stages(0.0, time.perf_counter() - started, 0.0)
-        return Outputs(outputs.arrays, waited, outputs.batch_size, "shared")
+        return Outputs(outputs.arrays, waited, outputs.batch_size, outputs.source, "shared")
 
     async def many(
         self,

@@ -1,33 +1,54 @@
-"""The commands: serve, convert, settings."""
+"""The commands: serve, classify, embed, convert, info, labels, settings."""
 
 from __future__ import annotations
 
 import inspect
+import json
+import os
 import sys
-from collections.abc import Iterator
+import threading
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from app import __version__
-from app.settings import InvalidSettingError, describe_settings, load_settings
+from app.bulk.commands import classify, embed
+from app.bulk.options import CLASSIFY_EPILOG, EMBED_EPILOG
+from app.flags import SERVE_EPILOG, serve_flags
+from app.settings import InvalidSettingError, Settings, describe_settings, load_settings
 from model.config import MIN_IMAGE_SIDE
 from model.errors import ModelError
 
-_USAGE = 2
+if TYPE_CHECKING:
+    from app.schemas import InfoResponse
+    from model.labels import Label
+
+_FAILED, _USAGE = 1, 2
 _MAX_IMAGE_SIDE = 1024
 
 app = typer.Typer(
     help="Image labels and image embeddings from MobileNet V1.",
+    epilog="Each command says more: mobilenet-serve classify --help",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
 )
 
 
 def main() -> None:
     """Run the command line."""
-    app(prog_name="mobilenet-serve")
+    try:
+        app(prog_name="mobilenet-serve")
+    finally:
+        error = sys.exception() if hasattr(sys, "exception") else sys.exc_info()[1]
+        if isinstance(error, SystemExit) and threading.active_count() > 1:
+            # The interpreter's own ending would wait for threads, or abort in native code.
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError, ValueError):
+                    stream.flush()
+            os._exit(error.code if isinstance(error.code, int) else int(error.code is not None))
 
 
 def _show_version(shown: bool) -> None:  # noqa: FBT001  # typer calls it so
@@ -57,25 +78,85 @@ def serve(**given: str | None) -> None:
     sys.exit(code)
 
 
-def _settings_options() -> Iterator[inspect.Parameter]:
-    """One flag a setting; each is read and checked by `Settings`, wherever it comes from."""
-    for setting in describe_settings():
-        option = typer.Option(
-            setting.flag,
-            help=f"{setting.meaning} ({setting.variable}, default {setting.default})",
-            metavar="VALUE",
-        )
-        yield inspect.Parameter(
-            setting.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=Annotated[str | None, option],
-        )
-
-
 # typer reads a command's flags from its signature.
-serve.__signature__ = inspect.Signature(list(_settings_options()))  # type: ignore[attr-defined]  # functions take it
-app.command()(serve)
+serve.__signature__ = inspect.Signature(list(serve_flags()))  # type: ignore[attr-defined]  # functions take it
+app.command(epilog=SERVE_EPILOG)(serve)
+app.command(epilog=CLASSIFY_EPILOG)(classify)
+app.command(epilog=EMBED_EPILOG)(embed)
+
+_Model = Annotated[
+    str | None,
+    typer.Option(
+        help="A directory, a file to import, or a Hugging Face id; by default MOBILENET_MODELS."
+    ),
+]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def info(*, model: _Model = None, as_json: _Json = False) -> None:
+    """Load a model, and tell what it is and what `serve` would choose on this machine."""
+    from app.banner import create_summary
+
+    settings = _load_settings(models=model)
+    try:
+        described = _describe(settings)
+    except ModelError as error:
+        _fail(str(error), _FAILED)
+    if as_json:
+        typer.echo(described.model_dump_json(indent=2))
+    else:
+        _print(create_summary(described))
+
+
+@app.command()
+def labels(
+    search: Annotated[
+        str, typer.Argument(help="Part of a label, a WordNet id as n02123045, or a class id.")
+    ] = "",
+    *,
+    model: _Model = None,
+    as_json: _Json = False,
+) -> None:
+    """Find the classes of a model; all of them without SEARCH. Exits with 1 if there is none."""
+    from model.sources import load_model
+
+    name, source = next(_load_settings(models=model).model_sources())
+    try:
+        known = load_model(source, name).labels
+    except ModelError as error:
+        _fail(str(error), _FAILED)
+    found = [label for label in known if _matches(label, search)]
+    if as_json:
+        fields = ("class_id", "wnid", "label")
+        rows = [{name: getattr(label, name) for name in fields} for label in found]
+        typer.echo(json.dumps(rows, indent=2))
+    else:
+        from app.terminal import printable
+
+        for label in found:
+            typer.echo(f"{label.class_id:4}  {label.wnid or '-':9}  {printable(label.label)}")
+    raise typer.Exit(0 if found else _FAILED)
+
+
+def _matches(label: Label, search: str) -> bool:
+    text = search.strip().lower()
+    return text in label.label.lower() or text in {label.wnid, str(label.class_id)}
+
+
+def _describe(settings: Settings) -> InfoResponse:
+    import asyncio
+
+    from app.lifecycle import Lifecycle
+    from app.metrics import Metrics
+    from app.routes.information import describe
+
+    async def load() -> InfoResponse:
+        async with Lifecycle(settings, Metrics()) as lifecycle:
+            await lifecycle.load()
+            return describe(lifecycle)
+
+    return asyncio.run(load())
 
 
 @app.command()
@@ -113,10 +194,23 @@ def convert(
     try:
         convert_model(source, directory, image_size=image_size, dequantize=dequantize)
     except ModelError as error:
-        _fail(str(error), 1)
+        _fail(str(error), _FAILED)
     except OSError as error:
-        _fail(f"{error.filename or directory}: {error.strerror or 'cannot be written'}", 1)
+        _fail(f"{error.filename or directory}: {error.strerror or 'cannot be written'}", _FAILED)
     typer.echo(f"Wrote {directory}")
+
+
+def _load_settings(**given: str | None) -> Settings:
+    try:
+        return load_settings(**given)
+    except InvalidSettingError as error:
+        _fail(str(error), _USAGE)
+
+
+def _print(what: object) -> None:
+    from rich.console import Console
+
+    Console(highlight=False).print(what)
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -41,13 +41,23 @@ _TRANSLATION: Mapping[type[ImageError], type[errors.AppError]] = {
 }
 
 
+def translate_image_error(error: ImageError) -> errors.AppError:
+    """What a client is told of a picture that is none that we accept."""
+    return _TRANSLATION.get(type(error), errors.InvalidImageError)()
+
+
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """One image's pixels, (side, side, 3); its seconds of waiting for a thread, and in it."""
+    """One image's pixels, (side, side, 3); its seconds of waiting for a thread, and in it.
+
+    Attributes:
+        size: width and height of the picture that was sent, in pixels.
+    """
 
     pixels: NDArray[np.uint8]
     wait_s: float
     decode_s: float
+    size: tuple[int, int] = (0, 0)
 
 
 class DecodeThreads:
@@ -164,14 +174,15 @@ class DecodeThreads:
                 self.pictures.piece(),
                 self._decoder.open(image, needed, lambda: not left.is_set()) as picture,
             ):
+                size = picture.size
                 pixels = preprocess(picture, preprocessing, side)
         except ImageError as error:
-            raise _TRANSLATION.get(type(error), errors.InvalidImageError) from error
+            raise translate_image_error(error) from error
         except AbandonedError as error:
             raise errors.DeadlineExceededError from error  # told to nobody
         except MemoryError as error:
             raise errors.OutOfMemoryError from error
-        return Decoded(pixels, started - submitted, time.monotonic() - started)
+        return Decoded(pixels, started - submitted, time.monotonic() - started, size)
 
     def _needed_size(self, preprocessing: Preprocessing, side: int | None) -> NeededSize:
         if not self._scaled_jpegs:

@@ -24,7 +24,7 @@ from app.access_log import AccessLog, escape
 from app.deadlines import Deadlines
 from app.errors import AppError, MalformedRequestError, OverloadedError, RequestTimeoutError
 from app.guard import Guard, GuardedRoute
-from app.metrics import Metrics
+from app.metrics import UNMATCHED, Metrics
 from app.problems import create_answer
 from app.request_head import MAX_HEAD, check_head, check_size, choose_request_id, create_request_id
 from app.settings import Settings
@@ -295,9 +295,8 @@ class HttpProtocol(HttpToolsProtocol):
         last = not cycle.keep_alive
         self._exit.write(create_answer(error, request_id, scope["path"], headers, last=last))
         cycle.response_started = cycle.response_complete = True
-        self._metrics.refusals.labels(error.code).inc()
-        self._metrics.requests.labels(route.path, str(error.status)).inc()
-        self._metrics.request_duration.labels(route.path).observe(0)
+        self._metrics.refusals[error.code,].inc()
+        self._metrics.record_request(route.path, error.status, 0)
         fields = {"method": scope["method"], "path": escape(scope["path"])}
         self._access_log.tell(error.status, {"request_id": request_id, **fields})
         if last:
@@ -339,9 +338,9 @@ class HttpProtocol(HttpToolsProtocol):
         headers = self.server_state.default_headers
         self._exit.write(create_answer(error, request_id, self._path, headers, last=True))
         self._leave()
-        self._metrics.refusals.labels(error.code).inc()
+        self._metrics.refusals[error.code,].inc()
         if not self._answering:  # else the middleware tells of it
-            self._metrics.requests.labels("unmatched", str(error.status)).inc()
+            self._metrics.record_request(UNMATCHED, error.status, 0)
             fields = {"request_id": request_id, "code": error.code}
             self._access_log.tell(error.status, fields)
 

@@ -16,12 +16,15 @@ from app.batching import DynamicBatcher
 from app.cache import SharedAnswers
 from app.decoding import DecodeThreads
 from app.errors import AppError, NotReadyError, ShuttingDownError
+from app.exposition import Exposition
+from app.gauges import show_decode_threads, show_models, show_queue
 from app.memory import freeze, trim, unfreeze
 from app.metrics import Metrics
 from app.pace import Pace, no_rest
 from app.schemas import ClassifyOptions
 from app.service import Service
 from app.settings import Settings
+from app.traces import Traces
 from model.decode import DecodeLimits
 from model.decode_cost import create_sample, measure_core
 from model.decode_memory import PIXEL_BYTES
@@ -43,9 +46,11 @@ _REHEARSAL_S = 10.0
 class Lifecycle:
     """Use as an async context manager: leaving it answers what was accepted, then ends."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, traces: Traces | None = None) -> None:
         self.settings = settings
         self.metrics = metrics
+        self.exposition = Exposition(metrics.registry)
+        self.traces = traces
         self.threads = count_cores() if settings.threads == "auto" else settings.threads
         self.speed = Speed(max_batch_size=1, streams=1, images_per_s=1.0)
         self._decode_slowness = 1.0
@@ -63,6 +68,8 @@ class Lifecycle:
         """Answer what was accepted, then end the streams and the decode threads."""
         self.begin_drain()
         await self._stack.aclose()
+        if self.traces:
+            self.traces.close()
         unfreeze()
 
     @property
@@ -104,19 +111,27 @@ class Lifecycle:
         )
         self._stack.enter_context(decode_threads)
         await self._rehearse(engines, decode_threads)
-        batcher = self._create_batcher(self.metrics, rest)
+        batcher = self._create_batcher(self.metrics, rest, self.traces)
+        show_models(self.metrics, engines)
+        show_queue(self.metrics, batcher)
+        show_decode_threads(self.metrics, self.threads, decode_threads)
         await self._stack.enter_async_context(batcher)
-        self._service = self._create_service(engines, batcher, decode_threads, self.metrics)
+        self._service = self._create_service(
+            engines, batcher, decode_threads, self.metrics, self.traces
+        )
         self.ready.set()
         self._log_ready(engines[0], time.monotonic() - started)
 
-    def _create_batcher(self, metrics: Metrics, rest: Callable[[], None]) -> DynamicBatcher:
+    def _create_batcher(
+        self, metrics: Metrics, rest: Callable[[], None], traces: Traces | None
+    ) -> DynamicBatcher:
         return DynamicBatcher(
             streams=self.speed.streams,
             max_batch_size=self.speed.max_batch_size,
             admission=Admission(self.queue_capacity, self.speed.images_per_s),
             metrics=metrics,
             rest=rest,
+            traces=traces,
         )
 
     def _create_service(
@@ -125,6 +140,7 @@ class Lifecycle:
         batcher: DynamicBatcher,
         decode_threads: DecodeThreads,
         metrics: Metrics,
+        traces: Traces | None,
     ) -> Service:
         return Service(
             engines={engine.checkpoint.name: engine for engine in engines},
@@ -133,6 +149,7 @@ class Lifecycle:
             metrics=metrics,
             shared=SharedAnswers(int(self.settings.cache_mib * _MEBI), metrics),
             max_output_bytes=int(self.settings.max_output_mib * _MEBI),
+            traces=traces,
         )
 
     async def _rehearse(self, engines: Sequence[Engine], decode_threads: DecodeThreads) -> None:
@@ -141,8 +158,8 @@ class Lifecycle:
         The queue and the counters are of their own: nothing of it shows.
         """
         metrics, sample = Metrics(), create_sample()
-        async with self._create_batcher(metrics, no_rest) as batcher:
-            service = self._create_service(engines, batcher, decode_threads, metrics)
+        async with self._create_batcher(metrics, no_rest, None) as batcher:
+            service = self._create_service(engines, batcher, decode_threads, metrics, None)
             for number in range(_REHEARSALS):  # equal pictures would be computed once
                 with suppress(AppError):  # it is for speed: engines have been tested
                     picture = sample + bytes([number])

@@ -72,7 +72,13 @@ class _JsonFormatter(structlog.stdlib.ProcessorFormatter):
         known = _OF_EVERY_RECORD
         fields = {name: value for name, value in vars(record).items() if name not in known}
         now = datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z")
-        line = {"event": record.msg, "level": "info", "logger": ACCESS, **fields, "timestamp": now}
+        line = {
+            "event": record.msg,
+            "level": record.levelname.lower(),
+            "logger": ACCESS,
+            **fields,
+            "timestamp": now,
+        }
         return json.dumps(line)
 
 

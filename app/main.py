@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -33,6 +34,7 @@ from app.problems import create_problem_response
 from app.routes import health, huggingface, information, native, open_inference, openai
 from app.routes.page import add_page
 from app.settings import Settings
+from app.traces import Traces, create_traces, is_probe
 
 _MEBI = 1024 * 1024
 _HELD_BODIES = 2
@@ -53,7 +55,8 @@ def create_app(settings: Settings, on_failure: OnFailure | None = None) -> FastA
         InvalidSettingError: API_KEYS_FILE is none.
     """
     keys = load_keys(settings.api_keys_file) if settings.api_keys_file else None
-    lifecycle = Lifecycle(settings, Metrics())
+    traces = create_traces()
+    lifecycle = Lifecycle(settings, Metrics(), traces)
     app: FastAPI = FastAPIOffline(
         title="mobilenet-serve",
         description=DESCRIPTION,
@@ -63,6 +66,7 @@ def create_app(settings: Settings, on_failure: OnFailure | None = None) -> FastA
         redirect_slashes=False,
         swagger_ui_parameters=SWAGGER_UI,
         lifespan=_create_lifespan(lifecycle, on_failure),
+        telemetry=_configure_telemetry(traces),
     )
     app.state.lifecycle = lifecycle
     protocols = (huggingface, openai, open_inference)
@@ -102,7 +106,23 @@ def _add_middleware(
         app.add_middleware(Authorization, keys=keys, metrics=metrics)
     app.state.access_log = access_log = AccessLog()
     cors = create_cors(settings.cors_origins)
-    app.add_middleware(RequestContext, metrics=metrics, access_log=access_log, cors=cors)
+    app.add_middleware(
+        RequestContext,
+        metrics=metrics,
+        access_log=access_log,
+        cors=cors,
+        traces=lifecycle.traces,
+    )
+
+
+def _configure_telemetry(traces: Traces | None) -> TelemetryConfig:
+    """The framework makes a request's span, and sends nothing on by itself."""
+    config = TelemetryConfig(
+        auto_configure=False, logs=False, metrics=False, operation_spans=False, tracing=False
+    )
+    if traces:
+        config |= TelemetryConfig(tracing=True, tracer_provider=traces.provider, exclude=is_probe)
+    return config
 
 
 def _max_body_bytes(settings: Settings) -> dict[str, int]:

@@ -24,13 +24,11 @@ from app.errors import (
 )
 from app.guard import Guard
 from app.keys import ApiKeys
-from app.metrics import Metrics
+from app.metrics import CLIENT_CLOSED, UNMATCHED, Metrics
 from app.problems import create_problem_response
+from app.record import Record, open_record
 from app.request_head import choose_request_id
-
-_CLIENT_CLOSED = 499
-"""nginx's status for a client that left first; only ever in logs and metrics."""
-_UNMATCHED = "unmatched"
+from app.traces import Traces, format_traceparent
 
 _log = logging.getLogger(__name__)
 
@@ -39,29 +37,39 @@ class RequestContext:
     """Makes sure that every request ends in one answer, one log line and one count."""
 
     def __init__(
-        self, app: ASGIApp, *, metrics: Metrics, access_log: AccessLog, cors: Cors
+        self,
+        app: ASGIApp,
+        *,
+        metrics: Metrics,
+        access_log: AccessLog,
+        cors: Cors,
+        traces: Traces | None = None,
     ) -> None:
         self._app = cors(app)
         self._metrics = metrics
         self._access_log = access_log
         self._cors = cors
+        self._traces = traces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one HTTP request; anything else passes through."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = time.perf_counter()
+        record = open_record()
         request_id = choose_request_id(scope["headers"])
-        id_header = b"x-request-id", request_id.encode()
-        scope.setdefault("state", {}).update(request_id=request_id, started=started)
+        headers = self._headers(request_id)
+        scope.setdefault("state", {}).update(request_id=request_id, started=record.started)
         status = 0
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), id_header]
+                record.sent = time.perf_counter()
+                message["headers"] = [*message.get("headers", ()), *headers]
+            else:
+                record.answer_bytes += len(message.get("body", b""))
             try:
                 await send(message)
             except RuntimeError as error:  # uvloop's, for a connection that is closed
@@ -77,7 +85,7 @@ class RequestContext:
                 await self._app(scope, receive, send_with_id)
             except ClientDisconnect:
                 # The protocol class may have answered a broken body before the app could.
-                status = scope["state"].get("refused_with", _CLIENT_CLOSED)
+                status = scope["state"].get("refused_with", CLIENT_CLOSED)
             except asyncio.CancelledError:
                 # Only the server's shutdown cancels a request: its time is up.
                 await answer(ShuttingDownError())
@@ -85,21 +93,32 @@ class RequestContext:
                 _log.exception("A request failed.", extra={"request_id": request_id})
                 await answer(AppError())
             finally:
-                self._record(scope, status or _CLIENT_CLOSED, time.perf_counter() - started)
+                self._tell(scope, status or CLIENT_CLOSED, record)
 
-    def _record(self, scope: Scope, status: int, duration_s: float) -> None:
-        refused_at = scope["state"].get("refused_at", _UNMATCHED)  # the door comes before routing
+    def _headers(self, request_id: str) -> list[tuple[bytes, bytes]]:
+        headers = [(b"x-request-id", request_id.encode())]
+        if span := self._traces.request if self._traces else None:
+            headers.append((b"traceparent", format_traceparent(span)))
+        return headers
+
+    def _tell(self, scope: Scope, status: int, record: Record) -> None:
+        duration_s = time.perf_counter() - record.started
+        refused_at = scope["state"].get("refused_at", UNMATCHED)  # the door comes before routing
         route = getattr(scope.get("route"), "path", refused_at)
-        label = "client_closed" if status == _CLIENT_CLOSED else str(status)
-        self._metrics.requests.labels(route, label).inc()
-        if "watches" not in scope["state"]:  # for as long as the viewer likes
-            self._metrics.request_duration.labels(route).observe(duration_s)
+        # A viewer stays for as long as it likes.
+        timed_s = None if "watches" in scope["state"] else duration_s
+        self._metrics.record_request(route, status, timed_s)
+        self._metrics.record_stages(read=record.read_s, encode=record.encode_s)
         fields = {
             "request_id": scope["state"]["request_id"],
             "method": scope["method"],
             "path": escape(scope["path"]),
+            "route": route,
             "duration_ms": round(duration_s * 1000, 2),
+            **record.fields(),
         }
+        if span := self._traces.request if self._traces else None:
+            fields["trace_id"] = f"{span.trace_id:032x}"
         self._access_log.tell(status, fields)
 
 
@@ -165,6 +184,6 @@ class Door:
 async def _refuse(
     error: AppError, metrics: Metrics, scope: Scope, receive: Receive, send: Send
 ) -> None:
-    metrics.refusals.labels(error.code).inc()
+    metrics.refusals[error.code,].inc()
     response = create_problem_response(error, scope["state"]["request_id"], scope["path"])
     await response(scope, receive, send)

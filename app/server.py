@@ -17,6 +17,7 @@ from typing import cast
 import uvicorn
 from fastapi import FastAPI
 
+from app.banner import welcome
 from app.http_protocol import create_http_protocol
 from app.lifecycle import Lifecycle
 from app.log_sink import LogSink
@@ -25,6 +26,7 @@ from app.main import create_app
 from app.memory import limit_arenas, map_large_blocks
 from app.service import Service
 from app.settings import Settings, refuse_setting, unknown_variables
+from app.terminal import terminal_console
 from app.uvicorn_fit import UnfitUvicornError
 from app.watchdog import Watch, Watchdog
 from model.errors import ModelError
@@ -39,6 +41,8 @@ _SWITCH_S = 0.0005
 answer must not wait for many requests' parsing. Measured: 2 % more images a second than 5 ms.
 """
 
+_TICK_S = 0.1
+"""What uvicorn sleeps between two ticks, in seconds."""
 _LOOP_S = 10.0
 """How long the event loop may stand still, in seconds."""
 _PATIENCE = 2
@@ -52,8 +56,9 @@ _TELL_S = 2.0
 class Server(uvicorn.Server):
     """uvicorn's server, but a signal drains first, and the exit code says how it ended."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, write: Callable[[str], object] | None = None) -> None:
         self._settings = settings
+        self._write = write
         self.exit_code = 0
         self._interrupted = False
         self._tick: tuple[int, ...] = ()
@@ -79,6 +84,7 @@ class Server(uvicorn.Server):
                 ),
             )
         )
+        self.lifecycle.metrics.connections.set_function(lambda: len(self.server_state.connections))
 
     @property
     def lifecycle(self) -> Lifecycle:
@@ -117,12 +123,15 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """uvicorn's, about every tenth of a second: the loop runs."""
+        self.lifecycle.metrics.record_tick(_TICK_S)
         self._tick = (counter,)
         return await super().on_tick(counter)
 
     async def main_loop(self) -> None:
         """uvicorn's, from the start to a signal."""
+        welcoming = asyncio.create_task(welcome(self.lifecycle, self.servers, self._write))
         await super().main_loop()
+        welcoming.cancel()
         self._tick = ()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -222,7 +231,8 @@ def run(settings: Settings) -> int:
 
 def _serve(settings: Settings, sink: LogSink) -> int:
     try:
-        server = Server(settings)
+        terminal = settings.log_format != "json" and terminal_console()
+        server = Server(settings, sink.write if terminal else None)
         sink.on_drop = server.lifecycle.metrics.log_lines_dropped.inc
         with Watchdog(server.watches, lambda why: _give_up(why, sink)):
             server.run()

@@ -12,15 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import errors
-from app.answers import Classification, Embedding, Outputs, Stages
-from app.batch import BatchRow
+from app.answers import Classification, Embedding, Outputs
 from app.batching import DynamicBatcher
 from app.cache import SharedAnswers
+from app.computation import Computation
 from app.costs import Costs
 from app.decoding import DecodeThreads
 from app.metrics import Metrics
 from app.plan import Image, Plan
+from app.record import current_record
 from app.schemas import ClassifyOptions, EmbedOptions
+from app.traces import Traces
 from model.config import LOGITS, POOLED
 from model.engines.base import Engine
 from model.postprocess import Activation, activate, normalize, top_k
@@ -35,6 +37,7 @@ class Service:
         decode_threads: already started.
         shared: answers of other requests.
         max_output_bytes: numbers of one answer.
+        traces: get spans for each image.
     """
 
     def __init__(
@@ -46,11 +49,12 @@ class Service:
         metrics: Metrics,
         shared: SharedAnswers,
         max_output_bytes: int,
+        traces: Traces | None = None,
     ) -> None:
         self.engines = engines
         self.batcher = batcher
         self.decode_threads = decode_threads
-        self._metrics = metrics
+        self._computation = Computation(batcher, decode_threads, metrics, traces)
         self._shared = shared
         self._max_output_bytes = max_output_bytes
         self.loaded_at = int(time.time())
@@ -152,9 +156,13 @@ class Service:
     async def _compute(self, image: Image, plan: Plan, timeout_s: float) -> Outputs:
         async def compute() -> Outputs:
             with self.batcher.admission.reserve(self._costs.predict(image, plan)):
-                return await self._run(image, plan)
+                return await self._computation.run(image, plan)
 
-        return await self._shared.one(image, plan, compute, timeout_s)
+        record = current_record()
+        record.ask(plan.engine.checkpoint.name, [image])
+        outputs = await self._shared.one(image, plan, compute, timeout_s)
+        record.answer([outputs])
+        return outputs
 
     async def compute_many(
         self, images: Sequence[Image], plan: Plan, timeout_s: float
@@ -170,7 +178,11 @@ class Service:
             except errors.AppError as error:
                 return [error]
         compute = partial(self._compute_window, plan)
-        return await self._shared.many(images, plan, compute, timeout_s)
+        record = current_record()
+        record.ask(plan.engine.checkpoint.name, images)
+        answers = await self._shared.many(images, plan, compute, timeout_s)
+        record.answer(answers)
+        return answers
 
     async def _compute_window(
         self, plan: Plan, images: Sequence[Image]
@@ -184,7 +196,7 @@ class Service:
         async def run(image: Image) -> Outputs | errors.AppError:
             async with free:
                 try:
-                    return await self._run(image, plan)
+                    return await self._computation.run(image, plan)
                 except errors.AppError as error:
                     return error
 
@@ -192,29 +204,6 @@ class Service:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(run(image)) for image in images]
         return [task.result() for task in tasks]
-
-    async def _run(self, image: Image, plan: Plan) -> Outputs:
-        preprocessing = plan.engine.checkpoint.preprocessing
-        with self.batcher.open(
-            plan.engine, plan.outputs, output_stride=plan.output_stride
-        ) as entry:
-            if not isinstance(image, bytes):
-                self.batcher.enter(entry, image)
-                return self._record(await entry.answer)
-            # From thread to thread: a wake-up of the loop in between would cost as much as parsing.
-            enter, fail = partial(self.batcher.enter, entry), partial(self.batcher.fail, entry)
-            with self.decode_threads.start(
-                image, preprocessing, plan.side, enter=enter, fail=fail
-            ) as decoding:
-                row = await entry.answer
-        decoded = decoding.result()
-        return self._record(row, decoded.decode_s, decoded.wait_s)
-
-    def _record(self, row: BatchRow, decode_s: float = 0.0, wait_s: float = 0.0) -> Outputs:
-        stages = Stages(decode_s, wait_s + row.queue_s, row.inference_s)
-        for stage in ("decode", "queue", "inference"):
-            self._metrics.stage_duration.labels(stage).observe(getattr(stages, f"{stage}_s"))
-        return Outputs(row.arrays, stages, row.batch_size)
 
 
 def _classification(

@@ -17,6 +17,8 @@ from model.checkpoint import DEFAULT_DIRECTORY
 from model.sources import default_name
 
 ENV_PREFIX = "MOBILENET_"
+API_KEY_VARIABLE = f"{ENV_PREFIX}API_KEY"
+"""No setting: the key that the commands show to a server."""
 
 _ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?")
 
@@ -241,5 +243,5 @@ def describe_settings() -> list[Setting]:
 
 def unknown_variables() -> list[str]:
     """The `MOBILENET_*` variables in the environment that no setting reads."""
-    known = {setting.variable for setting in describe_settings()}
+    known = {API_KEY_VARIABLE, *(setting.variable for setting in describe_settings())}
     return sorted(name for name in os.environ if name.startswith(ENV_PREFIX) and name not in known)

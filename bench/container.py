@@ -11,7 +11,9 @@ import os
 import shlex
 import statistics
 import subprocess
+import time
 from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,21 +53,27 @@ class Container:
     Args:
         image: what to run.
         cpus: its quota, in cores.
+        more: flags of the engine's `run`.
+
+    Attributes:
+        ready_s: seconds from the command that starts it to the first 200 of /readyz.
     """
 
-    def __init__(self, image: str, cpus: int) -> None:
+    def __init__(self, image: str, cpus: int, more: Sequence[str] = ()) -> None:
         self._engine = shlex.split(os.environ.get("CONTAINERS") or "docker")
         lock_down = ["--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
         # A stream a core, given: a noisy moment at start must not choose another number.
         quota = [f"--cpus={cpus}", f"--env=MOBILENET_STREAMS={cpus}"]
-        flags = ["--detach", "--rm", "--publish=127.0.0.1::8000", *quota, *lock_down]
+        flags = ["--detach", "--rm", "--publish=127.0.0.1::8000", *quota, *lock_down, *more]
         self._start = ["run", *flags, image]
 
     def __enter__(self) -> Self:
         """Start it."""
+        started = time.perf_counter()
         self._name = self._command(*self._start)
         self.url = "http://" + self._command("port", self._name, "8000/tcp").splitlines()[0]
         wait_until_ready(self.url, _START_S)
+        self.ready_s = time.perf_counter() - started
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -76,6 +84,19 @@ class Container:
     def threads(self) -> int:
         """Threads of the service."""
         return len(self._command("exec", self._name, "ls", "/proc/1/task").split())
+
+    @property
+    def peak_mib(self) -> float:
+        """Most resident memory of the service so far, in MiB."""
+        status = self._command("exec", self._name, "cat", "/proc/1/status")
+        (peak,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+        return int(peak.split()[1]) / 1024
+
+    @property
+    def state(self) -> str:
+        """Whether it was out of memory, whether it runs, and how often it was started anew."""
+        fields = "{{.State.OOMKilled}} {{.State.Running}} {{.RestartCount}}"
+        return self._command("inspect", "--format", fields, self._name)
 
     def measure(self, generator: LoadGenerator, seconds: float) -> Measurement:
         """Load it, and see how often it was throttled meanwhile."""

@@ -1,9 +1,13 @@
-"""nginx in front of replicas, with the configuration of docker-compose.yml."""
+"""nginx in front of replicas, with the configuration of docker-compose.yml.
+
+`python -m bench.load_balancer` prints what a request costs it.
+"""
 
 from __future__ import annotations
 
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -11,12 +15,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-from bench.server import find_free_port, wait_until_ready
+from bench.load import LoadGenerator
+from bench.photos import load_photos
+from bench.server import ServerProcess, cpu_s, find_free_port, wait_until_ready
 
 CONFIGURATION = Path(__file__).parents[1] / "deploy" / "nginx" / "nginx.conf"
 
 _START_S = 10
 _RESOLVER = re.compile(r"^ *resolver .*;\n", re.MULTILINE)
+_RETRY = re.compile(r"proxy_next_upstream error [^;]*;")
 _REPLICAS = re.compile(r"^( *server) api:8000 resolve (.*;\n)", re.MULTILINE)
 
 
@@ -53,30 +60,71 @@ class LoadBalancer:
 
     Args:
         replicas: their URLs.
+        retry: repeat a request that a replica failed; without it each failure reaches the client,
+            and each request has a connection of its own, because `use` closes those that rest.
     """
 
-    def __init__(self, replicas: Sequence[str]) -> None:
+    def __init__(self, replicas: Sequence[str], *, retry: bool = True) -> None:
         nginx = find_nginx()
         if nginx is None:
             sys.exit("nginx is needed: apt-get install nginx")
-        port = find_free_port()
-        self.url = f"http://127.0.0.1:{port}"
-        self._text = render(port, [replica.removeprefix("http://") for replica in replicas])
+        self._port = find_free_port()
+        self.url = f"http://127.0.0.1:{self._port}"
+        self._replicas, self._retry = replicas, retry
         self._nginx = nginx
 
     def __enter__(self) -> Self:
         """Start it."""
         self._folder = tempfile.TemporaryDirectory()
         Path(self._folder.name).chmod(0o711)  # started as root, nginx works as another user
-        configuration = Path(self._folder.name) / "nginx.conf"
-        configuration.write_text(self._text, encoding="utf-8")
-        flags = ["-p", f"{self._folder.name}/", "-c", str(configuration), "-g", "daemon off;"]
+        self._write()
+        flags = ["-p", f"{self._folder.name}/", "-c", str(self._file), "-g", "daemon off;"]
         self._process = subprocess.Popen([self._nginx, *flags])
         wait_until_ready(self.url, _START_S, self._process)
         return self
+
+    @property
+    def _file(self) -> Path:
+        return Path(self._folder.name) / "nginx.conf"
+
+    def _write(self) -> None:
+        text = render(self._port, [one.removeprefix("http://") for one in self._replicas])
+        if not self._retry:
+            text = _RETRY.sub("proxy_next_upstream off; keepalive_timeout 0;", text)
+        self._file.write_text(text, encoding="utf-8")
+
+    def use(self, replicas: Sequence[str]) -> None:
+        """Send what comes from now on to these; what is under way goes on."""
+        self._replicas = replicas
+        self._write()
+        self._process.send_signal(signal.SIGHUP)
+
+    @property
+    def cpu_s(self) -> float:
+        """Processor time of its workers so far, in seconds."""
+        pid = self._process.pid
+        workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return sum(cpu_s(Path(f"/proc/{worker}/stat")) for worker in workers)
 
     def __exit__(self, *_: object) -> None:
         """End it."""
         self._process.terminate()
         self._process.wait()
         self._folder.cleanup()
+
+
+def main() -> None:
+    """Load one replica through it, and divide."""
+    with (
+        LoadGenerator(load_photos(None)) as generator,
+        ServerProcess() as server,
+        LoadBalancer([server.url]) as balancer,
+    ):
+        before = balancer.cpu_s
+        load = generator.run(balancer.url, "raw", 16, 10)
+        cost_ms = (balancer.cpu_s - before) / (load.images_per_s * load.seconds) * 1000
+    print(f"{cost_ms:.3f} ms of CPU a request, at {load.images_per_s:.0f} a second")
+
+
+if __name__ == "__main__":
+    main()

@@ -98,10 +98,14 @@ class ServerProcess:
         self._process.kill()
         self._process.wait()
 
+    def stop(self) -> int:
+        """End it as an orchestrator would, with SIGTERM; its exit code."""
+        self._process.terminate()
+        return self._process.wait()
+
     def __exit__(self, *_: object) -> None:
         """End it."""
-        self._process.terminate()
-        self._process.wait()
+        self.stop()
         self._log.close()
 
     @property
@@ -113,14 +117,15 @@ class ServerProcess:
     @property
     def cpu_s(self) -> float:
         """Processor time used so far, in seconds."""
-        return _cpu_s(Path(f"/proc/{self._process.pid}/stat"))
+        return cpu_s(Path(f"/proc/{self._process.pid}/stat"))
 
     @property
     def loop_cpu_s(self) -> float:
         """The event loop's part of it: its thread is the process's first."""
-        return _cpu_s(Path(f"/proc/{self._process.pid}/task/{self._process.pid}/stat"))
+        return cpu_s(Path(f"/proc/{self._process.pid}/task/{self._process.pid}/stat"))
 
 
-def _cpu_s(stat: Path) -> float:
+def cpu_s(stat: Path) -> float:
+    """Processor time of a process or a thread, of its `stat` in /proc, in seconds."""
     fields = stat.read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

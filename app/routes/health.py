@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from app.routes.declarations import declare_errors
 from app.routes.dependencies import LifecycleDep
@@ -52,5 +52,4 @@ async def readyz(request: Request, response: Response, lifecycle: LifecycleDep) 
 )
 async def metrics(lifecycle: LifecycleDep) -> Response:
     """Prometheus' text format."""
-    exposition = generate_latest(lifecycle.metrics.registry)
-    return Response(exposition, headers={"Content-Type": CONTENT_TYPE_LATEST})
+    return Response(lifecycle.exposition.render(), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from app import __version__, schemas
 from app.errors import InvalidParameterError, NotReadyError
+from app.lifecycle import Lifecycle
 from app.routes.declarations import OF_A_MODEL, declare_errors
 from app.routes.dependencies import LifecycleDep, get_service
 from app.routes.native import MAX_FILES
@@ -46,6 +47,15 @@ async def labels(request: Request, options: Annotated[LabelsOptions, Query()]) -
 @router.get("/info", responses=declare_errors("/info", NotReadyError))
 async def info(lifecycle: LifecycleDep) -> schemas.InfoResponse:
     """What is served, and within which limits."""
+    return describe(lifecycle)
+
+
+def describe(lifecycle: Lifecycle) -> schemas.InfoResponse:
+    """What is loaded, and within which limits.
+
+    Raises:
+        NotReadyError: nothing is yet.
+    """
     service = lifecycle.service
     settings = lifecycle.settings
     models = [

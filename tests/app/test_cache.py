@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.answers import Outputs, Stages
+from app.answers import Outputs, Source, Stages
 from app.cache import _ENTRY_BYTES, ResultCache, SharedAnswers, SharedComputations
 from app.errors import AppError, DeadlineExceededError, InvalidImageError
 from app.metrics import Metrics
@@ -34,12 +34,13 @@ PLANS = [
     Plan(ONE, frozenset({LOGITS}), None, 16),
 ]
 NUMBERS = 256
+PHOTO = Source("jpeg", 640, 480)
 ENTRY = _ENTRY_BYTES + 4 * NUMBERS
 LONG_S = 60.0
 
 
 def outputs(value: float, numbers: int = NUMBERS) -> Outputs:
-    return Outputs({LOGITS: np.full(numbers, value, np.float32)}, Stages(1, 2, 3), 4)
+    return Outputs({LOGITS: np.full(numbers, value, np.float32)}, Stages(1, 2, 3), 4, PHOTO)
 
 
 def value(answer: object) -> float:
@@ -268,7 +269,7 @@ def test_an_entry_holds_no_more_memory_than_is_counted() -> None:
         for number in range(500):
             plan = Plan(ONE, frozenset({LOGITS}), None)
             batch = np.zeros((8, NUMBERS), np.float32)
-            row = Outputs({LOGITS: batch[0]}, Stages(1, 2, 3), 8)
+            row = Outputs({LOGITS: batch[0]}, Stages(1, 2, 3), 8, PHOTO)
             cache.put((number.to_bytes(32, "big"), None, plan), row)
         del batch, row
         held = tracemalloc.get_traced_memory()[0] - before

@@ -1,13 +1,21 @@
 from __future__ import annotations
 
+import fcntl
+import json
 import os
+import pty
 import re
+import struct
+import subprocess
+import sys
+import termios
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from app import __version__
+from app import __version__, flags
 from app.cli import app
 from app.settings import Settings
 from model.checkpoint import DEFAULT_DIRECTORY, load_checkpoint
@@ -90,3 +98,81 @@ def test_convert_refuses_a_size_that_the_source_contradicts(tmp_path: Path) -> N
     assert result.exit_code == 1
     assert "tells its image size, 224, not 160" in result.output
     assert not (tmp_path / "out").exists()
+
+
+def test_every_setting_has_its_group_in_the_help_of_serve() -> None:
+    grouped = [name for names in flags._PANELS.values() for name in names]
+    assert sorted(grouped) == sorted(Settings.model_fields)
+
+
+def test_help_loads_nothing_that_only_answering_needs() -> None:
+    heavy = ["torch", "onnxruntime", "onnx", "fastapi", "uvicorn", "httpx2"]
+    program = f"import app.cli, sys; print([one for one in {heavy} if one in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("mobilenet-serve ", {"serve", "classify", "embed", "convert", "info", "labels"}),
+        ("mobilenet-serve classify --", {"--format", "--server", "--api-key-file", "--null"}),
+        ("mobilenet-serve serve --max-b", {"--max-batch-size", "--max-body-mib"}),
+        ("mobilenet-serve classify --format ", {"table", "json", "jsonl", "csv"}),
+    ],
+)
+def test_a_shell_completes_commands_and_options(words: str, expected: set[str]) -> None:
+    env = {
+        "_MOBILENET_SERVE_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split(" ")) - 1),
+    }
+    result = runner.invoke(app, [], env=env, prog_name="mobilenet-serve")
+    assert expected <= set(result.output.split())
+
+
+def test_labels_are_found_by_text_wordnet_id_and_class_id() -> None:
+    tabby = " 282  n02123045  tabby, tabby cat\n"
+    for search in ("Tabby", "n02123045", "282"):
+        assert runner.invoke(app, ["labels", search]).output == tabby
+    (found,) = json.loads(runner.invoke(app, ["labels", "tabby", "--json"]).output)
+    assert found == {"class_id": 282, "wnid": "n02123045", "label": "tabby, tabby cat"}
+    assert runner.invoke(app, ["labels"]).output.count("\n") == 1001
+    assert runner.invoke(app, ["labels", "no such thing"]).exit_code == 1
+
+
+def test_info_tells_what_serve_would_choose() -> None:
+    env = {
+        "MOBILENET_MAX_BATCH_SIZE": "3",
+        "MOBILENET_STREAMS": "2",
+        "MOBILENET_THREADS": "2",
+    }
+    described = json.loads(runner.invoke(app, ["info", "--json"], env=env).output)
+    assert described["models"][0]["digest"] == load_checkpoint(DEFAULT_DIRECTORY).digest
+    assert (described["max_batch_size"], described["streams"], described["threads"]) == (3, 2, 2)
+
+
+def test_serve_tells_a_terminal_where_it_is_once_it_is_ready() -> None:
+    here, there = pty.openpty()
+    fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    command = [sys.executable, "-m", "app", "serve", "--port", "0"]
+    with subprocess.Popen(command, stdin=there, stdout=there, stderr=there) as process:
+        os.close(there)
+        read = b""
+        try:
+            while b"/classify" not in read:
+                read += os.read(here, 65536)
+        finally:
+            process.terminate()
+        with os.fdopen(here, "rb") as terminal, suppress(OSError):  # of its end
+            terminal.read()
+    shown = read.decode(errors="replace")
+    address = re.search(r"running on (http://127.0.0.1:\d+)", shown)
+    assert address
+    for text in (
+        "mobilenet_v1_1.0_224",
+        "1001 classes",
+        "onnx on cpu",
+        f"{address[1]}/docs",
+        f"{address[1]}/ ",
+    ):
+        assert text in shown[shown.index("Ready after") :]

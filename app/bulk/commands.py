@@ -1,0 +1,186 @@
+"""The commands of many images: classify, embed. What they need is imported when they run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.bulk.options import (
+    MODEL_PANEL,
+    ApiKeyFile,
+    Connections,
+    Dtype,
+    LayerPooling,
+    Model,
+    Null,
+    OutputStride,
+    Paths,
+    Server,
+    Size,
+    TextFormat,
+)
+from app.settings import API_KEY_VARIABLE
+
+if TYPE_CHECKING:
+    from app.bulk.local import LocalModel
+    from app.bulk.remote import RemoteServer
+
+
+def classify(
+    paths: Paths,
+    *,
+    output_format: Annotated[
+        TextFormat, typer.Option("--format", help="What to print.")
+    ] = TextFormat.table,
+    top_k: Annotated[int, typer.Option(min=1, max=1001, help="Classes an image at most.")] = 5,
+    min_score: Annotated[
+        float, typer.Option(min=0, max=1, help="Leave out classes that score less.")
+    ] = 0.0,
+    null: Null = False,
+    size: Size = None,
+    model: Model = None,
+    server: Server = None,
+    api_key_file: ApiKeyFile = None,
+    connections: Connections = None,
+) -> None:
+    """Name what is in images: the best classes of each, in the order given."""
+    from app.bulk.formats import create_writer
+    from app.bulk.run import Run, create_write
+    from app.schemas import ClassifyOptions
+    from app.terminal import terminal_console
+
+    options = {"top_k": top_k, "min_score": min_score, "size": size}
+    run = Run(paths, null=null)
+    with run, _open(model, server, api_key_file, connections) as source:
+        name = model if model and server else source.name
+        given = _validate(ClassifyOptions, options, model if server else None)
+        console = terminal_console()
+        writer = create_writer(output_format.value, name, create_write(console), console)
+        try:
+            run.answer(source.classifier(given), console, writer.write)
+        finally:
+            writer.close()
+    raise typer.Exit(run.exit_code)
+
+
+def embed(
+    paths: Paths,
+    *,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", dir_okay=False, help="The .npz file to write.")
+    ],
+    layer: Annotated[
+        str,
+        typer.Option(
+            help="`pooled`, or layers by name or number, with commas: 5,11,13.",
+            rich_help_panel=MODEL_PANEL,
+        ),
+    ] = "pooled",
+    pooling: Annotated[
+        LayerPooling,
+        typer.Option(
+            help="Of a layer's map: its mean; 7x7 averages, stride 2; or the map itself.",
+            rich_help_panel=MODEL_PANEL,
+        ),
+    ] = LayerPooling.global_,
+    normalize: Annotated[bool, typer.Option("--normalize", help="Scale to unit length.")] = False,
+    output_stride: Annotated[
+        OutputStride,
+        typer.Option(
+            help="Input side over the last map's; less than 32 gives finer maps.",
+            rich_help_panel=MODEL_PANEL,
+        ),
+    ] = OutputStride.whole,
+    dtype: Annotated[Dtype, typer.Option(help="Of the numbers.")] = Dtype.float32,
+    null: Null = False,
+    size: Size = None,
+    model: Model = None,
+    server: Server = None,
+    api_key_file: ApiKeyFile = None,
+    connections: Connections = None,
+) -> None:
+    """Turn images into features, written to one NumPy file."""
+    from app.bulk.archive import EmbeddingsFile
+    from app.bulk.run import Run
+    from app.schemas import EmbedOptions
+    from app.terminal import terminal_console
+
+    if output.suffix != ".npz" or not output.parent.is_dir():
+        raise typer.BadParameter("must end in .npz, in a folder that exists", param_hint="--output")
+    options = {
+        "layer": layer,
+        "pooling": pooling.value,
+        "normalize": normalize,
+        "output_stride": output_stride.value,
+        "dtype": dtype.value,
+        "size": size,
+    }
+    given = _validate(EmbedOptions, options, model if server else None)
+    run = Run(paths, null=null)
+    with (
+        run,
+        EmbeddingsFile(output) as file,
+        _open(model, server, api_key_file, connections) as source,
+    ):
+        run.answer(source.embedder(given), terminal_console(), file.add)
+    raise typer.Exit(run.exit_code)
+
+
+@contextmanager
+def _open(
+    model: str | None, server: str | None, api_key_file: Path | None, connections: int | None
+) -> Iterator[LocalModel | RemoteServer]:
+    """What answers: this process, or a server."""
+    if server:
+        from app.bulk.remote import RemoteServer
+
+        api_key = _read_api_key(api_key_file)
+        with RemoteServer(server, api_key=api_key, connections=connections) as remote:
+            yield remote
+        return
+    if api_key_file or connections:
+        raise typer.BadParameter("--api-key-file and --connections need --server")
+    from app.bulk.local import LocalModel
+    from app.memory import limit_arenas, map_large_blocks
+    from app.settings import InvalidSettingError, load_settings
+
+    limit_arenas()
+    map_large_blocks()
+    try:
+        local = LocalModel(load_settings(models=model))
+    except InvalidSettingError as error:
+        raise typer.BadParameter(str(error)) from error
+    yield local
+
+
+def _read_api_key(file: Path | None) -> str | None:
+    if file:
+        key = file.read_text(encoding="ascii", errors="replace").partition("\n")[0].strip()
+    else:
+        key = os.environ.get(API_KEY_VARIABLE, "").strip()
+    if (file and not key) or not (key.isascii() and key.isprintable()):
+        raise typer.BadParameter(f"{file or API_KEY_VARIABLE} has no key on its first line")
+    return key or None
+
+
+def _validate(kind: type[Any], options: Mapping[str, object], model: str | None) -> Any:
+    """Options as the routes have them.
+
+    Raises:
+        BadParameter: one is wrong.
+    """
+    from pydantic import ValidationError
+
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        return kind(**given, **({"model": model} if model else {}))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise typer.BadParameter(
+            f"{first['msg']}.", param_hint=f"--{str(first['loc'][0]).replace('_', '-')}"
+        ) from error

@@ -1,0 +1,170 @@
+"""OpenTelemetry: where a request's time went, span by span, for whoever runs a collector.
+
+Nothing of it runs unless the standard variables name a collector and the extra `otel` is there.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, SpanContext
+
+from app import __version__
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
+_NAME: Final = "mobilenet-serve"
+_CLOSE_S: Final = 1.0
+"""What the end may wait for a collector, in seconds."""
+_SPOKEN: Final = "http/protobuf"
+_PROBES: Final = frozenset({"/livez", "/readyz", "/healthz", "/health", "/metrics"})
+
+_log = logging.getLogger(__name__)
+
+
+class Traced(Protocol):
+    """What of a batch's entry is of interest here.
+
+    Attributes:
+        request: the span of the request that it belongs to, if that is traced.
+        batch: the span of the batch that computed it, if there is one.
+    """
+
+    request: SpanContext | None
+    batch: SpanContext | None
+
+
+class Traces:
+    """Makes spans; the request's own is the framework's.
+
+    Args:
+        provider: sends them on.
+        now: the clock of what is told, in seconds.
+    """
+
+    def __init__(self, provider: TracerProvider, now: Callable[[], float] = time.monotonic) -> None:
+        self.provider = provider
+        self._tracer = provider.get_tracer(_NAME, __version__)
+        self._now = now
+
+    @property
+    def request(self) -> SpanContext | None:
+        """The span of the request that is being answered, if it is kept."""
+        context = trace.get_current_span().get_span_context()
+        return context if context.trace_flags.sampled else None
+
+    @contextmanager
+    def batch(self, entries: Sequence[Traced]) -> Iterator[None]:
+        """Run a batch inside: a trace of its own, with a link to each request that it serves."""
+        links = [Link(entry.request) for entry in entries if entry.request]
+        if not links:
+            yield
+            return
+        attributes = {"mobilenet.batch_size": len(entries)}
+        span = self._tracer.start_span("batch", Context(), links=links, attributes=attributes)
+        for entry in entries:
+            entry.batch = span.get_span_context()
+        with trace.use_span(span, end_on_exit=True, record_exception=False):
+            yield
+
+    def tell(
+        self,
+        name: str,
+        started: float,
+        seconds: float,
+        link: SpanContext | None = None,
+        **attributes: str | float,
+    ) -> None:
+        """Tell of a stage that is over, of the request that is being answered.
+
+        Args:
+            name: of the stage.
+            started: when it began, by the clock.
+            seconds: how long it took.
+            link: a span of another trace that it belongs to as well.
+            attributes: with names of ours.
+        """
+        begun = time.time_ns() - int((self._now() - started) * 1e9)
+        span = self._tracer.start_span(
+            name,
+            links=[Link(link)] if link else (),
+            attributes={f"mobilenet.{key}": value for key, value in attributes.items()},
+            start_time=begun,
+        )
+        span.end(begun + int(seconds * 1e9))
+
+    def close(self) -> None:
+        """Send what is left, for a second at most."""
+        thread = threading.Thread(target=self.provider.shutdown, name="traces", daemon=True)
+        thread.start()
+        thread.join(_CLOSE_S)
+
+
+def format_traceparent(span: SpanContext) -> bytes:
+    """The header's value, as W3C's Trace Context has it."""
+    return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}".encode()
+
+
+def is_probe(scope: Any) -> bool:
+    """Whether a request asks for what is asked all the time."""
+    return scope["path"] in _PROBES
+
+
+def create_traces() -> Traces | None:
+    """What the environment asks for; None: no collector is named, or the extra is missing."""
+    endpoint = _read("ENDPOINT")
+    disabled = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    if not endpoint or disabled or os.environ.get("OTEL_TRACES_EXPORTER", "otlp") != "otlp":
+        return None
+    if (protocol := _read("PROTOCOL") or _SPOKEN) != _SPOKEN:
+        _log.warning(
+            "No traces: OTEL_EXPORTER_OTLP_PROTOCOL must be %s.", _SPOKEN, extra={"given": protocol}
+        )
+        return None
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError:
+        _log.warning("No traces: OTEL_EXPORTER_OTLP_ENDPOINT needs the extra `otel`.")
+        return None
+    provider = create_provider()
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return Traces(provider)
+
+
+def create_provider() -> TracerProvider:
+    """A provider that sends nothing yet; sampler and resource are the environment's."""
+    from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+    from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
+
+    class HideQueries(SpanProcessor):
+        """A client may put into a query what is nobody's business."""
+
+        def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+            del parent_context
+            if "url.query" in (span.attributes or {}):
+                span.set_attribute("url.query", "REDACTED")
+
+    own = Resource.create({"service.name": _NAME, "service.version": __version__})
+    # The end is ours, and bounded; the SDK's own would wait for half a minute.
+    provider = TracerProvider(
+        resource=own.merge(OTELResourceDetector().detect()), shutdown_on_exit=False
+    )
+    provider.add_span_processor(HideQueries())
+    return provider
+
+
+def _read(name: str) -> str:
+    for prefix in ("OTEL_EXPORTER_OTLP_TRACES", "OTEL_EXPORTER_OTLP"):
+        if value := os.environ.get(f"{prefix}_{name}", "").strip():
+            return value
+    return ""

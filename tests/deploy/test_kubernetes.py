@@ -1,0 +1,217 @@
+"""The manifests against Kubernetes' schemas, and against the code that they speak of."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from app import __version__, server
+from app.main import create_app
+from app.metrics import Metrics
+from app.settings import ENV_PREFIX, Settings
+
+ROOT = Path(__file__).parents[2]
+KUBERNETES = ROOT / "deploy" / "kubernetes"
+OVERLAYS = ("cpu", "gpu")
+WITHOUT_SCHEMA = {"ServiceMonitor"}
+
+Resource = dict[str, Any]
+
+
+def snapshot(name: str) -> str:
+    return (ROOT / "tests" / "snapshots" / name).read_text()
+
+
+def render(folder: Path) -> list[Resource]:
+    """What `kubectl apply -k` would send."""
+    for program, arguments in (("kustomize", ["build"]), ("kubectl", ["kustomize"])):
+        if path := shutil.which(program):
+            command = [path, *arguments, str(folder)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            return list(yaml.safe_load_all(done.stdout))
+    pytest.skip("neither kustomize nor kubectl is installed")
+
+
+@pytest.fixture(scope="module", params=OVERLAYS)
+def resources(request: pytest.FixtureRequest) -> dict[str, Resource]:
+    return {one["kind"]: one for one in render(KUBERNETES / "overlays" / request.param)}
+
+
+@pytest.fixture(scope="module")
+def pod(resources: dict[str, Resource]) -> Resource:
+    spec: Resource = resources["Deployment"]["spec"]["template"]["spec"]
+    return spec
+
+
+@pytest.fixture(scope="module")
+def container(pod: Resource) -> Resource:
+    (only,) = pod["containers"]
+    assert isinstance(only, dict)
+    return only
+
+
+@pytest.fixture(scope="module")
+def settings(container: Resource) -> Settings:
+    cores = container["resources"]["limits"]["cpu"]
+    given = {
+        one["name"].removeprefix(ENV_PREFIX).lower(): one.get("value", cores)
+        for one in container["env"]
+        if one["name"].startswith(ENV_PREFIX)
+    }
+    return Settings(**given)  # refuses what it does not know
+
+
+FILES = [path for path in sorted(KUBERNETES.rglob("*.yaml")) if "kind:" in path.read_text()]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda path: str(path.relative_to(KUBERNETES)))
+def test_a_file_is_read_by_its_kustomization(file: Path) -> None:
+    kustomization = yaml.safe_load((file.parent / "kustomization.yaml").read_text())
+    read = [*kustomization["resources"], *(p["path"] for p in kustomization.get("patches", []))]
+    assert file.name in {*read, "kustomization.yaml"}
+    for path in [*kustomization["resources"], *kustomization.get("components", [])]:
+        assert (file.parent / path).exists()
+
+
+def test_every_resource_is_valid_for_the_newest_kubernetes(resources: dict[str, Resource]) -> None:
+    version = ".".join(kubernetes_validate.latest_version().split(".")[:2])
+    for kind, resource in resources.items():
+        if kind not in WITHOUT_SCHEMA:
+            kubernetes_validate.validate(resource, version, strict=True)
+
+
+def test_all_select_the_pods_and_nothing_else(resources: dict[str, Resource]) -> None:
+    deployment = resources["Deployment"]["spec"]
+    labels = deployment["template"]["metadata"]["labels"]
+    selectors = [
+        deployment["selector"]["matchLabels"],
+        resources["Service"]["spec"]["selector"],
+        resources["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"],
+        resources["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"],
+        *(
+            one["labelSelector"]["matchLabels"]
+            for one in deployment["template"]["spec"]["topologySpreadConstraints"]
+        ),
+    ]
+    assert all(selector and selector.items() <= labels.items() for selector in selectors)
+    target = resources["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]
+    assert (target["kind"], target["name"]) == (
+        "Deployment",
+        resources["Deployment"]["metadata"]["name"],
+    )
+    assert "replicas" not in deployment  # else each `apply` would undo the autoscaler
+
+
+def test_every_setting_is_one_and_threads_are_the_cores(
+    settings: Settings, container: Resource, pod: Resource
+) -> None:
+    resources = container["resources"]
+    assert resources["requests"] == resources["limits"]
+    assert settings.threads == int(resources["limits"]["cpu"])
+    (threads,) = (one for one in container["env"] if one["name"] == "MOBILENET_THREADS")
+    assert threads["valueFrom"]["resourceFieldRef"]["resource"] == "limits.cpu"
+    assert pod["enableServiceLinks"] is False
+
+
+def test_ports_and_paths_are_the_services(
+    resources: dict[str, Resource], container: Resource, settings: Settings
+) -> None:
+    assert container["ports"] == [{"name": "http", "containerPort": settings.port}]
+    paths = set(create_app(settings).openapi()["paths"])
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert container[probe]["httpGet"]["port"] == "http"
+        assert container[probe]["httpGet"]["path"] in paths
+    (port,) = resources["Service"]["spec"]["ports"]
+    assert (port["name"], port["targetPort"]) == ("http", "http")
+
+
+def test_restarts_are_for_what_the_watchdog_cannot_do(container: Resource) -> None:
+    """And what asks whether to restart never asks the model."""
+    live, ready = container["livenessProbe"], container["readinessProbe"]
+    assert (live["httpGet"]["path"], ready["httpGet"]["path"]) == ("/livez", "/readyz")
+    assert live["periodSeconds"] * live["failureThreshold"] > server._LOOP_S
+    start = container["startupProbe"]
+    assert start["httpGet"]["path"] == "/readyz"
+    assert start["periodSeconds"] * start["failureThreshold"] >= 60
+
+
+def test_a_pod_that_ends_is_left_alone_until_it_has_answered(
+    pod: Resource, container: Resource, settings: Settings
+) -> None:
+    before = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    ready = container["readinessProbe"]
+    assert ready["periodSeconds"] * ready["failureThreshold"] <= settings.drain_s
+    assert settings.shutdown_timeout_s - settings.drain_s > settings.request_timeout_s
+    assert pod["terminationGracePeriodSeconds"] > before + settings.shutdown_timeout_s
+
+
+def test_it_runs_with_the_least_rights(pod: Resource, container: Resource) -> None:
+    user = re.findall(r"^USER (\d+):(\d+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert pod["securityContext"] == {
+        "runAsNonRoot": True,
+        "runAsUser": int(user[0][0]),
+        "runAsGroup": int(user[0][1]),
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert pod["automountServiceAccountToken"] is False
+    assert "volumes" not in pod
+    assert "hostNetwork" not in pod
+
+
+def test_nobody_is_connected_to(resources: dict[str, Resource]) -> None:
+    policy = resources["NetworkPolicy"]["spec"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert policy["egress"] == []
+    assert [one["ports"] for one in policy["ingress"]] == [[{"protocol": "TCP", "port": "http"}]]
+
+
+def test_the_image_is_of_this_version(container: Resource) -> None:
+    _, _, tag = container["image"].rpartition(":")
+    assert tag.removesuffix("-gpu") == __version__
+
+
+@pytest.mark.xfail(
+    condition="mobilenet_queue_oldest_wait_seconds" not in snapshot("metrics.txt"),
+    reason="the service has no gauge of the queue's oldest image yet",
+    strict=True,
+)
+def test_every_metric_is_one() -> None:
+    text = "".join(path.read_text() for path in (KUBERNETES / "components").rglob("*.yaml"))
+    used = set(re.findall(r"\bmobilenet_\w+", text))
+    metrics = Metrics()
+    known = {sample.name for one in metrics.registry.collect() for sample in one.samples}
+    assert used
+    assert used <= known
+
+
+def test_what_is_scraped_is_a_path() -> None:
+    monitor = yaml.safe_load(
+        (KUBERNETES / "components/prometheus/service-monitor.yaml").read_text()
+    )
+    (endpoint,) = monitor["spec"]["endpoints"]
+    assert endpoint["path"] in create_app(Settings()).openapi()["paths"]
+
+
+def test_both_autoscalers_scale_alike(resources: dict[str, Resource]) -> None:
+    """They differ in the metric alone."""
+    cpu, queue = (
+        yaml.safe_load((KUBERNETES / "components" / name / "autoscaler.yaml").read_text())["spec"]
+        for name in ("autoscale-cpu", "autoscale-queue")
+    )
+    target = queue["metrics"][0]["pods"]["target"]["averageValue"]
+    assert int(target.removesuffix("m")) < Settings().queue_ms / 2
+    assert {**cpu, "metrics": None} == {**queue, "metrics": None}
+    assert resources["PodDisruptionBudget"]["spec"]["maxUnavailable"] < cpu["minReplicas"]

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import itertools
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from app.main import create_app
+from app.settings import Settings
+from tests.deploy.queries import (
+    ALERTS,
+    DASHBOARD,
+    GRAFANA,
+    PROMETHEUS,
+    ROOT,
+    RULES,
+    dashboard_queries,
+    grouped_by,
+    known_series,
+    panels,
+    rule_queries,
+    selectors,
+)
+
+ALL = [*dashboard_queries(), *rule_queries()]
+KNOWN = known_series()
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    services: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    return services
+
+
+@pytest.mark.parametrize(("name", "query"), ALL)
+def test_a_query_asks_only_for_series_and_labels_that_there_are(name: str, query: str) -> None:
+    asked = list(selectors(query))
+    assert asked
+    for one in asked:
+        assert set(one.labels) <= KNOWN[one.name], one
+    assert grouped_by(query) <= set().union(*(KNOWN[one.name] for one in asked))
+
+
+def test_a_bound_of_a_bucket_that_a_query_names_is_one() -> None:
+    golden = (ROOT / "tests/app/metrics.golden").read_text()
+    named = [
+        (one.name, one.labels["le"])
+        for _, query in ALL
+        for one in selectors(query)
+        if "le" in one.labels
+    ]
+    assert named
+    for name, bound in named:
+        found = re.search(rf"{name.removesuffix('_bucket')}\b.*\n.*\n(.*)", golden)
+        assert found
+        assert bound in found[1].split()
+
+
+def test_the_objectives_are_over_all_routes_that_take_images() -> None:
+    guarded = {route.path for _, route in create_app(Settings()).state.guard._routes}
+    declared = set(create_app(Settings()).openapi()["paths"])
+    patterns = {
+        one.labels["route"]
+        for _, query in rule_queries()
+        for one in selectors(query)
+        if "route" in one.labels
+    }
+    for pattern in patterns:
+        matched = {path for path in guarded | declared if re.fullmatch(pattern, path)}
+        assert matched <= guarded | {path.replace(":path", "") for path in guarded}
+    assert any(all(re.fullmatch(pattern, path) for path in guarded) for pattern in patterns)
+
+
+def test_each_alert_says_what_to_do_and_how_urgent_it_is() -> None:
+    handbook = (ROOT / "docs/operate.md").read_text()
+    described = set(re.findall(r"^### (Mobilenet\w+)$", handbook, re.MULTILINE))
+    assert described == set(ALERTS)
+    for name, rule in ALERTS.items():
+        assert rule["labels"]["severity"] in {"page", "ticket"}
+        assert rule["annotations"]["runbook"] == f"docs/operate.md#{name.lower()}"
+        assert rule["annotations"]["summary"].endswith(".")
+
+
+def test_no_rule_is_recorded_twice_or_for_nobody() -> None:
+    recorded = [rule["record"] for rule in RULES if "record" in rule]
+    assert len(set(recorded)) == len(recorded)
+    asked = {one.name for _, query in ALL for one in selectors(query)}
+    assert set(recorded) <= asked
+
+
+def test_replicas_are_found_under_the_names_that_compose_gives_them(
+    compose: dict[str, Any],
+) -> None:
+    configuration = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
+    (job,) = configuration["scrape_configs"]
+    (discovery,) = job["dns_sd_configs"]
+    serving = {name for name, service in compose.items() if "build" in service}
+    assert set(discovery["names"]) == serving
+    assert (discovery["type"], discovery["port"]) == ("A", Settings().port)
+    assert job["job_name"] == "mobilenet"
+    assert all((PROMETHEUS / file).exists() for file in configuration["rule_files"])
+
+
+def test_grafana_finds_its_data_and_its_dashboard(compose: dict[str, Any]) -> None:
+    (source,) = yaml.safe_load((GRAFANA / "provisioning/datasources/prometheus.yml").read_text())[
+        "datasources"
+    ]
+    variable = DASHBOARD["templating"]["list"][0]
+    assert source["uid"] == variable["current"]["value"]
+    assert source["url"] == "http://prometheus:9090"
+    assert source["type"] == variable["query"] == "prometheus"
+    mounts = dict(one.split(":")[:2] for one in compose["grafana"]["volumes"])
+    (provider,) = yaml.safe_load((GRAFANA / "provisioning/dashboards/dashboards.yml").read_text())[
+        "providers"
+    ]
+    assert provider["options"]["path"] == mounts["./deploy/grafana/dashboards"]
+    home = compose["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert home == f"{provider['options']['path']}/mobilenet-serve.json"
+
+
+def test_what_watches_is_reached_from_this_machine_alone(compose: dict[str, Any]) -> None:
+    for name in ("prometheus", "grafana"):
+        assert all(port.startswith("127.0.0.1:") for port in compose[name]["ports"])
+
+
+def test_every_panel_shows_something_in_a_place_of_its_own() -> None:
+    taken: set[tuple[int, int]] = set()
+    ids = [panel["id"] for panel in DASHBOARD["panels"]]
+    assert len(set(ids)) == len(ids)
+    for panel in DASHBOARD["panels"]:
+        place = panel["gridPos"]
+        columns = range(place["x"], place["x"] + place["w"])
+        rows = range(place["y"], place["y"] + place["h"])
+        assert columns.stop <= 24
+        squares = set(itertools.product(columns, rows))
+        assert not squares & taken
+        taken |= squares
+    for panel in panels():
+        assert panel["type"] in {"stat", "timeseries", "heatmap"}
+        assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+        references = [target["refId"] for target in panel["targets"]]
+        assert len(set(references)) == len(references) > 0
+        for target in panel["targets"]:
+            used = set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
+            grouped = grouped_by(target["expr"].replace("$__rate_interval", "1m"))
+            assert used <= (grouped or {"instance"})
