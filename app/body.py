@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.errors import BodyTooLargeError, OverloadedError, RequestTimeoutError
 
 _SPARED = 1 / 8
-"""Of the memory of all bodies, what those that may be larger than it leave to the others."""
+"""Of the memory of all bodies, what those of many pictures leave to the others."""
 
 
 class HeldBytes:
@@ -23,16 +23,16 @@ class HeldBytes:
         self._spared = int(most * _SPARED)
 
     @contextmanager
-    def share(self, limit: int) -> Iterator[Callable[[int], None]]:
+    def share(self, *, of_many: bool) -> Iterator[Callable[[int], None]]:
         """Give what takes so many bytes more, and give back what was taken when it is left.
 
         Two slow batches of the largest size would else shut out every single picture.
 
         Args:
-            limit: bytes that this body may have.
+            of_many: whether this body may be larger than a single picture's.
         """
         taken = 0
-        spared = self._spared if limit > self._spared else 0
+        spared = self._spared if of_many else 0
 
         def take(count: int) -> None:
             nonlocal taken

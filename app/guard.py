@@ -32,6 +32,7 @@ class Guard:
 
     Attributes:
         max_body_bytes: of the route that allows most.
+        least_body_bytes: of the one that allows least, for a single picture.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Guard:
     ) -> None:
         self._check_admission = check_admission
         self.max_body_bytes = max(max_body_bytes.values(), default=0)
+        self.least_body_bytes = min(max_body_bytes.values(), default=0)
         self._check_key = check_key
         self._origins = {(b"origin", origin.encode()) for origin in origins}
         # What matches is a route's own affair: a path that ends in a line break matches too.

@@ -176,7 +176,8 @@ class Door:
             scope["state"]["refused_at"] = route.path
             await _refuse(error, self._metrics, scope, receive, send)
             return
-        with self._held.share(route.max_body_bytes) as share:
+        of_many = route.max_body_bytes > self._guard.least_body_bytes
+        with self._held.share(of_many=of_many) as share:
             body = Body(receive, send, route.max_body_bytes, share, self._body_timeout_s)
             await body.run(self._app, scope)
 

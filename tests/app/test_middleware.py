@@ -92,7 +92,11 @@ def test_a_connection_outlives_a_bad_picture(client: httpx2.Client, cat: bytes) 
 
 def test_bodies_of_many_pictures_leave_room_for_those_of_one() -> None:
     held = HeldBytes(800)
-    with held.share(400) as many, held.share(400) as more, held.share(100) as one:
+    with (
+        held.share(of_many=True) as many,
+        held.share(of_many=True) as more,
+        held.share(of_many=False) as one,
+    ):
         many(400)
         more(300)
         with pytest.raises(OverloadedError):
@@ -100,7 +104,7 @@ def test_bodies_of_many_pictures_leave_room_for_those_of_one() -> None:
         one(100)
         with pytest.raises(OverloadedError):
             one(1)
-    with held.share(100) as one:
+    with held.share(of_many=False) as one:
         one(800)
 
 
