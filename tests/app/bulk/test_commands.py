@@ -128,8 +128,9 @@ def test_wrong_options_are_refused_before_anything_is_done(arguments: list[str])
 
 
 def start(*arguments: str) -> subprocess.Popen[bytes]:
+    # A shell's background job ignores SIGINT, and so would what it starts.
     return subprocess.Popen(
-        [sys.executable, "-m", "app", *arguments],
+        ["env", "--default-signal=INT", sys.executable, "-m", "app", *arguments],  # noqa: S607
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
