@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Collection, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
@@ -82,8 +83,10 @@ class ServerProcess:
 
     def __enter__(self) -> Self:
         """Start it."""
-        self._log = tempfile.TemporaryFile()
-        self.start()
+        with ExitStack() as stack:
+            self._log = stack.enter_context(tempfile.TemporaryFile())
+            self.start()
+            self._stack = stack.pop_all()
         return self
 
     def start(self) -> None:
@@ -105,8 +108,8 @@ class ServerProcess:
 
     def __exit__(self, *_: object) -> None:
         """End it."""
-        self.stop()
-        self._log.close()
+        with self._stack:
+            self.stop()
 
     @property
     def resident_mib(self) -> float:

@@ -75,6 +75,9 @@ class StandInEngine:
             }
         )
 
+    def trim(self) -> None:
+        """It keeps nothing; see `Engine.trim`."""
+
 
 class StandInDecoding:
     """Sleeps as long as a photo takes to decode, but holds the GIL as long as decoding it does.

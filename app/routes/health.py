@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -9,13 +11,15 @@ from app.routes.declarations import declare_errors
 from app.routes.dependencies import LifecycleDep
 from app.schemas import ReadyResponse
 
+_READ: Final = ["GET", "HEAD"]
+"""Declared as GET alone; the route that answers comes first, as `Allow` names its methods."""
+
 router = APIRouter(tags=["Health"])
 
 
 @router.get("/livez", responses=declare_errors("/livez"))
-@router.get("/healthz", include_in_schema=False)
-@router.head("/livez", include_in_schema=False)
-@router.head("/healthz", include_in_schema=False)
+@router.api_route("/healthz", methods=_READ, include_in_schema=False)
+@router.api_route("/livez", methods=_READ, include_in_schema=False)
 async def livez() -> dict[str, str]:
     """200 while the event loop runs; asks neither the queue nor the model."""
     return {"status": "alive"}
@@ -29,9 +33,12 @@ async def livez() -> dict[str, str]:
         503: {"model": ReadyResponse, "description": "Loading, draining, or broken"},
     },
 )
-@router.get("/health", include_in_schema=False, response_model_exclude_none=True)
-@router.head("/readyz", include_in_schema=False)
-@router.head("/health", include_in_schema=False)
+@router.api_route(
+    "/health", methods=_READ, include_in_schema=False, response_model_exclude_none=True
+)
+@router.api_route(
+    "/readyz", methods=_READ, include_in_schema=False, response_model_exclude_none=True
+)
 async def readyz(request: Request, response: Response, lifecycle: LifecycleDep) -> ReadyResponse:
     """200 after weights, warm-up and self-test, until draining; `?verbose` lists the checks."""
     checks = lifecycle.checks()

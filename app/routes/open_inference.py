@@ -48,7 +48,7 @@ async def server_metadata() -> schemas.ServerMetadata:
 
 
 @router.get("/v2/health/live", response_model=schemas.Live, responses=_ERRORS)
-@router.head("/v2/health/live", include_in_schema=False)
+@router.api_route("/v2/health/live", methods=["GET", "HEAD"], include_in_schema=False)
 async def live() -> schemas.Live:
     """200 while the event loop runs."""
     return {"live": True}
@@ -59,7 +59,7 @@ async def live() -> schemas.Live:
     response_model=schemas.Ready,
     responses=declare_errors("/v2/health/ready", NotReadyError),
 )
-@router.head("/v2/health/ready", include_in_schema=False)
+@router.api_route("/v2/health/ready", methods=["GET", "HEAD"], include_in_schema=False)
 async def ready(lifecycle: LifecycleDep) -> schemas.Ready:
     """200 while requests are answered; see /readyz."""
     if not all(lifecycle.checks().values()):

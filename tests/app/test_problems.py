@@ -49,6 +49,7 @@ def test_framework_errors_are_problems_too(client: httpx2.Client) -> None:
     refused = client.delete("/classify")
     expect(refused, 405, "method_not_allowed")
     assert refused.headers["Allow"] == "POST"
+    assert set(client.post("/livez").headers["Allow"].split(", ")) == {"GET", "HEAD"}
     expect(client.post("/livez"), 405, "method_not_allowed")
 
 
