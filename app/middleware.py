@@ -56,6 +56,10 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        with self._metrics.in_flight.track_inprogress():
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         record = open_record()
         request_id = choose_request_id(scope["headers"])
         headers = self._headers(request_id)
@@ -80,20 +84,19 @@ class RequestContext:
                 response = self._cors(create_problem_response(error, request_id, scope["path"]))
                 await response(scope, receive, send_with_id)
 
-        with self._metrics.in_flight.track_inprogress():
-            try:
-                await self._app(scope, receive, send_with_id)
-            except ClientDisconnect:
-                # The protocol class may have answered a broken body before the app could.
-                status = scope["state"].get("refused_with", CLIENT_CLOSED)
-            except asyncio.CancelledError:
-                # Only the server's shutdown cancels a request: its time is up.
-                await answer(ShuttingDownError())
-            except Exception:  # noqa: BLE001  # the last place before the client
-                _log.exception("A request failed.", extra={"request_id": request_id})
-                await answer(AppError())
-            finally:
-                self._tell(scope, status or CLIENT_CLOSED, record)
+        try:
+            await self._app(scope, receive, send_with_id)
+        except ClientDisconnect:
+            # The protocol class may have answered a broken body before the app could.
+            status = scope["state"].get("refused_with", CLIENT_CLOSED)
+        except asyncio.CancelledError:
+            # Only the server's shutdown cancels a request: its time is up.
+            await answer(ShuttingDownError())
+        except Exception:  # noqa: BLE001  # the last place before the client
+            _log.exception("A request failed.", extra={"request_id": request_id})
+            await answer(AppError())
+        finally:
+            self._tell(scope, status or CLIENT_CLOSED, record)
 
     def _headers(self, request_id: str) -> list[tuple[bytes, bytes]]:
         headers = [(b"x-request-id", request_id.encode())]

@@ -7,7 +7,6 @@ what `classify` runs. Both decode every photo at its own size. Starting is not c
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -22,6 +21,7 @@ from app.bulk.local import LocalModel
 from app.bulk.pipeline import Pipeline
 from app.schemas import ClassifyOptions
 from app.settings import Settings
+from bench.arguments import create_parser
 from bench.documents import write_section
 from bench.in_process import InProcess
 from bench.photos import load_photos
@@ -84,10 +84,7 @@ def describe(rates: list[tuple[float, float]], cpu_ms: list[tuple[float, float]]
 
 def main() -> None:
     """Measure, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--photos", type=Path, help="a folder of *.jpg; made where not given")
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=1.5, help="for each figure in each round")
+    parser = create_parser(__doc__, rounds=20, seconds=1.5)
     arguments = parser.parse_args()
     rates, cpu_ms = measure(load_photos(arguments.photos), arguments.rounds, arguments.seconds)
     text = describe(rates, cpu_ms)

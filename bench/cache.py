@@ -6,13 +6,12 @@ of which none comes twice while it is kept. Both decode every photo at its own s
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import statistics
 import time
 from collections import defaultdict
-from pathlib import Path
 
+from bench.arguments import create_parser
 from bench.documents import write_section
 from bench.load import LoadGenerator
 from bench.photos import load_photos
@@ -90,10 +89,7 @@ def measure_digest_us(photos: list[bytes]) -> float:
 
 def main() -> None:
     """Measure, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--photos", type=Path, help="a folder of *.jpg; made where not given")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=5, help="for each figure in each round")
+    parser = create_parser(__doc__, rounds=5, seconds=5)
     arguments = parser.parse_args()
     photos = load_photos(arguments.photos)
     measurements = Measurements()

@@ -6,7 +6,6 @@ docs/performance.md. CONTAINERS in the environment is the engine's command, `doc
 
 from __future__ import annotations
 
-import argparse
 import os
 import shlex
 import statistics
@@ -16,9 +15,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
+from bench.arguments import create_parser
 from bench.documents import write_section
 from bench.load import LoadGenerator
 from bench.photos import load_photos
@@ -118,11 +117,8 @@ class Container:
 
 def main() -> None:
     """Measure, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--photos", type=Path, help="a folder of *.jpg; made where not given")
+    parser = create_parser(__doc__, rounds=5, seconds=5)
     parser.add_argument("--image", default="mobilenet-serve:cpu")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=5, help="for each figure in each round")
     arguments = parser.parse_args()
     taken: dict[int, list[Measurement]] = defaultdict(list)
     with ExitStack() as stack:

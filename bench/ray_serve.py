@@ -8,7 +8,6 @@ no second replica where there is one. Writes its section of docs/scale.md.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import signal
@@ -22,6 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
+from bench.arguments import create_parser
 from bench.documents import write_section
 from bench.load import Load, LoadGenerator
 from bench.peers.peer import RAY_SERVE
@@ -180,10 +180,7 @@ def grow(service: RayService, generator: LoadGenerator) -> tuple[float, Load]:
 
 def main() -> None:
     """Measure, check, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--photos", type=Path, help="a folder of *.jpg; made where not given")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=6, help="for each figure in each round")
+    parser = create_parser(__doc__, rounds=5, seconds=6)
     arguments = parser.parse_args()
     with (
         LoadGenerator(load_photos(arguments.photos)) as generator,

@@ -7,7 +7,6 @@ load, starts it again, and counts what was lost. Writes its section of docs/perf
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import statistics
@@ -18,8 +17,8 @@ import urllib.request
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
+from bench.arguments import create_parser
 from bench.documents import write_section
 from bench.load import Load, LoadGenerator
 from bench.load_balancer import LoadBalancer
@@ -109,10 +108,7 @@ def table(loads: dict[str, list[Load]]) -> str:
 
 def main() -> None:
     """Measure, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--photos", type=Path, help="a folder of *.jpg; made where not given")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4, help="for each figure in each round")
+    parser = create_parser(__doc__, rounds=5, seconds=4)
     arguments = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))[:2]
     if len(cores) < 2:  # noqa: PLR2004  # it is about two

@@ -6,11 +6,10 @@ scale_variants.svg there. Run it with `make bench-scale`, on a machine that does
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Protocol
 
+from bench.arguments import create_parser
 from bench.image_sizes import ImageSizes
 from bench.photos import load_photos
 from bench.process_limit import ProcessLimit
@@ -36,10 +35,7 @@ _PARTS: Mapping[str, Callable[[], Part]] = {
 
 def main() -> None:
     """Measure, print, write and draw, part by part."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--photos", type=Path, help="a folder of *.jpg; made where not given")
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=1, help="for each figure in each round")
+    parser = create_parser(__doc__, rounds=2, seconds=1)
     parser.add_argument("--only", choices=_PARTS, nargs="+", default=list(_PARTS), help="parts")
     arguments = parser.parse_args()
     photos = load_photos(arguments.photos)

@@ -8,16 +8,15 @@ them to docs/performance.md, and draws throughput.svg, latency.svg and stages.sv
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bench.arguments import create_parser
 from bench.documents import save_plot, write_section
 from bench.in_process import InProcess
 from bench.load import KINDS, Kind, Load, LoadGenerator
@@ -127,10 +126,7 @@ def draw(measurements: Measurements) -> None:
 
 def main() -> None:
     """Measure, print, write and draw."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--photos", type=Path, help="a folder of *.jpg; made where not given")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=5, help="for each figure in each round")
+    parser = create_parser(__doc__, rounds=5, seconds=5)
     arguments = parser.parse_args()
     measurements = Measurements()
     measurements.measure(load_photos(arguments.photos), arguments.rounds, arguments.seconds)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from prometheus_client import Histogram
@@ -19,8 +19,8 @@ replica. A histogram's series end in `_bucket`, `_sum` and `_count`."""
 
 def write() -> str:
     """Every metric."""
-    # A registry tells its collectors nowhere else. Those of the process come last.
-    every = Metrics().registry._collector_to_names  # noqa: SLF001
+    # Those of the process come last.
+    every = Metrics().registry._collector_to_names  # noqa: SLF001  # told nowhere else
     collectors = sorted(every, key=lambda one: not isinstance(one, MetricWrapperBase))
     buckets = [
         [code(metric.name), ", ".join(_bounds(collector))]
@@ -43,13 +43,14 @@ def write() -> str:
 
 
 def _rows(collector: Collector) -> Iterator[list[str]]:
-    # Nor does a collector tell its labels' names; those of the process have none.
-    labels = collector._labelnames if isinstance(collector, MetricWrapperBase) else ()  # noqa: SLF001
+    labels: Sequence[str] = ()
+    if isinstance(collector, MetricWrapperBase):
+        labels = collector._labelnames  # noqa: SLF001  # told nowhere else
     for metric in collector.collect():
         name = f"{metric.name}_total" if metric.type == "counter" else metric.name
         yield [code(name), metric.type, ", ".join(map(code, labels)), metric.documentation]
 
 
 def _bounds(histogram: Histogram) -> list[str]:
-    # Nor its buckets.
-    return [f"{bound:g}" for bound in histogram._upper_bounds if bound < float("inf")]  # noqa: SLF001
+    bounds = histogram._upper_bounds  # noqa: SLF001  # told nowhere else
+    return [f"{bound:g}" for bound in bounds if bound < float("inf")]

@@ -11,17 +11,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.bulk.options import (
-    MODEL_PANEL,
     ApiKeyFile,
     Connections,
     Dtype,
+    Layer,
     LayerPooling,
     Model,
+    Normalize,
     Null,
+    Output,
     OutputStride,
     Paths,
+    Pooling,
+    Precision,
     Server,
     Size,
+    Stride,
     TextFormat,
 )
 from app.settings import API_KEY_VARIABLE
@@ -71,32 +76,12 @@ def classify(
 def embed(
     paths: Paths,
     *,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", dir_okay=False, help="The .npz file to write.")
-    ],
-    layer: Annotated[
-        str,
-        typer.Option(
-            help="`pooled`, or layers by name or number, with commas: 5,11,13.",
-            rich_help_panel=MODEL_PANEL,
-        ),
-    ] = "pooled",
-    pooling: Annotated[
-        LayerPooling,
-        typer.Option(
-            help="Of a layer's map: its mean; 7x7 averages, stride 2; or the map itself.",
-            rich_help_panel=MODEL_PANEL,
-        ),
-    ] = LayerPooling.global_,
-    normalize: Annotated[bool, typer.Option("--normalize", help="Scale to unit length.")] = False,
-    output_stride: Annotated[
-        OutputStride,
-        typer.Option(
-            help="Input side over the last map's; less than 32 gives finer maps.",
-            rich_help_panel=MODEL_PANEL,
-        ),
-    ] = OutputStride.whole,
-    dtype: Annotated[Dtype, typer.Option(help="Of the numbers.")] = Dtype.float32,
+    output: Output,
+    layer: Layer = "pooled",
+    pooling: Pooling = LayerPooling.global_,
+    normalize: Normalize = False,
+    output_stride: Stride = OutputStride.whole,
+    dtype: Precision = Dtype.float32,
     null: Null = False,
     size: Size = None,
     model: Model = None,

@@ -97,6 +97,32 @@ Paths = Annotated[
 Null = Annotated[
     bool, typer.Option("--null", help="The list of `-` is separated by NUL, as find -print0 does.")
 ]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", dir_okay=False, help="The .npz file to write.")
+]
+Layer = Annotated[
+    str,
+    typer.Option(
+        help="`pooled`, or layers by name or number, with commas: 5,11,13.",
+        rich_help_panel=MODEL_PANEL,
+    ),
+]
+Pooling = Annotated[
+    LayerPooling,
+    typer.Option(
+        help="Of a layer's map: its mean; 7x7 averages, stride 2; or the map itself.",
+        rich_help_panel=MODEL_PANEL,
+    ),
+]
+Normalize = Annotated[bool, typer.Option("--normalize", help="Scale to unit length.")]
+Stride = Annotated[
+    OutputStride,
+    typer.Option(
+        help="Input side over the last map's; less than 32 gives finer maps.",
+        rich_help_panel=MODEL_PANEL,
+    ),
+]
+Precision = Annotated[Dtype, typer.Option(help="Of the numbers.")]
 Size = Annotated[
     int | None,
     typer.Option(

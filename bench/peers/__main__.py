@@ -7,12 +7,11 @@ the machine slows both. Prints the table and writes it into docs/performance.md 
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import subprocess
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from bench.arguments import create_parser
 from bench.documents import write_section
 from bench.in_process import InProcess
 from bench.load import Load, LoadGenerator
@@ -117,11 +116,8 @@ class Comparison:
 
 def main() -> None:
     """Measure, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = create_parser(__doc__, rounds=3, seconds=4)
     names = [peer.package for peer in PEERS]
-    parser.add_argument("--photos", type=Path, help="a folder of *.jpg; made where not given")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=4, help="for each figure in each round")
     parser.add_argument("--only", nargs="+", choices=names, help="print these, and write nothing")
     arguments = parser.parse_args()
     photos = load_photos(arguments.photos)

@@ -27,7 +27,7 @@ Function = Literal["softmax", "sigmoid", "none"]
 
 @pytest.fixture(scope="module")
 def hub(live_server: LiveServer) -> InferenceClient:
-    return InferenceClient(model=f"{live_server.url}/models/{NAME}")
+    return InferenceClient(model=f"{live_server.url}/models/{NAME}", timeout=30)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ Each is decoded in a fork, whose peak of memory begins at what is there when it 
 from __future__ import annotations
 
 import json
-import os
 import resource
 import sys
 from contextlib import suppress
@@ -18,6 +17,7 @@ from model.preprocess import needed_size, preprocess
 from model.preprocessing import Preprocessing
 from tests.corpus.row import CAT
 from tests.corpus.table import BOMBS
+from tests.forked import run_forked
 
 
 def decode(data: bytes) -> None:
@@ -30,20 +30,15 @@ def decode(data: bytes) -> None:
 
 def measure(data: bytes) -> tuple[float, int]:
     """Processor time in milliseconds, and growth in KiB."""
-    read, write = os.pipe()
-    if not os.fork():
+
+    def work() -> tuple[float, int]:
         before = resource.getrusage(resource.RUSAGE_SELF)
         decode(data)
         after = resource.getrusage(resource.RUSAGE_SELF)
         cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        os.write(write, json.dumps([cpu_s * 1000, after.ru_maxrss - before.ru_maxrss]).encode())
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read, "rb") as answer:
-        cost = answer.read()
-    os.wait()
-    cpu_ms, growth_kib = json.loads(cost)
-    return cpu_ms, growth_kib
+        return cpu_s * 1000, after.ru_maxrss - before.ru_maxrss
+
+    return run_forked(work)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ in a fork, whose peak begins at what is there when it begins.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -24,6 +23,7 @@ from app.memory import limit_arenas, map_large_blocks
 from model.decode import DecodeLimits, Decoder
 from model.preprocess import needed_size, preprocess
 from model.preprocessing import Preprocessing
+from tests.forked import run_forked
 from tests.model.pictures import encode
 
 _ORIENTATION, _SIDEWAYS = 0x0112, 6
@@ -87,19 +87,14 @@ def decode(data: bytes, *, reduced: bool) -> int:
 
 def measure(data: bytes, *, reduced: bool) -> tuple[int, int]:
     """Peak and counted, in bytes."""
-    read, write = os.pipe()
-    if not os.fork():
+
+    def work() -> tuple[int, int]:
         Path("/proc/self/clear_refs").write_text("5")  # the peak is what is there now
         before = _peak_bytes()
         counted = decode(data, reduced=reduced)
-        os.write(write, json.dumps([_peak_bytes() - before, counted]).encode())
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read, "rb") as answer:
-        told = answer.read()
-    os.wait()
-    peak, counted = json.loads(told)
-    return peak, counted
+        return _peak_bytes() - before, counted
+
+    return run_forked(work)
 
 
 def _peak_bytes() -> int:

@@ -130,7 +130,7 @@ def test_wrong_options_are_refused_before_anything_is_done(arguments: list[str])
 def start(*arguments: str) -> subprocess.Popen[bytes]:
     # A shell's background job ignores SIGINT, and so would what it starts.
     return subprocess.Popen(
-        ["env", "--default-signal=INT", sys.executable, "-m", "app", *arguments],  # noqa: S607
+        ["env", "--default-signal=INT", sys.executable, "-m", "app", *arguments],  # noqa: S607  # wherever env is
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
