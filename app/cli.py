@@ -27,6 +27,16 @@ if TYPE_CHECKING:
 
 _FAILED, _USAGE = 1, 2
 _MAX_IMAGE_SIDE = 1024
+_LABELS_EPILOG = """
+[bold]Examples[/]
+mobilenet-serve labels tabby
+mobilenet-serve labels n02123045 --json
+"""
+_CONVERT_EPILOG = """
+[bold]Examples[/]
+mobilenet-serve convert mobilenet_v1_0.5_160.tgz weights/small
+mobilenet-serve serve --models weights/small
+"""
 
 app = typer.Typer(
     help="Image labels and image embeddings from MobileNet V1.",
@@ -109,10 +119,13 @@ def info(*, model: _Model = None, as_json: _Json = False) -> None:
         _print(create_summary(described))
 
 
-@app.command()
+@app.command(epilog=_LABELS_EPILOG)
 def labels(
     search: Annotated[
-        str, typer.Argument(help="Part of a label, a WordNet id as n02123045, or a class id.")
+        str,
+        typer.Argument(
+            metavar="SEARCH", help="Part of a label, a WordNet id as n02123045, or a class id."
+        ),
     ] = "",
     *,
     model: _Model = None,
@@ -168,13 +181,17 @@ def settings() -> None:
         typer.echo(f"| `{one.variable}` | `{one.flag}` | `{one.default}` | {one.meaning} |")
 
 
-@app.command()
+@app.command(epilog=_CONVERT_EPILOG)
 def convert(
     source: Annotated[
         str,
-        typer.Argument(help="a .tgz, .pb or .tflite file, a directory, or a Hugging Face id"),
+        typer.Argument(
+            metavar="SOURCE", help="A .tgz, .pb or .tflite file, a directory, or a Hugging Face id."
+        ),
     ],
-    directory: Annotated[Path, typer.Argument(help="where to write the checkpoint")],
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIRECTORY", help="Where to write the checkpoint.")
+    ],
     *,
     image_size: Annotated[
         int | None,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final, Literal, get_args, get_origin
+from enum import Enum
+from typing import Any, Final
 
 import typer
 from rich.text import Text
@@ -15,8 +16,13 @@ from reference.markdown import code, page, table
 _INTRODUCTION: Final = """\
 `python -m app COMMAND`, in an environment that has the dependencies (`.venv/bin/python` after
 `make serve`); installed as a package, the same is called `mobilenet-serve`. `--help` after any
-command says what is written here. What is wrong with a command ends it with exit code 2, what is
-wrong with its input with 1, each with one line that says what."""
+command says what is written here, and `--install-completion` lets the shell complete all of it.
+
+What is wrong with a command ends it with exit code 2; what is wrong with its input ends `info`,
+`labels` and `convert` with 1, each with one line that says what. [`classify`](#classify) and
+[`embed`](#embed) have more codes; those of a server are told under [operate](operate.md)."""
+_AS_IT_IS: Final = frozenset({"Examples", "Exit codes"})
+"""What a help text has a line each of."""
 
 
 def write() -> str:
@@ -37,16 +43,21 @@ def _describe(name: str, command: object) -> Iterator[str]:
     yield _plain(command.help)
     if name == "serve":
         yield "Its flags are the [settings](settings.md), each also an environment variable."
-        return
-    rows = [[code(one.name), "", "", _plain(one.help)] for one in arguments]
-    rows += [_row(option) for option in options]
-    if rows:
-        yield table(["word", "values", "default", "meaning"], rows)
+    else:
+        rows = [[code(one.metavar), "", "", _plain(one.help)] for one in arguments]
+        rows += [_row(option) for option in options]
+        if rows:
+            yield table(["word", "values", "default", "meaning"], rows)
+    for section in (command.epilog or "").split("[bold]")[1:]:
+        title, _, text = section.partition("[/]\n")
+        lines, _, _ = text.strip().partition("\n\n")
+        yield f"{title}:"
+        yield f"```text\n{lines}\n```" if title in _AS_IT_IS else lines
 
 
 def _row(option: TyperOption) -> list[str]:
     kind: Any = option.type_descriptor.annotation
-    values = get_args(kind) if get_origin(kind) is Literal else ()
+    values = [one.value for one in kind] if isinstance(kind, type(Enum)) else ()
     default = option.default
     is_shown = isinstance(default, str | int | float) and not isinstance(default, bool)
     return [

@@ -89,7 +89,7 @@ def _check_url(value: str | None) -> str | None:
 Paths = Annotated[
     list[str],
     typer.Argument(
-        metavar="PATH...",
+        metavar="PATH",
         help="Files; folders, of which every picture is taken, also below; patterns in quotes; "
         "`-` reads a list of paths, one a line.",
     ),

@@ -111,7 +111,8 @@ class Run:
             _tell(f"  {printable(path)}: {printable(str(error))}")  # a server's, perhaps
         if self._answered and self._seconds and sys.stderr.isatty():
             rate = self._answered / self._seconds
-            _tell(f"{self._answered} images in {self._seconds:.1f} s, {rate:.0f} images/s.")
+            images = "1 image" if self._answered == 1 else f"{self._answered} images"
+            _tell(f"{images} in {self._seconds:.1f} s, {rate:.0f} images/s.")
 
     def _find(self) -> Iterator[Found]:
         return find_files(self._arguments, _open_stdin, self._separator)

@@ -168,11 +168,14 @@ def test_serve_tells_a_terminal_where_it_is_once_it_is_ready() -> None:
     shown = read.decode(errors="replace")
     address = re.search(r"running on (http://127.0.0.1:\d+)", shown)
     assert address
+    screen = shown[shown.index("Ready after") :]
     for text in (
         "mobilenet_v1_1.0_224",
         "1001 classes",
-        "onnx on cpu",
         f"{address[1]}/docs",
         f"{address[1]}/ ",
     ):
-        assert text in shown[shown.index("Ready after") :]
+        assert text in screen
+    words = " ".join(re.sub(r"\x1b\[[\d;]*m", "", screen).split())
+    assert re.search(r" engine onnx on cpu, \d+ threads? ", words)
+    assert re.search(r" batches up to \d+ images?, \d+ at once ", words)
