@@ -219,6 +219,12 @@ def test_a_healthy_stream_outlives_every_deadline_and_is_no_request_under_way(
         assert "mobilenet_in_flight_requests 1.0" in metrics  # the one that asks
 
 
+def test_a_proxy_is_asked_not_to_hold_snapshots_back(live_server: LiveServer) -> None:
+    with httpx2.stream("GET", f"{live_server.url}/live") as answer:
+        assert answer.headers["X-Accel-Buffering"] == "no"
+        assert answer.headers["Cache-Control"] == "no-cache"
+
+
 @pytest.mark.usefixtures("quick")
 def test_viewers_beyond_the_bound_are_told_so(
     fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
