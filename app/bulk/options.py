@@ -16,7 +16,7 @@ _EXIT_CODES = """
 0 every file was answered
 1 some were not; they are listed on stderr
 2 a wrong option
-3 none was, or the server cannot be reached or refuses
+3 none was, or the run ended early: no model, no server, a server that refuses, a full disk
 130 after Ctrl-C, 141 when the reader of stdout leaves; what was answered is written
 """
 MODEL_PANEL: Final = "Model"
