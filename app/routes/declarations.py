@@ -54,7 +54,7 @@ OF_UPLOADS: Final[Errors] = (
 )
 """Of a route that takes them as forms, too."""
 
-_RETRY_AFTER: Final[Declaration] = {
+RETRY_AFTER: Final[Declaration] = {
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}
 }
 _BACK_SOON: Final = frozenset({429, 503})
@@ -89,7 +89,7 @@ def declare_response(shape: Shape, *of_status: type[AppError]) -> Declaration:
             for error in of_status
         },
     }
-    headers = _RETRY_AFTER if shape.status(of_status[0]) in _BACK_SOON else None
+    headers = RETRY_AFTER if shape.status(of_status[0]) in _BACK_SOON else None
     return {
         "description": ". ".join(error.title for error in of_status),
         "content": {shape.media_type: content},

@@ -7,7 +7,7 @@ from typing import Final
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from app.routes.declarations import declare_errors
+from app.routes.declarations import JSON, RETRY_AFTER, declare_errors
 from app.routes.dependencies import LifecycleDep
 from app.schemas import ReadyResponse
 
@@ -30,7 +30,12 @@ async def livez() -> dict[str, str]:
     response_model_exclude_none=True,
     responses={
         **declare_errors("/readyz"),
-        503: {"model": ReadyResponse, "description": "Loading, draining, or broken"},
+        503: {
+            "model": ReadyResponse,
+            "description": "Loading, draining, or broken",
+            "headers": RETRY_AFTER,
+            "content": {JSON: {"example": {"status": "not ready"}}},
+        },
     },
 )
 @router.api_route(

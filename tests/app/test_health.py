@@ -87,7 +87,9 @@ def test_an_engine_that_hangs_costs_its_callers_their_time_and_readiness_but_not
         assert (answer.status_code, answer.json()["code"]) == (504, "deadline_exceeded")
         server.wait_for(lambda: not server.server.lifecycle.checks()["streams_alive"])
         assert httpx2.get(f"{server.url}/livez").status_code == 200
-        assert httpx2.get(f"{server.url}/readyz").status_code == 503
+        ready = httpx2.get(f"{server.url}/readyz")
+        assert (ready.status_code, ready.json()) == (503, {"status": "not ready"})
+        assert ready.headers["Retry-After"] == "1"
         batches = next(watch for watch in server.server.watches if "batch has" in watch.what)
         assert len(list(batches.under_way())) == 1
         fake_engine.gate.set()

@@ -135,6 +135,14 @@ def test_every_declared_error_is_one_of_ours_with_its_status_and_sentence(
                 assert set(value) == set(resolve(content["schema"])["properties"])
 
 
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+def test_every_status_of_an_error_has_an_example(method: str, path: str) -> None:
+    for status, response in operation(method, path)["responses"].items():
+        if status.isdigit() and int(status) >= 400:
+            for content in response["content"].values():
+                assert content.get("examples") or content.get("example"), status
+
+
 @pytest.mark.parametrize("path", ["/classify", "/embed", "/classify/batch", "/embed/batch"])
 def test_every_error_of_the_corpus_is_declared(path: str) -> None:
     answers = {(row.code, row.status) for row in ROWS}
