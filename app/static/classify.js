@@ -87,6 +87,8 @@ async function classify(picture) {
   if (signal.aborted) return;
   update(picture);
   if (picture === chosen) $("said").textContent = picture.problem ?? spoken(picture.answer);
+  // The number of classes may have been changed while the answer was on its way.
+  if (picture === chosen && picture.answer && asked !== path()) classify(picture);
 }
 
 /** The answer for who does not see the bars. */

@@ -41,6 +41,52 @@ def test_a_dropped_picture_is_answered_in_bars(
     expect(page.get_by_role("img", name="Your picture: mine.jpg")).to_be_visible()
 
 
+@pytest.mark.parametrize(
+    ("size", "cache", "sentence", "dots"),
+    [
+        (1, "miss", "Alone in its batch.", 1),
+        (3, "miss", "Shared its batch with 2 other pictures.", 3),
+        (
+            2,
+            "shared",
+            "Shared its batch with 1 other picture, and its answer with another request.",
+            2,
+        ),
+        (3, "hit", "The answer was kept from an earlier request.", 0),
+    ],
+)
+def test_where_the_time_went_and_which_batch_it_shared_is_what_the_service_says(
+    server: LiveServer,
+    open_page: OpenPage,
+    cat: bytes,
+    *,
+    size: int,
+    cache: str,
+    sentence: str,
+    dots: int,
+) -> None:
+    visit = open_page(server.url)
+    answer = {
+        "predictions": [{"label": "tabby, tabby cat", "score": 0.5}],
+        "timing_ms": {"decode": 3.5, "queue": 20, "inference": 40, "total": 70},
+        "batch_size": size,
+    }
+    visit.page.route(
+        "**/classify?*", lambda route: route.fulfill(json=answer, headers={"X-Cache": cache})
+    )
+    visit.drop({"cat.jpg": cat})
+    assert visit.bars == [("tabby, tabby cat", "50.0 %")]
+    timing = visit.page.locator("#stage .timing")
+    expect(timing.locator("li")).to_have_text(
+        ["decoding 3.5", "waiting 20", "inference 40", "the rest 6.5"]
+    )
+    shares = timing.locator(".stages i").evaluate_all("all => all.map((i) => i.style.flexGrow)")
+    assert [float(share) for share in shares] == [3.5, 20, 40, 6.5]
+    expect(timing).to_contain_text("Answered in 70 ms")
+    expect(visit.page.locator("#stage .batch")).to_have_text(sentence)
+    expect(visit.page.locator("#stage .dots i")).to_have_count(dots)
+
+
 def test_more_classes_are_shown_when_asked_for(
     server: LiveServer, open_page: OpenPage, cat: bytes
 ) -> None:
@@ -50,6 +96,23 @@ def test_more_classes_are_shown_when_asked_for(
     expect(visit.page.locator("#stage .bars li")).to_have_count(10)
     assert visit.bars == ask(server, cat, 10)
     expect(visit.page.locator("#stage .curl")).to_contain_text("top_k=10")
+
+
+def test_more_classes_may_be_asked_for_before_the_answer_is_there(
+    server: LiveServer, open_page: OpenPage, cat: bytes
+) -> None:
+    visit = open_page(server.url)
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    visit.page.route("**/classify?top_k=5", hold)
+    with visit.page.expect_request("**/classify?top_k=5"):
+        visit.drop({"cat.jpg": cat})
+    visit.page.get_by_label("Classes").select_option("10")
+    held[0].continue_()
+    expect(visit.page.locator("#stage .bars li")).to_have_count(10)
 
 
 def test_a_sample_is_one_click_away(server: LiveServer, open_page: OpenPage) -> None:
