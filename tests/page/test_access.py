@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import Page, expect
 
 from tests.conftest import LiveServer
@@ -128,6 +131,16 @@ def test_axe_finds_nothing_that_keeps_people_out(
     visit.drop({"one.png": uniform(90), "other.png": uniform(200)})
     expect(page.locator("#compare-curl code")).to_be_visible()
     assert visit.barriers() == []
+
+
+@pytest.mark.parametrize(("color_scheme", "is_dark"), [("light", False), ("dark", True)])
+def test_the_page_is_as_dark_as_the_reader_likes_it(
+    server: LiveServer, open_page: OpenPage, *, color_scheme: str, is_dark: bool
+) -> None:
+    visit = open_page(server.url, color_scheme=color_scheme)
+    with Image.open(BytesIO(visit.page.screenshot())) as picture:
+        background = int(np.asarray(picture.convert("L"))[4, 4])
+    assert background < 60 if is_dark else background > 200
 
 
 @pytest.mark.parametrize("color_scheme", ["light", "dark"])

@@ -117,6 +117,11 @@ def test_the_picture_of_the_readme_is_drawn(
         visit.wait_for(f"{_COLUMNS}.split('M').length > {_SECONDS_OF_LOAD}")
         page.get_by_role("button", name="Try the cat").click()
         assert visit.bars
+        # What `make serve` shows; the test's own server has whatever port was free.
+        page.locator("#stage .curl code").evaluate(
+            "(code, port) => { code.textContent = code.textContent.replaceAll(port, ':8000'); }",
+            f":{server.url.rpartition(':')[2]}",
+        )
         shoot(visit, screenshots / "readme.png", whole=False)
     if request.config.getoption("--readme-picture"):
         README_PICTURE.write_bytes(shrink(screenshots / "readme.png"))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -56,6 +58,44 @@ def test_the_strip_moves_under_load(server: LiveServer, open_page: OpenPage) -> 
         expect(page.locator("#size-chart .most")).to_have_attribute("d", _BAR)
         visit.wait_for("parseFloat(document.getElementById('size').value) > 1")
     expect(page.locator("#rate")).to_have_text("0", timeout=20_000)
+
+
+def test_the_figures_are_those_of_the_snapshots(server: LiveServer, open_page: OpenPage) -> None:
+    visit = open_page(server.url)
+    visit.wait_live()
+    page = visit.page
+    still = {"seconds": 1, "requests": 0, "refused": 0, "images": 0, "batches": {}, "ready": True}
+    now = time.time() + 100  # what the service itself sent is older than a minute
+    snapshots = [
+        {**still, "at": now, "requests": 50, "refused": 2, "waiting": 9},
+        {**still, "at": now + 1, "requests": 70, "refused": 3, "waiting": 7}
+        | {"images": 24, "batches": {"1": 2, "8": 4}},
+    ]
+    body = "".join(f"data: {json.dumps(one)}\n\n" for one in snapshots)
+    page.route("**/live", lambda route: route.fulfill(content_type="text/event-stream", body=body))
+    page.evaluate("dispatchEvent(new Event('key'))")  # makes it connect anew
+    for name, figure in {"rate": "60", "size": "4.0", "waiting": "7", "refused": "5"}.items():
+        expect(page.locator(f"#{name}")).to_have_text(figure)
+    expect(page.locator("#waiting-chart .column")).to_have_attribute(
+        "d", re.compile(r"^M58 20v-20h\.75v20zM59 20v-15\.5\d*h\.75v15\.5\d*z$")
+    )
+
+
+def test_a_refusal_to_watch_shows_its_sentence(server: LiveServer, open_page: OpenPage) -> None:
+    visit = open_page(server.url, expected={429})
+    visit.wait_live()
+    page = visit.page
+    refusal = {"detail": "100 viewers watch already."}
+    headers = {"Retry-After": "30"}
+    page.route("**/live", lambda route: route.fulfill(status=429, headers=headers, json=refusal))
+    page.clock.install()
+    page.evaluate("window.said = []")
+    page.evaluate(
+        """() => new MutationObserver(() => said.push(document.getElementById("link").innerText))
+          .observe(document.getElementById("link"), { childList: true, subtree: true })"""
+    )
+    page.evaluate("dispatchEvent(new Event('key'))")
+    visit.wait_for("said.includes('100 viewers watch already.')")
 
 
 def test_refusals_are_counted(open_page: OpenPage, server: LiveServer) -> None:
