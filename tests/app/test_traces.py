@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import socket
 import sys
 import threading
@@ -13,6 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from app.access_log import ACCESS
 from app.main import create_app
 from app.settings import Settings
 from app.traces import Traces, create_provider, create_traces
@@ -85,6 +87,18 @@ def test_a_request_has_a_span_for_each_stage_in_the_trace_of_who_asks(
     attributes = stages[0].attributes
     assert attributes
     assert (attributes["mobilenet.format"], attributes["mobilenet.width"]) == ("jpeg", 451)
+
+
+def test_a_requests_log_line_names_its_trace(
+    traced: Traced, cat: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, ACCESS)
+    traced.ask("/classify", files={"file": cat}, headers=ASKED)
+    traced.spans()
+    (line,) = [
+        vars(record) for record in caplog.records if record.name == ACCESS and record.args == ()
+    ]
+    assert (line["path"], line["trace_id"]) == ("/classify", TRACE)
 
 
 def test_a_batch_is_a_trace_of_its_own_linked_with_its_requests_both_ways(
