@@ -215,7 +215,12 @@ def test_both_autoscalers_scale_alike(resources: dict[str, Resource]) -> None:
         yaml.safe_load((KUBERNETES / "components" / name / "autoscaler.yaml").read_text())["spec"]
         for name in ("autoscale-cpu", "autoscale-queue")
     )
-    target = queue["metrics"][0]["pods"]["target"]["averageValue"]
+    (metric,) = (one["pods"] for one in queue["metrics"])
+    (rule,) = yaml.safe_load(
+        (KUBERNETES / "components/autoscale-queue/adapter-rules.yaml").read_text()
+    )
+    assert metric["metric"]["name"] == rule["seriesQuery"].partition("{")[0]
+    target = metric["target"]["averageValue"]
     assert int(target.removesuffix("m")) < Settings().queue_ms / 2
     assert {**cpu, "metrics": None} == {**queue, "metrics": None}
     # At 0 no node could ever be drained.
