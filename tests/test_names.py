@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client import generate_latest
 
+from app.metrics import Metrics
 from app.settings import ENV_PREFIX, describe_settings
 from tests.app.test_access_log import FIELDS
 from tests.deploy.queries import known_series, panels
@@ -35,6 +37,20 @@ def test_a_target_a_setting_and_a_metric_that_a_page_names_exist(page: Path) -> 
     assert {word if word in SETTINGS else f"MOBILENET_{word}" for word in named} <= SETTINGS
     metrics = set(re.findall(r"`(mobilenet_(?!v\d)[a-z_]+)`", text)) - {"mobilenet_"}
     assert metrics <= SERIES
+
+
+def test_the_series_that_a_process_begins_with_are_as_many_as_the_sums_reckon_with() -> None:
+    metrics = Metrics()
+    metrics.model_info.labels("a model", "its digest", "onnx", "cpu").set(1)
+
+    def count() -> int:
+        text = generate_latest(metrics.registry).decode()
+        return sum(not line.startswith("#") for line in text.splitlines())
+
+    begun = count()
+    metrics.record_request("/classify", 200, 0.1)
+    said = f"| {begun} at its start, up to {count() - begun} more with each route and status |"
+    assert said in (ROOT / "docs/scale.md").read_text()
 
 
 def section(title: str) -> str:
