@@ -179,9 +179,11 @@ def test_nobody_is_connected_to(resources: dict[str, Resource]) -> None:
     assert [one["ports"] for one in policy["ingress"]] == [[{"protocol": "TCP", "port": "http"}]]
 
 
-def test_the_image_is_of_this_version(container: Resource) -> None:
+def test_the_image_is_of_this_version_and_of_what_the_pod_has(container: Resource) -> None:
     _, _, tag = container["image"].rpartition(":")
-    assert tag.removesuffix("-gpu") == __version__
+    suffix = "-gpu" if "nvidia.com/gpu" in container["resources"]["limits"] else ""
+    assert tag == __version__ + suffix
+    assert f'suffix: "{suffix}"}}' in (ROOT / ".github/workflows/release.yml").read_text()
 
 
 def test_every_metric_is_one() -> None:

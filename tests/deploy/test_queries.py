@@ -136,6 +136,9 @@ def test_replicas_are_found_under_the_names_that_compose_gives_them(
     assert (discovery["type"], discovery["port"]) == ("A", Settings().port)
     assert job["job_name"] == "mobilenet"
     assert all((PROMETHEUS / file).exists() for file in configuration["rule_files"])
+    mounts = dict(one.split(":")[:2] for one in compose["prometheus"]["volumes"])
+    read = f"--config.file={mounts['./deploy/prometheus']}/prometheus.yml"
+    assert read in compose["prometheus"]["command"]
 
 
 def test_grafana_finds_its_data_and_its_dashboard(compose: dict[str, Any]) -> None:
@@ -151,6 +154,7 @@ def test_grafana_finds_its_data_and_its_dashboard(compose: dict[str, Any]) -> No
         "providers"
     ]
     assert provider["options"]["path"] == mounts["./deploy/grafana/dashboards"]
+    assert mounts["./deploy/grafana/provisioning"] == "/etc/grafana/provisioning"  # its default
     home = compose["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
     assert home == f"{provider['options']['path']}/mobilenet-serve.json"
 
