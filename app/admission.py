@@ -14,8 +14,8 @@ from app.errors import AppError, OverloadedError
 _STEP = 1.05
 _LOOK_S = 0.25
 _SLOWEST = 0.25
-_HEADROOM = 0.95
-"""Of the pace that is seen: a bound for the usual request would be too late for the slow ones."""
+_HEADROOM = 0.85
+"""Of the pace that is seen: the slowest of a hundred requests keep the bound, not the usual one."""
 _WINDOW_SHARE = 0.5
 """Of the capacity, for one request of many images."""
 

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import AppError
 from model.labels import Label
+from model.postprocess import Activation
 
 CacheOutcome = Literal["hit", "shared", "miss"]
 """An answer was kept, was being computed for another request, or was computed for this one."""
 
+RankingQuestion = tuple[int, float | None, Activation]
+"""How many classes, the least score, and the activation."""
+Ranked = Sequence[tuple[int, float]]
+"""Class ids with their scores, best first."""
+
 _Answer = TypeVar("_Answer")
+
+_KEPT_CLASSES: Final = 10
+"""Of more, a ranking would take more memory than the outputs."""
 
 
 def require_all(answers: Sequence[_Answer | AppError], places: Sequence[str]) -> list[_Answer]:
@@ -60,6 +69,25 @@ class Source:
     height: int
 
 
+class Ranking:
+    """An image's best classes as they were last asked for: a kept one is asked the same again."""
+
+    __slots__ = ("_best", "_question")
+
+    def __init__(self) -> None:
+        self._question: RankingQuestion | None = None
+        self._best: Ranked = []
+
+    def find(self, question: RankingQuestion, rank: Callable[[], Ranked]) -> Ranked:
+        """The best classes; `rank` finds them if the last question was another one."""
+        if question == self._question:
+            return self._best
+        best = rank()
+        if len(best) <= _KEPT_CLASSES:
+            self._question, self._best = question, best
+        return best
+
+
 @dataclass(frozen=True, slots=True)
 class Outputs:
     """What the engine says of one image: its outputs by name; see `BatchRow.arrays`."""
@@ -69,6 +97,7 @@ class Outputs:
     batch_size: int
     source: Source
     cache: CacheOutcome = "miss"
+    ranking: Ranking = field(default_factory=Ranking)
 
 
 @dataclass(frozen=True, slots=True)

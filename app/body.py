@@ -72,7 +72,7 @@ class Body:
         self._left = limit
         self._take = take
         self._deadline = asyncio.get_running_loop().time() + timeout_s
-        self._watcher: asyncio.Task[None] | None = None
+        self._watcher: asyncio.Handle | asyncio.Task[None] | None = None
         self._answered = False
         self._client_left = False
 
@@ -115,7 +115,8 @@ class Body:
                 raise BodyTooLargeError
             self._take(count)
             if not message.get("more_body", False):
-                self._watcher = asyncio.create_task(self._watch())
+                # Not before the loop's next turn: a kept answer is given in this one.
+                self._watcher = asyncio.get_running_loop().call_soon(self._start_watch)
         return message
 
     async def send(self, message: Message) -> None:
@@ -123,6 +124,9 @@ class Body:
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self._answered = True
         await self._send(message)
+
+    def _start_watch(self) -> None:
+        self._watcher = asyncio.create_task(self._watch())
 
     async def _watch(self) -> None:
         """The body is here: the next thing that the client can do is leave."""

@@ -28,7 +28,7 @@ _Answer = Outputs | AppError
 
 _ON_LOOP_BYTES: Final = 1024 * 1024
 """Up to here an image is digested on the event loop, in less than a millisecond."""
-_ENTRY_BYTES: Final = 2048
+_ENTRY_BYTES: Final = 3072
 """What an entry takes besides its numbers, at most."""
 _NO_TIME: Final = Stages(0.0, 0.0, 0.0)
 

@@ -18,6 +18,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from app.banner import welcome
+from app.host import check_host
 from app.http_protocol import create_http_protocol
 from app.lifecycle import Lifecycle
 from app.log_sink import LogSink
@@ -25,7 +26,7 @@ from app.logs import configure_logs
 from app.main import create_app
 from app.memory import limit_arenas, map_large_blocks
 from app.service import Service
-from app.settings import Settings, refuse_setting, unknown_variables
+from app.settings import Settings, unknown_variables
 from app.terminal import terminal_console
 from app.uvicorn_fit import UnfitUvicornError
 from app.watchdog import Watch, Watchdog
@@ -197,25 +198,13 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
-def _check_host(host: str) -> None:
-    try:
-        found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (OSError, UnicodeError) as error:  # a name that IDNA cannot encode
-        raise refuse_setting("host", "not an address or a name of one", host) from error
-    for family, kind, protocol, _, address in found:
-        with suppress(OSError), socket.socket(family, kind, protocol) as probe:
-            probe.bind(address)
-            return
-    raise refuse_setting("host", "not an address of this machine", host)
-
-
 def run(settings: Settings) -> int:
     """Serve until a signal; returns the process's exit code.
 
     Raises:
         InvalidSettingError: HOST is nothing to listen on.
     """
-    _check_host(settings.host)
+    check_host(settings.host)
     limit_arenas()
     map_large_blocks()
     sys.setswitchinterval(_SWITCH_S)

@@ -209,9 +209,13 @@ class Service:
 def _classification(
     outputs: Outputs, plan: Plan, options: ClassifyOptions, activation: Activation = "softmax"
 ) -> Classification:
+    def rank() -> list[tuple[int, float]]:
+        scores = activate(outputs.arrays[LOGITS], activation)
+        least = options.min_score or -math.inf  # logits are below 0 too
+        return top_k(scores, options.top_k, least)
+
     checkpoint = plan.engine.checkpoint
-    scores = activate(outputs.arrays[LOGITS], activation)
-    best = top_k(scores, options.top_k, options.min_score or -math.inf)  # logits are below 0 too
+    best = outputs.ranking.find((options.top_k, options.min_score, activation), rank)
     predictions = [(checkpoint.labels[class_id], score) for class_id, score in best]
     return Classification(
         checkpoint.name, predictions, outputs.stages, outputs.batch_size, outputs.cache

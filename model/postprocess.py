@@ -15,9 +15,9 @@ Activation = Literal["softmax", "sigmoid", "none"]
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Probabilities over the last axis; shape and dtype stay."""
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    total: NDArray[np.float32] = shifted.sum(axis=-1, keepdims=True)
-    scores: NDArray[np.float32] = shifted / total
+    # The ufuncs' own reductions: those of arrays go through Python.
+    scores: NDArray[np.float32] = np.exp(logits - np.maximum.reduce(logits, -1, keepdims=True))
+    scores /= np.add.reduce(scores, -1, keepdims=True)
     return scores
 
 
@@ -48,8 +48,10 @@ def top_k(scores: NDArray[np.float32], k: int, min_score: float = 0.0) -> list[t
     """
     candidates = np.arange(len(scores))
     if k < len(scores):  # sorting all of them costs as much as the softmax
-        candidates = np.flatnonzero(scores >= np.partition(scores, -k)[-k])
-    order = candidates[np.argsort(-scores[candidates], kind="stable")[:k]]
+        ranked = scores.copy()
+        ranked.partition(-k)
+        (candidates,) = (scores >= ranked[-k]).nonzero()
+    order = candidates[(-scores[candidates]).argsort(kind="stable")[:k]]
     best = zip(order.tolist(), scores[order].tolist(), strict=True)
     return [(class_id, score) for class_id, score in best if score >= min_score]
 

@@ -83,7 +83,7 @@ async def test_the_bound_is_one_on_time_when_work_is_slower_than_predicted() -> 
         for _ in range(100):
             with admission.reserve():
                 clock.time += 1 / 7.5
-        assert admission.capacity == pytest.approx(5.7)
+        assert admission.capacity == pytest.approx(5.1)
 
 
 async def test_the_bound_is_as_predicted_when_little_waits() -> None:

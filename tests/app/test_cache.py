@@ -15,12 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.answers import Outputs, Source, Stages
+from app.answers import Outputs, Ranking, Source, Stages
 from app.cache import _ENTRY_BYTES, ResultCache, SharedAnswers, SharedComputations
 from app.errors import AppError, DeadlineExceededError, InvalidImageError
 from app.metrics import Metrics
 from app.plan import Image, Plan
 from model.config import LOGITS, POOLED
+from model.postprocess import Activation
 from tests.fakes import FakeEngine
 
 pytestmark = pytest.mark.anyio
@@ -261,6 +262,34 @@ def test_what_is_larger_than_the_cache_is_not_kept_and_drives_nothing_out() -> N
     assert (cache.get(small) is None, cache.get(large)) == (False, None)
 
 
+def rank(classes: int) -> list[tuple[int, float]]:
+    """A ranking whose numbers are its own."""
+    return [(1000 + number, float(number)) for number in range(classes)]
+
+
+def test_the_same_question_is_ranked_once_and_long_answers_are_not_kept() -> None:
+    ranking = Ranking()
+    asked: list[tuple[int, float | None, Activation]] = []
+
+    def ask(top_k: int, least: float | None, activation: Activation) -> None:
+        def found() -> list[tuple[int, float]]:
+            asked.append((top_k, least, activation))
+            return rank(top_k)
+
+        assert ranking.find((top_k, least, activation), found) == rank(top_k)
+
+    for _ in range(2):
+        ask(10, None, "softmax")
+    assert len(asked) == 1
+    ask(5, None, "softmax")
+    ask(5, 0.1, "softmax")
+    ask(5, 0.1, "none")
+    assert asked[1:] == [(5, None, "softmax"), (5, 0.1, "softmax"), (5, 0.1, "none")]
+    for _ in range(2):
+        ask(11, None, "softmax")
+    assert asked[-2:] == [(11, None, "softmax")] * 2
+
+
 def test_an_entry_holds_no_more_memory_than_is_counted() -> None:
     cache = ResultCache(2**30)
     tracemalloc.start()
@@ -270,7 +299,12 @@ def test_an_entry_holds_no_more_memory_than_is_counted() -> None:
             plan = Plan(ONE, frozenset({LOGITS}), None)
             batch = np.zeros((8, NUMBERS), np.float32)
             row = Outputs({LOGITS: batch[0]}, Stages(1, 2, 3), 8, PHOTO)
-            cache.put((number.to_bytes(32, "big"), None, plan), row)
+            key = number.to_bytes(32, "big"), None, plan
+            cache.put(key, row)
+            kept = cache.get(key)
+            assert kept
+            kept.ranking.find((10, 0.1, "softmax"), lambda: rank(10))
+            kept.ranking.find((1000, 0.1, "softmax"), lambda: rank(1000))
         del batch, row
         held = tracemalloc.get_traced_memory()[0] - before
     finally:

@@ -6,13 +6,14 @@ import base64
 import json
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx2
 import pytest
 
 from model.checkpoint import DEFAULT_DIRECTORY
 from tests.app.test_sharing import occupy
-from tests.conftest import LiveServer, serve
+from tests.conftest import IMAGES, LiveServer, serve
 from tests.fakes import FakeEngine
 from tests.pictures import uniform
 
@@ -79,6 +80,38 @@ def test_only_what_changes_the_engines_outputs_is_computed_anew(fake_engine: Fak
         "/embed?layer=5",
     ]
     assert set(found.values()) == {"hit", "miss"}
+
+
+HUGGING_FACE = CLASSES[0]
+QUESTIONS: list[tuple[str, dict[str, Any]]] = [
+    ("/classify", {}),
+    ("/classify?top_k=2", {}),
+    ("/classify?top_k=1001", {}),
+    ("/classify?min_score=0.01", {}),
+    (HUGGING_FACE, {"function_to_apply": "sigmoid"}),
+    (HUGGING_FACE, {"function_to_apply": "none"}),
+]
+
+
+def test_a_kept_answer_is_ranked_as_each_question_asks(live_server: LiveServer) -> None:
+    text = base64.b64encode((IMAGES / "cat.jpg").read_bytes()).decode()
+
+    def ask(server: LiveServer, path: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+        ours = path != HUGGING_FACE
+        body = {"image": text} if ours else {"inputs": text, "parameters": parameters}
+        answer = httpx2.post(server.url + path, json=body).json()
+        found: list[dict[str, Any]] = answer["predictions"] if ours else answer
+        return found
+
+    expected = [ask(live_server, *question) for question in QUESTIONS]
+    # Each after itself and after each other one.
+    numbers = range(len(QUESTIONS))
+    order = [one for first in numbers for second in numbers for one in (first, second)]
+    with serve(cache_mib=1) as server:
+        for number in order:
+            for found, other in zip(ask(server, *QUESTIONS[number]), expected[number], strict=True):
+                assert found == pytest.approx(other)
+        assert outcomes(server)[2] == 1
 
 
 def test_without_a_cache_nothing_is_kept(fake_engine: FakeEngine) -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import logging
 import socket
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import httpx2
@@ -12,7 +14,9 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanContext
 
+from app.access_log import ACCESS
 from app.main import create_app
 from app.settings import Settings
 from app.traces import Traces, create_provider, create_traces
@@ -75,6 +79,7 @@ def test_a_request_has_a_span_for_each_stage_in_the_trace_of_who_asks(
     assert answer.headers["traceparent"] == (f"00-{TRACE}-{context_of(request).span_id:016x}-01")
     stages = [spans[name][0] for name in ("decode", "queue", "inference")]
     ends = [request.start_time or 0]
+    timing = answer.json()["timing_ms"]
     for stage in stages:
         assert stage.parent
         assert stage.parent.span_id == context_of(request).span_id
@@ -82,9 +87,25 @@ def test_a_request_has_a_span_for_each_stage_in_the_trace_of_who_asks(
         assert stage.end_time is not None
         assert stage.start_time >= ends[-1] - 1_000_000  # two clocks, read one after the other
         ends.append(stage.end_time)
+        taken_ms = (stage.end_time - stage.start_time) / 1e6
+        assert 0 <= taken_ms <= timing[stage.name] + 0.01
+        if stage.name != "queue":  # whose time has the wait for a decode thread in it, too
+            assert taken_ms == pytest.approx(timing[stage.name], abs=0.01)
     attributes = stages[0].attributes
     assert attributes
     assert (attributes["mobilenet.format"], attributes["mobilenet.width"]) == ("jpeg", 451)
+
+
+def test_a_requests_log_line_names_its_trace(
+    traced: Traced, cat: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, ACCESS)
+    traced.ask("/classify", files={"file": cat}, headers=ASKED)
+    traced.spans()
+    (line,) = [
+        vars(record) for record in caplog.records if record.name == ACCESS and record.args == ()
+    ]
+    assert (line["path"], line["trace_id"]) == ("/classify", TRACE)
 
 
 def test_a_batch_is_a_trace_of_its_own_linked_with_its_requests_both_ways(
@@ -101,6 +122,28 @@ def test_a_batch_is_a_trace_of_its_own_linked_with_its_requests_both_ways(
     linked = [link.context.span_id for stage in spans["inference"] for link in stage.links]
     assert len(linked) == 2
     assert set(linked) == set(batches)
+
+
+@dataclass
+class Entry:
+    """What a batch knows of one image's request."""
+
+    request: SpanContext | None
+    batch: SpanContext | None = None
+
+
+def test_a_batch_of_many_requests_links_to_each_that_is_traced() -> None:
+    exporter = InMemorySpanExporter()
+    provider = create_provider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    asked = [SpanContext(number, number, is_remote=False) for number in (1, 2)]
+    entries = [Entry(asked[0]), Entry(None), Entry(asked[1])]
+    with Traces(provider).batch(entries):
+        pass
+    (batch,) = exporter.get_finished_spans()
+    assert [link.context for link in batch.links] == asked
+    assert batch.attributes == {"mobilenet.batch_size": 3}
+    assert [entry.batch for entry in entries] == [context_of(batch)] * 3
 
 
 def test_a_query_and_a_failed_image_are_not_told(traced: Traced) -> None:

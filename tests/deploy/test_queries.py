@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from app.main import create_app
+from app.metrics import Metrics
 from app.settings import Settings
 from tests.deploy.queries import (
     ALERTS,
@@ -17,6 +18,7 @@ from tests.deploy.queries import (
     ROOT,
     RULES,
     dashboard_queries,
+    expand,
     grouped_by,
     known_series,
     panels,
@@ -56,6 +58,39 @@ def test_a_bound_of_a_bucket_that_a_query_names_is_one() -> None:
         found = re.search(rf"{name.removesuffix('_bucket')}\b.*\n.*\n(.*)", golden)
         assert found
         assert bound in found[1].split()
+
+
+def test_a_stage_or_a_class_of_status_that_a_query_names_is_one() -> None:
+    metrics = Metrics()
+    metrics.record_request("/", 200, 0.1)
+    stages = {stage for (stage,) in metrics.stage_duration}
+    classes = {status for _, status in metrics.request_duration}
+    asked = [one for _, query in ALL for one in selectors(query)]
+    named = {one.labels["stage"] for one in asked if "stage" in one.labels}
+    timed = {
+        one.labels["status"]
+        for one in asked
+        if one.name.startswith("mobilenet_request_duration") and "status" in one.labels
+    }
+    assert named
+    assert named <= stages
+    assert timed == classes
+
+
+def test_a_panel_of_seconds_or_bytes_or_shares_says_so() -> None:
+    shown = set()
+    for panel in panels():
+        for target in panel["targets"]:
+            query = expand(target["expr"], "1m")
+            named = {re.sub("_(bucket|sum|count)$", "", one.name) for one in selectors(query)}
+            last = {name.rpartition("_")[2] for name in named}
+            unit = {"seconds": "s", "bytes": "bytes", "rate1h": "percentunit"}
+            (word,) = last if len(last) == 1 else {""}
+            other = "changes(" in query or "/ 0.0" in query  # a count, and a rate of burning
+            if word in unit and not other and panel["type"] != "heatmap":
+                assert panel["fieldConfig"]["defaults"]["unit"] == unit[word], panel["title"]
+                shown.add(word)
+    assert shown == {"seconds", "bytes", "rate1h"}
 
 
 def test_the_objectives_are_over_all_routes_that_take_images() -> None:
@@ -101,6 +136,9 @@ def test_replicas_are_found_under_the_names_that_compose_gives_them(
     assert (discovery["type"], discovery["port"]) == ("A", Settings().port)
     assert job["job_name"] == "mobilenet"
     assert all((PROMETHEUS / file).exists() for file in configuration["rule_files"])
+    mounts = dict(one.split(":")[:2] for one in compose["prometheus"]["volumes"])
+    read = f"--config.file={mounts['./deploy/prometheus']}/prometheus.yml"
+    assert read in compose["prometheus"]["command"]
 
 
 def test_grafana_finds_its_data_and_its_dashboard(compose: dict[str, Any]) -> None:
@@ -116,6 +154,7 @@ def test_grafana_finds_its_data_and_its_dashboard(compose: dict[str, Any]) -> No
         "providers"
     ]
     assert provider["options"]["path"] == mounts["./deploy/grafana/dashboards"]
+    assert mounts["./deploy/grafana/provisioning"] == "/etc/grafana/provisioning"  # its default
     home = compose["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
     assert home == f"{provider['options']['path']}/mobilenet-serve.json"
 

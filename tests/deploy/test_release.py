@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ from app import __version__
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 MAKEFILE = (ROOT / "Makefile").read_text()
+PUBLISHES = re.compile(
+    r"push: true|docker (?:login|push)|login-action|secrets\.|: write\b|write-all|twine|gh release"
+)
+"""What a workflow says that may publish something."""
 
 
 @pytest.fixture(params=WORKFLOWS, ids=lambda path: path.stem)
@@ -77,10 +82,30 @@ def test_only_a_tag_that_passed_the_tests_publishes() -> None:
     for path in WORKFLOWS:
         workflow = yaml.safe_load(path.read_text())
         events = workflow[True]  # YAML 1.1 reads `on` so
-        if "push: true" in path.read_text() or "docker login" in path.read_text():
+        if PUBLISHES.search(path.read_text()):
             assert set(events) == {"push"}
             assert set(events["push"]) == {"tags"}
             assert workflow["jobs"]["publish"]["needs"] == "test"
+            tested = [step.get("run") for step in workflow["jobs"]["test"]["steps"]]
+            assert 'test "$GITHUB_REF_NAME" = "v$(make --silent version)"' in tested
+
+
+def test_every_target_is_built_on_the_one_base_and_says_what_it_is() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    built: set[str] = set()
+    last = ""
+    for base, last in re.findall(r"^FROM (\S+) AS (\S+)$", dockerfile, re.MULTILINE):
+        assert base == "${BASE}" or base in built  # a digest in BASE then pins all of it
+        built.add(last)
+    assert built >= {"cpu", "torch", "gpu"}
+    assert last == "cpu"  # the default
+    labels = dict(re.findall(r'org\.opencontainers\.image\.([\w.]+)="(.*)"', dockerfile))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert set(labels) == {"title", "description", "licenses", "base.name"}
+    assert (labels["title"], labels["licenses"]) == (project["name"], project["license"])
+    for text in (MAKEFILE, (ROOT / ".github/workflows/release.yml").read_text()):
+        given = set(re.findall(r"org\.opencontainers\.image\.(\w+)=", text))
+        assert given >= {"version", "revision"}
 
 
 def test_licences_are_of_the_packages_that_are_locked() -> None:

@@ -12,7 +12,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -24,8 +24,11 @@ from PIL import Image
 from tests.corpus.row import CAT
 from tests.model.pictures import encode
 from tests.reliability.client import parse, talk
+from tests.reliability.generator import Generator, probe
+from tests.reliability.load import Load
 from tests.reliability.mix import closing
 from tests.reliability.mutation import post
+from tests.reliability.pinned import CLASSIFY, run
 
 pytestmark = [pytest.mark.reliability, pytest.mark.slow]
 
@@ -54,8 +57,8 @@ def command(*arguments: str, check: bool = True) -> str:
 class Container:
     """A running one, by its id and its address."""
 
-    def __init__(self) -> None:
-        self.id = command("run", "--detach", "--publish=127.0.0.1::8000", *LOCKED, IMAGE)
+    def __init__(self, *flags: str) -> None:
+        self.id = command("run", "--detach", "--publish=127.0.0.1::8000", *LOCKED, *flags, IMAGE)
         host, port = command("port", self.id, "8000/tcp").splitlines()[0].split(":")
         self.address = host, int(port)
         self.url = f"http://{host}:{port}"
@@ -85,14 +88,21 @@ def image() -> str:
     return IMAGE
 
 
-@pytest.fixture
-def container(image: str) -> Iterator[Container]:
-    one = Container()
+@contextmanager
+def started(*flags: str) -> Iterator[Container]:
+    """One that is ready, with more flags of the engine's `run`."""
+    one = Container(*flags)
     try:
         one.wait_until_ready()
         yield one
     finally:
         command("rm", "--force", one.id)
+
+
+@pytest.fixture
+def container(image: str) -> Iterator[Container]:
+    with started() as one:
+        yield one
 
 
 def test_it_runs_with_the_least_rights_and_writes_nothing(container: Container) -> None:
@@ -168,3 +178,31 @@ def test_the_largest_pictures_at_full_concurrency_stay_within_1_gib(
     inspect = partial(command, "inspect", "--format")
     state = "{{.State.OOMKilled}} {{.State.Running}} {{.RestartCount}}"
     assert inspect(state, container.id) == "false true 0"
+
+
+def test_with_half_a_core_it_does_half_as_much_and_its_probes_answer_in_time(
+    image: str, request: pytest.FixtureRequest
+) -> None:
+    seconds = request.config.getoption("--load-seconds") / 4
+    goodput = {}
+    for cores in (0.5, 1.0):
+        with started(f"--cpus={cores}") as container:
+            most = run(Generator(container.address, CLASSIFY).keep_busy(16, seconds)).goodput()
+
+            async def overload(address: tuple[str, int], rate: float) -> tuple[Load, Load]:
+                return await asyncio.gather(
+                    Generator(address, CLASSIFY).offer(rate, seconds),
+                    probe(address, ("/livez", "/readyz"), seconds),
+                )
+
+            load, probes = run(overload(container.address, 5 * most))
+        goodput[cores] = load.goodput()
+        print(  # noqa: T201  # shown with -s
+            f"{cores} cores: {most:.1f}/s closed loop, {load.goodput():.1f}/s at five times that,"
+            f" slowest probe {probes.latency_ms(200, 1):.0f} ms"
+        )
+        assert set(load.statuses) == {200, 429}
+        assert set(probes.statuses) == {200}
+        assert probes.latency_ms(200, 1) < 1000
+        assert load.goodput() >= 0.8 * most
+    assert 0.35 <= goodput[0.5] / goodput[1.0] <= 0.65
