@@ -110,6 +110,12 @@ def test_a_link_leads_to_a_file(page: Path) -> None:
         assert (page.parent / target).exists(), target
 
 
+def test_the_readme_shows_the_page_and_the_plot_and_is_short() -> None:
+    text = README.read_text()
+    assert {"docs/page.png", "docs/throughput.svg"} <= set(re.findall(r"!\[[^]]+\]\((.+?)\)", text))
+    assert len(text.splitlines()) < 150
+
+
 def test_the_site_has_every_page() -> None:
     navigation = (ROOT / "zensical.toml").read_text()
     missing = [page.name for page in (ROOT / "docs").glob("*.md") if page.name not in navigation]
