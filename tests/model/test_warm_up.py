@@ -92,11 +92,11 @@ class Stopwatch:
 @pytest.mark.parametrize(
     ("durations", "chosen", "gain"),
     [
-        ((10, 20, 40, 80), 8, 1),
-        ((10, 21.4, 46, 96), 2, 1),
-        ((10, 12, 18, 40), 4, 10 / 4.5),
-        ((10, 30, 60, 120), 1, 1),
-        ((50, 100, 200, 1), 2, 1),
+        ((10, 20, 40), 4, 1),
+        ((10, 21.4, 46), 2, 1),
+        ((10, 12, 18), 4, 10 / 4.5),
+        ((10, 30, 60), 1, 1),
+        ((50, 100, 1), 2, 1),
     ],
     ids=["no gain", "two within the tolerance", "four is best", "one is best", "no time for more"],
 )
@@ -105,7 +105,7 @@ def test_the_largest_batch_near_the_best_cost_is_chosen(
 ) -> None:
     engine = FakeEngine(checkpoint)
     engine.streams = 2
-    of = dict(zip(("of_1", "of_2", "of_4", "of_8"), (ms / 6000 for ms in durations), strict=True))
+    of = dict(zip(("of_1", "of_2", "of_4"), (ms / 6000 for ms in durations), strict=True))
     clock = Stopwatch(engine, **of, whole=1)
     speed = measure_speed(engine, clock=clock)
     assert speed.max_batch_size == chosen
@@ -115,8 +115,8 @@ def test_the_largest_batch_near_the_best_cost_is_chosen(
 def test_a_batch_that_finds_no_memory_yet_is_timed_again(checkpoint: Checkpoint) -> None:
     engine = FakeEngine(checkpoint)
     engine.streams = 2
-    clock = Stopwatch(engine, of_1=0.001, of_2=0.002, of_4=0.004, of_8=0.008, whole=1)
-    cold = {1, 2, 4, 8}
+    clock = Stopwatch(engine, of_1=0.001, of_2=0.002, of_4=0.004, whole=1)
+    cold = {1, 2, 4}
     timed = engine.run
 
     def run(pixels: NDArray[np.uint8], *, alone: bool) -> EngineOutput:
@@ -126,7 +126,7 @@ def test_a_batch_that_finds_no_memory_yet_is_timed_again(checkpoint: Checkpoint)
         return timed(pixels, alone=alone)
 
     engine.run = run  # type: ignore[method-assign,assignment]  # as above
-    assert measure_speed(engine, clock=clock).max_batch_size == 8
+    assert measure_speed(engine, clock=clock).max_batch_size == 4
 
 
 @pytest.mark.parametrize(
@@ -148,17 +148,17 @@ def test_fewer_streams_are_chosen_only_where_they_clearly_gain(
 def test_measuring_takes_no_longer_than_it_may(checkpoint: Checkpoint) -> None:
     engine = FakeEngine(checkpoint)
     engine.streams = 2
-    clock = Stopwatch(engine, of_1=0.01, of_2=0.02, of_4=0.04, of_8=0.08, whole=0.015)
+    clock = Stopwatch(engine, of_1=0.01, of_2=0.02, of_4=0.04, whole=0.015)
     measure_speed(engine, clock=clock)
     assert 0.15 < clock.now < 0.3
 
 
 def test_what_is_set_by_hand_is_kept(checkpoint: Checkpoint) -> None:
     engine = FakeEngine(checkpoint)
-    clock = Stopwatch(engine, of_1=0.01, of_8=0.08, whole=0.01)
+    clock = Stopwatch(engine, of_1=0.01, of_4=0.04, whole=0.01)
     speed = measure_speed(engine, 64, 3, clock)
     assert (speed.max_batch_size, speed.streams) == (64, 3)
-    assert max(len(batch) for batch in engine.batches) == 8
+    assert max(len(batch) for batch in engine.batches) == 4
 
 
 def test_a_real_engine_is_measured(checkpoint: Checkpoint) -> None:
