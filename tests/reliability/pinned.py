@@ -31,21 +31,16 @@ CLASSIFY = [
 
 
 @contextmanager
-def pinned(core: int) -> Iterator[None]:
-    """What is started inside runs on one core: the first with 0, the last with -1."""
-    cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {sorted(cores)[core]})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, cores)
-
-
-@contextmanager
 def serve_pinned(*flags: str, **env: str) -> Iterator[Watched]:
     """A server on the first core; the calling thread is on the last one meanwhile."""
-    with pinned(0), watch(*flags, **env) as server, pinned(-1):
-        yield server
+    cores = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(cores)})
+        with watch(*flags, **env) as server:
+            os.sched_setaffinity(0, {max(cores)})
+            yield server
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def run(work: Coroutine[Any, Any, _T]) -> _T:
