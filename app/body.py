@@ -94,6 +94,9 @@ class Body:
         finally:
             if self._watcher:
                 self._watcher.cancel()
+                self._watcher = (
+                    None  # its frame holds this body, and it would wait for the collector
+                )
 
     async def receive(self) -> Message:
         """ASGI's.

@@ -81,7 +81,8 @@ class Guard:
                 if (route := self.find(scope)) and self._origins.isdisjoint(scope["headers"]):
                     self._check_key(scope)
                     _check_head(scope, route.max_body_bytes)
-                    return route, error
+                    # Its frames hold it: for each refusal, a circle for the garbage collector.
+                    return route, error.with_traceback(None)
         return None
 
 

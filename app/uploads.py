@@ -126,9 +126,12 @@ async def _read_multipart(
     if not 0 < len(boundary) <= _MAX_BOUNDARY_BYTES:
         raise MalformedMultipartError
     form = _Form(boundary, max_files)
-    async for chunk in request.stream():
-        form.feed(chunk)
-    return form.finish()
+    try:
+        async for chunk in request.stream():
+            form.feed(chunk)
+        return form.finish()
+    finally:
+        form.close()
 
 
 class _Form:
@@ -170,6 +173,10 @@ class _Form:
         self._start_part()  # lets go of the last one
         # One after another, so that there are never two copies of all.
         return [bytes(self._files.pop(0)) for _ in range(len(self._files))]
+
+    def close(self) -> None:
+        """Let go of the parser: the two hold each other, and would wait for the collector."""
+        del self._parser
 
     def _start_part(self) -> None:
         self._headers: list[tuple[bytes, bytes]] = []
