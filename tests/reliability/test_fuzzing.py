@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ pytestmark = pytest.mark.reliability
 PICTURES, SENT_PICTURES, MESSAGES, EXAMPLES = 20_000, 2_000, 5_000, 100
 FEW_PICTURES, FEW_SENT, FEW_MESSAGES, FEW_EXAMPLES = 600, 60, 150, 3
 AT_ONCE = 32
+ENDLESS = re.compile(rb"/live[ ?]")
+"""What `/livez` may become: its answer ends when its client leaves."""
 SILENCE_S = "0.2"
 """How long the server waits for what a damaged message does not bring."""
 
@@ -87,7 +90,9 @@ def test_a_damaged_picture_that_is_sent_is_answered(server: Watched, count: int)
 @pytest.mark.parametrize("count", [FEW_MESSAGES, pytest.param(MESSAGES, marks=pytest.mark.slow)])
 def test_a_damaged_message_is_answered_or_closed(server: Watched, count: int) -> None:
     async def send(number: int) -> None:
-        check(parse(await talk(server.address, mutate_message(number)), whole=False))
+        message = mutate_message(number)
+        if not ENDLESS.search(message):
+            check(parse(await talk(server.address, message), whole=False))
 
     asyncio.run(in_parallel(range(count), AT_ONCE, send))
 
