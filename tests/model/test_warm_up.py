@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from model.checkpoint import Checkpoint
 from model.config import LOGITS
-from model.engines import load_engine
+from model.engines import load_engine, warm_up
 from model.engines.base import EngineOutput
 from model.engines.warm_up import _GOLDEN, _pictures, check_engine, measure_speed
 from model.errors import SelfTestError
@@ -101,8 +101,13 @@ class Stopwatch:
     ids=["no gain", "two within the tolerance", "four is best", "one is best", "no time for more"],
 )
 def test_the_largest_batch_near_the_best_cost_is_chosen(
-    checkpoint: Checkpoint, durations: tuple[float, ...], chosen: int, gain: float
+    checkpoint: Checkpoint,
+    monkeypatch: pytest.MonkeyPatch,
+    durations: tuple[float, ...],
+    chosen: int,
+    gain: float,
 ) -> None:
+    monkeypatch.setitem(warm_up._BATCH_SIZES, FakeEngine.device, (1, 2, 4))
     engine = FakeEngine(checkpoint)
     engine.streams = 2
     of = dict(zip(("of_1", "of_2", "of_4"), (ms / 6000 for ms in durations), strict=True))
@@ -115,8 +120,8 @@ def test_the_largest_batch_near_the_best_cost_is_chosen(
 def test_a_batch_that_finds_no_memory_yet_is_timed_again(checkpoint: Checkpoint) -> None:
     engine = FakeEngine(checkpoint)
     engine.streams = 2
-    clock = Stopwatch(engine, of_1=0.001, of_2=0.002, of_4=0.004, whole=1)
-    cold = {1, 2, 4}
+    clock = Stopwatch(engine, of_1=0.001, of_2=0.002, whole=1)
+    cold = {1, 2}
     timed = engine.run
 
     def run(pixels: NDArray[np.uint8], *, alone: bool) -> EngineOutput:
@@ -126,7 +131,7 @@ def test_a_batch_that_finds_no_memory_yet_is_timed_again(checkpoint: Checkpoint)
         return timed(pixels, alone=alone)
 
     engine.run = run  # type: ignore[method-assign,assignment]  # as above
-    assert measure_speed(engine, clock=clock).max_batch_size == 4
+    assert measure_speed(engine, clock=clock).max_batch_size == 2
 
 
 @pytest.mark.parametrize(
@@ -155,10 +160,10 @@ def test_measuring_takes_no_longer_than_it_may(checkpoint: Checkpoint) -> None:
 
 def test_what_is_set_by_hand_is_kept(checkpoint: Checkpoint) -> None:
     engine = FakeEngine(checkpoint)
-    clock = Stopwatch(engine, of_1=0.01, of_4=0.04, whole=0.01)
+    clock = Stopwatch(engine, of_1=0.01, of_2=0.02, whole=0.01)
     speed = measure_speed(engine, 64, 3, clock)
     assert (speed.max_batch_size, speed.streams) == (64, 3)
-    assert max(len(batch) for batch in engine.batches) == 4
+    assert max(len(batch) for batch in engine.batches) == 2
 
 
 def test_a_real_engine_is_measured(checkpoint: Checkpoint) -> None:

@@ -73,11 +73,12 @@ def test_five_hundred_dribbling_clients_cost_nothing(server: Watched) -> None:
     files = server.files()
     before = run(load(LOAD_S / 4))
     beside = run(both())
+    after = run(load(LOAD_S / 4))
     print(f"  goodput {before:.1f} and {beside:.1f}, {beside / before:.3f}")  # noqa: T201  # `-s`
     print(f"  closed after {min(held_s):.1f} to {max(held_s):.1f} s")  # noqa: T201  # likewise
     assert len(held_s) >= 500
     assert all(abs(held - HEADER_S) <= 1 for held in held_s)
-    assert beside >= 0.97 * before
+    assert beside >= 0.97 * (before + after) / 2  # as machines vary
     time.sleep(1)
     assert server.files() <= files + 2
 
