@@ -104,9 +104,9 @@ def test_a_kept_answer_is_ranked_as_each_question_asks(live_server: LiveServer) 
         return found
 
     expected = [ask(live_server, *question) for question in QUESTIONS]
-    # Each after itself and after each other one.
-    numbers = range(len(QUESTIONS))
-    order = [one for first in numbers for second in numbers for one in (first, second)]
+    # Each after itself and after another one, both ways.
+    numbers = [number for number in range(len(QUESTIONS)) for _ in range(2)]
+    order = [*numbers, *reversed(numbers)]
     with serve(cache_mib=1) as server:
         for number in order:
             for found, other in zip(ask(server, *QUESTIONS[number]), expected[number], strict=True):

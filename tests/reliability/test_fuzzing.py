@@ -22,7 +22,7 @@ from tests.reliability.mutation import mutate_message, mutate_picture, post
 pytestmark = pytest.mark.reliability
 
 PICTURES, SENT_PICTURES, MESSAGES, EXAMPLES = 20_000, 2_000, 5_000, 100
-FEW_PICTURES, FEW_SENT, FEW_MESSAGES, FEW_EXAMPLES = 600, 60, 150, 3
+FEW_PICTURES, FEW_SENT, FEW_MESSAGES, FEW_EXAMPLES = 600, 60, 150, 2
 AT_ONCE = 32
 ENDLESS = re.compile(rb"/live[ ?]")
 """What `/livez` may become: its answer ends when its client leaves."""
