@@ -72,19 +72,18 @@ class Source:
 class Ranking:
     """An image's best classes as they were last asked for: a kept one is asked the same again."""
 
-    __slots__ = ("_best", "_question")
+    __slots__ = ("_last",)
 
     def __init__(self) -> None:
-        self._question: RankingQuestion | None = None
-        self._best: Ranked = []
+        self._last: tuple[RankingQuestion, Ranked] | None = None
 
     def find(self, question: RankingQuestion, rank: Callable[[], Ranked]) -> Ranked:
         """The best classes; `rank` finds them if the last question was another one."""
-        if question == self._question:
-            return self._best
+        if (last := self._last) and last[0] == question:
+            return last[1]
         best = rank()
         if len(best) <= _KEPT_CLASSES:
-            self._question, self._best = question, best
+            self._last = question, best
         return best
 
 

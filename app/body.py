@@ -94,9 +94,8 @@ class Body:
         finally:
             if self._watcher:
                 self._watcher.cancel()
-                self._watcher = (
-                    None  # its frame holds this body, and it would wait for the collector
-                )
+                # Its frame holds this body: the two would wait for the garbage collector.
+                self._watcher = None
 
     async def receive(self) -> Message:
         """ASGI's.
