@@ -22,7 +22,8 @@ test-page: .venv/dev.stamp
 	$(BIN)/python -m pytest -m page tests/page $(PAGE)
 
 # All of the corpus, and what takes minutes; `make test` leaves out what is slow. Loads last a minute
-# each: RELIABILITY=--load-seconds=10 is the short form, and =600 makes the soak one of ten minutes.
+# each. RELIABILITY=--load-seconds=10 is the short form of all of it, in ten minutes; with =600 the soak
+# and the containers' loads last as long.
 test-reliability: .venv/dev.stamp
 	$(BIN)/python -m pytest -m reliability -o faulthandler_timeout=1800 $(RELIABILITY)
 
@@ -73,7 +74,7 @@ bench-peers: .venv/dev.stamp .venv-peers/stamp
 
 # A rolling update of two replicas behind nginx, under load; needs nginx and wrk.
 test-rolling: .venv/dev.stamp
-	$(BIN)/python -m pytest -s -m slow tests/reliability/test_rolling_update.py
+	$(BIN)/python -m pytest -s -m slow tests/deploy/test_rolling_update.py
 
 # Ray in an environment of its own, as above.
 test-ray: .venv-ray/stamp

@@ -19,9 +19,6 @@ from tests.reliability.load import create_request
 
 _T = TypeVar("_T")
 
-LOAD_S = float(os.environ.get("LOAD_SECONDS", "60"))
-"""How long each load lasts, in seconds, as `--load-seconds` says; a few are enough to try."""
-
 _COPIES = 128
 """Of each photo, with bytes behind its end: equal ones in flight would be one image."""
 PHOTOS = [path.read_bytes() for path in sorted(IMAGES.glob("*.jpg"))]

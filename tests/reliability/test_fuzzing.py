@@ -17,11 +17,13 @@ from tests.conftest import LiveServer
 from tests.corpus.server import Watched, watch
 from tests.corpus.test_corpus import INTERNAL
 from tests.reliability.client import Answer, in_parallel, parse, talk
+from tests.reliability.length import shortened
 from tests.reliability.mutation import mutate_message, mutate_picture, post
 
 pytestmark = pytest.mark.reliability
 
-PICTURES, SENT_PICTURES, MESSAGES, EXAMPLES = 20_000, 2_000, 5_000, 100
+PICTURES, SENT_PICTURES, MESSAGES = map(shortened, (20_000, 2_000, 5_000))
+EXAMPLES = shortened(100)
 FEW_PICTURES, FEW_SENT, FEW_MESSAGES, FEW_EXAMPLES = 600, 60, 150, 2
 AT_ONCE = 32
 ENDLESS = re.compile(rb"/live[ ?]")

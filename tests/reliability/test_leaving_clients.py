@@ -16,8 +16,9 @@ from tests.conftest import LiveServer, serve
 from tests.corpus.server import Watched, watch
 from tests.fakes import FakeEngine
 from tests.pictures import uniform
+from tests.reliability.length import shortened
 from tests.reliability.load import create_request
-from tests.reliability.pinned import CLASSIFY, LOAD_S, counts
+from tests.reliability.pinned import CLASSIFY, counts
 
 pytestmark = pytest.mark.reliability
 
@@ -104,7 +105,7 @@ def read_answer(connection: socket.socket) -> None:
 @pytest.mark.slow
 def test_each_of_fifty_thousand_requests_has_one_outcome(watched: Watched) -> None:
     """Good ones, bad ones, and clients that leave at any moment, more than there is room for."""
-    total = int(50_000 * min(1.0, LOAD_S / 60))
+    total = shortened(50_000)
     bad = create_request("/classify", b"no picture")
     before = counts(watched)
 

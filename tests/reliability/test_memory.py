@@ -17,12 +17,15 @@ from tests.corpus.server import Watched, watch
 from tests.corpus.table import ROWS
 from tests.reliability.client import in_parallel, parse, talk
 from tests.reliability.cycles import growth
+from tests.reliability.length import shortened
 from tests.reliability.mix import closing, mixed
 from tests.reliability.mutation import post
 
 pytestmark = [pytest.mark.reliability, pytest.mark.slow]
 
-REQUESTS, CYCLES, REPEATS, FIRST_REPEATS = 20_000, 10_000, 100, 60
+REQUESTS, LEAKING = shortened(20_000, 5_000), shortened(10_000, 2_500)
+CYCLES = shortened(10_000, 2_500)
+REPEATS, FIRST_REPEATS = shortened(100, 20), 60
 GROWTH_MIB = 0.5
 """For a thousand requests or batches, in the second half."""
 BAD_GROWTH_MIB = 5
@@ -65,7 +68,7 @@ def test_mixed_requests_do_not_make_it_grow() -> None:
 
 def test_a_planted_leak_is_seen() -> None:
     with watch(program=LEAK) as server:
-        assert measure_growth(server, REQUESTS // 2) > GROWTH_MIB
+        assert measure_growth(server, LEAKING) > GROWTH_MIB
 
 
 def at_rest_mib(server: Watched) -> float:

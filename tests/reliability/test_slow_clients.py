@@ -13,8 +13,9 @@ import pytest
 
 from tests.corpus.server import Watched
 from tests.reliability.generator import Generator
+from tests.reliability.length import LOAD_S, TOLERANCE
 from tests.reliability.load import Load, create_request
-from tests.reliability.pinned import CLASSIFY, LOAD_S, core_share, processor_s, run, serve_pinned
+from tests.reliability.pinned import CLASSIFY, core_share, processor_s, run, serve_pinned
 
 pytestmark = [pytest.mark.reliability, pytest.mark.slow]
 
@@ -78,7 +79,7 @@ def test_five_hundred_dribbling_clients_cost_nothing(server: Watched) -> None:
     print(f"  closed after {min(held_s):.1f} to {max(held_s):.1f} s")  # noqa: T201  # likewise
     assert len(held_s) >= 500
     assert all(abs(held - HEADER_S) <= 1 for held in held_s)
-    assert beside >= 0.97 * (before + after) / 2  # as machines vary
+    assert beside >= (0.97 - TOLERANCE) * (before + after) / 2  # as machines vary
     time.sleep(1)
     assert server.files() <= files + 2
 

@@ -23,8 +23,8 @@ PER_S = 60
 """Clients that come; not more than can be answered."""
 SHARES = {"good": 40, "bad": 30, "leaving": 20, "slow": 10}
 LEAST_GOOD = 0.99
-SLOW_S = 25
-"""Longer than a client may take to send its headers, or its body."""
+BODY_TIMEOUT_S, SLOW_S = 8, 12
+"""Slow clients take longer than they may, to send their headers or their body."""
 GROWTH_MIB = 20
 THREADS_TO_SPARE = 8
 """Threads for large bodies start when they are needed, and stay."""
@@ -101,7 +101,7 @@ class Chaos:
 
 def test_chaos_leaves_nothing_behind(request: pytest.FixtureRequest) -> None:
     seconds: float = request.config.getoption("--load-seconds")
-    with watch() as server:
+    with watch(f"--body-timeout-s={BODY_TIMEOUT_S}") as server:
         chaos = Chaos(server)
         asyncio.run(chaos.run(min(seconds, 20)))  # what the first ones load stays
         server.check()

@@ -252,4 +252,5 @@ def test_the_first_request_is_nearly_as_fast_as_those_that_follow() -> None:
                 assert answer.status_code == 200
             ratios.append(times[0] / statistics.median(times[1:]))
     print("first over median:", [round(ratio, 2) for ratio in ratios])  # noqa: T201  # the figure
-    assert statistics.median(ratios) <= 1.5
+    # Something left for the first request would be there every time; a neighbour's load is not.
+    assert min(ratios) <= 1.5

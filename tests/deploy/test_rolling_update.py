@@ -20,7 +20,6 @@ from bench.photos import load_photos
 from bench.server import ServerProcess, is_ready
 
 pytestmark = [
-    pytest.mark.reliability,
     pytest.mark.slow,
     pytest.mark.skipif(find_nginx() is None, reason="nginx is not installed"),
     pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed"),
