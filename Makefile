@@ -22,7 +22,7 @@ test-page: .venv/dev.stamp
 	$(BIN)/python -m pytest -m page tests/page $(PAGE)
 
 # All of the corpus, and what takes minutes; `make test` leaves out what is slow. Loads last a minute
-# each. RELIABILITY=--load-seconds=10 is the short form of all of it, in ten minutes; with =600 the soak
+# each. RELIABILITY=--load-seconds=8 is the short form of all of it, in ten minutes; with =600 the soak
 # and the containers' loads last as long.
 test-reliability: .venv/dev.stamp
 	$(BIN)/python -m pytest -m reliability -o faulthandler_timeout=1800 $(RELIABILITY)

@@ -12,8 +12,13 @@ _USUAL_S = 60.0
 LOAD_S = float(os.environ.get("LOAD_SECONDS", _USUAL_S))
 """How long each load lasts, in seconds; a few are enough to try."""
 
-TOLERANCE = 0.0 if LOAD_S >= _USUAL_S else 0.1
-"""What a share of goodput may miss: that of a few seconds varies by so much."""
+_SHORT = LOAD_S < _USUAL_S
+
+TOLERANCE = 0.1 if _SHORT else 0.0
+"""What goodput and p99 may miss, as a share: those of a few seconds vary by so much."""
+
+COARSE = 8 if _SHORT else 1
+"""How many times as large a growth of memory must be to be seen: at first a heap fills in steps."""
 
 
 def shortened(count: int, least: int = 1) -> int:

@@ -17,7 +17,7 @@ from tests.corpus.server import Watched, watch
 from tests.corpus.table import ROWS
 from tests.reliability.client import in_parallel, parse, talk
 from tests.reliability.cycles import growth
-from tests.reliability.length import shortened
+from tests.reliability.length import COARSE, shortened
 from tests.reliability.mix import closing, mixed
 from tests.reliability.mutation import post
 
@@ -26,23 +26,23 @@ pytestmark = [pytest.mark.reliability, pytest.mark.slow]
 REQUESTS, LEAKING = shortened(20_000, 5_000), shortened(10_000, 2_500)
 CYCLES = shortened(10_000, 2_500)
 REPEATS, FIRST_REPEATS = shortened(100, 20), 60
-GROWTH_MIB = 0.5
+GROWTH_MIB = 0.5 * COARSE
 """For a thousand requests or batches, in the second half."""
 BAD_GROWTH_MIB = 5
 GROUP = 250
 AT_ONCE = 8
-LEAK = """
+LEAK = f"""
 import app.routes.native as native
 kept = []
 read = native.read_image
 async def leaking(request):
-    kept.append(bytearray(2048))
+    kept.append(bytearray({2048 * COARSE}))
     return await read(request)
 native.read_image = leaking
 from app.cli import main
 main()
 """
-"""About 2 MiB for a thousand pictures."""
+"""About 2 MiB for a thousand pictures, and more if it must be coarse."""
 
 
 def measure_growth(server: Watched, requests: int) -> float:
