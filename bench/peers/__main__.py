@@ -1,8 +1,9 @@
 """The service against other ways to serve the same network; run it with `make bench-peers`.
 
-Every peer gets the same checkpoint and the same photos, once with transformers and once with the
-engine that the service has. Each is measured in turns with the service, so that a slow moment of
-the machine slows both. Prints the table and writes it into docs/performance.md between its marks.
+Every peer gets the same checkpoint and the same photos, with transformers and with the engine that
+the service has, set up as documented and tuned; see `bench.peers.peer`. Each is measured in turns
+with the service, so that a slow moment of the machine slows both. Prints the table and writes it
+into docs/performance.md between its marks.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class Comparison:
                         self._measure(measured)
                     except (PeerError, subprocess.CalledProcessError) as error:
                         print(f"{peer.name} with {settings.engine} failed: {error}", flush=True)
-                        self.failed.append(f"{peer.name} with {_ENGINES[settings.engine]}")
+                        self.failed.append(f"{peer.name}, {_way(settings)}")
                     else:
                         self.measured.append(measured)
                         print(_row(measured), flush=True)
@@ -88,7 +89,10 @@ class Comparison:
             for _ in range(self._rounds):
                 with process.paused():
                     measured.of_service.append(self._load(self._service.url, peer, self._seconds))
-                measured.loads.append(self._load(process.url, peer, self._seconds, peer.path))
+                load = self._load(process.url, peer, self._seconds, peer.path)
+                if not load.images_per_s:
+                    raise PeerError("it answers nothing under load")
+                measured.loads.append(load)
 
     def _load(self, url: str, peer: Peer, seconds: float, path: str = "/classify") -> Load:
         return self._generator.run(url, peer.kind, CONNECTIONS, seconds, path)
@@ -98,15 +102,15 @@ class Comparison:
         ours = [load for measured in self.measured for load in measured.of_service]
         limit = statistics.median(self.limit)
         lines = [
-            "| service | engine | requests/s | p50 ms | refused/s | this service over it |",
-            "|---|---|--:|--:|--:|--:|",
+            "| service | set up | engine | requests/s | p50 ms | refused/s | this one over it |",
+            "|---|---|---|--:|--:|--:|--:|",
             *(_row(one) for one in sorted(self.measured, key=lambda one: -one.ratio)),
-            f"| **this service** | ONNX Runtime | {_figures(ours)} | 1.00 |",
-            f"| in process, without HTTP | ONNX Runtime | {limit:.1f} | | | |",
+            f"| **this service** | by default | ONNX Runtime | {_figures(ours)} | 1.00 |",
+            f"| in process, without HTTP | | ONNX Runtime | {limit:.1f} | | | |",
             "",
             "How each is set up:",
             "",
-            *(f"- {m.name}, {_ENGINES[m.settings.engine]}: {_setup(m)}" for m in self.measured),
+            *(f"- {m.name}, {_way(m.settings)}: {_setup(m)}" for m in self.measured),
             f"- this service: {_OWN_SETUP}",
         ]
         if self.failed:
@@ -130,8 +134,17 @@ def main() -> None:
 
 
 def _row(measured: Measured) -> str:
-    engine = _ENGINES[measured.settings.engine]
-    return f"| {measured.name} | {engine} | {_figures(measured.loads)} | {measured.ratio:.2f} |"
+    set_up, engine = _words(measured.settings)
+    figures = _figures(measured.loads)
+    return f"| {measured.name} | {set_up} | {engine} | {figures} | {measured.ratio:.2f} |"
+
+
+def _words(settings: PeerSettings) -> tuple[str, str]:
+    return "tuned" if settings.tuned else "as documented", _ENGINES[settings.engine]
+
+
+def _way(settings: PeerSettings) -> str:
+    return ", ".join(_words(settings))
 
 
 def _figures(loads: list[Load]) -> str:
@@ -141,7 +154,7 @@ def _figures(loads: list[Load]) -> str:
 
 
 def _setup(measured: Measured) -> str:
-    return f"{measured.settings}; {measured.peer.notes}"
+    return f"{measured.settings}; {measured.peer.notes(measured.settings)}"
 
 
 if __name__ == "__main__":

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from typing import Any, Protocol
 
 import numpy as np
+import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
 
 from bench.peers.settings import EngineName
 from model.checkpoint import DEFAULT_DIRECTORY, load_checkpoint
+from model.config import LOGITS
 from model.decode import DecodeLimits, Decoder
 from model.engines import load_engine
+from model.engines.onnx_graph import PIXELS, create_graph
 from model.postprocess import softmax, top_k
 from model.preprocess import preprocess
 
@@ -36,12 +39,12 @@ class PeerEngine(Protocol):
         ...
 
 
-def create_engine(name: EngineName, threads: int) -> PeerEngine:
+def create_engine(name: EngineName, threads: int | None) -> PeerEngine:
     """Load the packaged checkpoint, and compute one batch with it.
 
     Args:
         name: of the engine.
-        threads: that compute one batch.
+        threads: that compute one batch; None for the engine's own default.
     """
     engine: PeerEngine = OnnxPeerEngine(threads) if name == "onnx" else TransformersEngine(threads)
     photo = BytesIO()
@@ -53,9 +56,13 @@ def create_engine(name: EngineName, threads: int) -> PeerEngine:
 class OnnxPeerEngine:
     """The parts that the service itself is made of."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int | None) -> None:
         self._checkpoint = load_checkpoint(DEFAULT_DIRECTORY)
-        self._engine = load_engine(self._checkpoint, name="onnx", threads=threads)
+        if threads is None:
+            self._run = self._create_default_session()
+        else:
+            engine = load_engine(self._checkpoint, name="onnx", threads=threads)
+            self._run = lambda pixels: engine.run(pixels).logits
         self._decoder = Decoder(DecodeLimits())
 
     def preprocess(self, photo: bytes) -> NDArray[np.uint8]:
@@ -67,18 +74,30 @@ class OnnxPeerEngine:
         labels = self._checkpoint.labels
         return [
             [{"label": labels[id_].label, "score": score} for id_, score in top_k(row, _TOP_K)]
-            for row in softmax(self._engine.run(np.stack(batch)).logits)
+            for row in softmax(self._run(np.stack(batch)))
         ]
+
+    def _create_default_session(self) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+        """The same graph as the documentation of ONNX Runtime runs one."""
+        graph = create_graph(self._checkpoint).SerializeToString()
+        session = onnxruntime.InferenceSession(graph)
+
+        def run(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+            (logits,) = session.run([LOGITS], {PIXELS: pixels})
+            return np.asarray(logits)
+
+        return run
 
 
 class TransformersEngine:
     """What the documentation of transformers shows for image classification."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int | None) -> None:
         import torch
         from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-        torch.set_num_threads(threads)
+        if threads is not None:
+            torch.set_num_threads(threads)
         self._torch = torch
         self._processor = AutoImageProcessor.from_pretrained(DEFAULT_DIRECTORY)  # type: ignore[no-untyped-call]  # transformers' own gap
         self._model = AutoModelForImageClassification.from_pretrained(DEFAULT_DIRECTORY)

@@ -24,7 +24,8 @@ def create_app() -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        anyio.to_thread.current_default_thread_limiter().total_tokens = settings.threads
+        if settings.threads is not None:
+            anyio.to_thread.current_default_thread_limiter().total_tokens = settings.threads
         yield
 
     app = FastAPI(lifespan=lifespan)

@@ -24,7 +24,7 @@ class Classifier(litserve.LitAPI):
         """Load the engine, in each worker."""
         settings = PeerSettings.from_environment()
         self._engine = create_engine(settings.engine, settings.threads)
-        self._pool = ThreadPoolExecutor(settings.threads)
+        self._pool = None if settings.threads is None else ThreadPoolExecutor(settings.threads)
 
     def decode_request(self, request: Request) -> bytes:
         """The photo of the form, which LitServe has read."""
@@ -33,7 +33,7 @@ class Classifier(litserve.LitAPI):
 
     def batch(self, inputs: list[bytes]) -> list[NDArray[Any]]:
         """Decode all photos of the batch."""
-        return list(self._pool.map(self._engine.preprocess, inputs))
+        return list((self._pool.map if self._pool else map)(self._engine.preprocess, inputs))
 
     def predict(self, x: list[NDArray[Any]]) -> list[list[Answer]]:
         """Run the engine."""
@@ -57,7 +57,10 @@ def main() -> None:
         api_path="/classify",
     )
     server = litserve.LitServer(
-        api, accelerator="cpu", workers_per_device=settings.workers, fast_queue=True
+        api,
+        accelerator="cpu",
+        workers_per_device=settings.workers,
+        fast_queue=settings.threads is not None,
     )
     server.run(
         host="127.0.0.1", port=int(sys.argv[1]), log_level="warning", generate_client_file=False

@@ -1,6 +1,8 @@
-"""The peers, and how each is started: as its own documentation recommends for this job.
+"""The peers, and how each is started, in two ways.
 
-Where the documentation leaves a choice, the settings are those that were fastest of several.
+As documented: its own example for this job, with this network in it, as many processes as cores,
+and all else by default. Tuned: no more engine threads than cores, and of what the documentation
+offers to choose, what was fastest of several.
 """
 
 from __future__ import annotations
@@ -24,11 +26,13 @@ class Peer:
         name: as it writes itself.
         package: its distribution.
         command: arguments of Python; `{port}` and `{workers}` are filled in.
-        settings: one for each engine.
+        settings: one for each engine and way.
         kind: the body that it takes.
+        documented: what else is set as documented, in words.
+        tuned: likewise.
         path: where it takes it.
-        notes: what else is set, in words.
         environment: variables; `{folder}` is one for its files.
+        tuning: more of them, if it is tuned.
     """
 
     name: str
@@ -36,9 +40,15 @@ class Peer:
     command: str
     settings: tuple[PeerSettings, ...]
     kind: Kind
-    notes: str
+    documented: str
+    tuned: str
     path: str = "/classify"
     environment: Mapping[str, str] = field(default_factory=dict)
+    tuning: Mapping[str, str] = field(default_factory=dict)
+
+    def notes(self, settings: PeerSettings) -> str:
+        """What else is set."""
+        return self.tuned if settings.tuned else self.documented
 
     def version(self) -> str:
         """The version in the peers' environment.
@@ -56,37 +66,63 @@ FASTAPI = Peer(
     "fastapi",
     "-m uvicorn bench.peers.fastapi_peer:create_app --factory --host 127.0.0.1 --port {port} "
     "--workers {workers} --no-access-log",
-    (PeerSettings("transformers", 2, 1), PeerSettings("onnx", 2, 1)),
+    (
+        PeerSettings("transformers", 2, None),
+        PeerSettings("onnx", 2, None),
+        PeerSettings("transformers", 1, 2),
+        PeerSettings("onnx", 1, 2),
+    ),
     "multipart",
-    "a `def` handler, a thread pool as large as the engine's, no access log",
+    documented="a `def` handler, its thread pool of 40, no access log",
+    tuned="a `def` handler, a thread pool as large as the engine's, no access log",
 )
 LITSERVE = Peer(
     "LitServe",
     "litserve",
     "-m bench.peers.litserve_peer {port}",
-    (PeerSettings("transformers", 2, 1, 8, 10), PeerSettings("onnx", 2, 1, 4, 1)),
+    (
+        PeerSettings("transformers", 2, None, 8, 10),
+        PeerSettings("onnx", 2, None, 8, 10),
+        PeerSettings("transformers", 2, 1, 8, 10),
+        PeerSettings("onnx", 2, 1, 4, 1),
+    ),
     "multipart",
-    "`fast_queue`, a thread pool that decodes a batch, as many API servers as processes",
+    documented="batches decoded one by one in the process that computes them",
+    tuned="`fast_queue`, a thread pool that decodes a batch, as many API servers as processes",
 )
 BENTOML = Peer(
     "BentoML",
     "bentoml",
     "-m bentoml serve bench.peers.bentoml_peer:Classifier --host 127.0.0.1 --port {port}",
-    (PeerSettings("transformers", 2, 1, 8, 10_000), PeerSettings("onnx", 2, 1, 4, 10_000)),
+    (
+        PeerSettings("transformers", 2, None, 100, 60_000),
+        PeerSettings("onnx", 2, None, 100, 60_000),
+        PeerSettings("transformers", 2, 1, 8, 10_000),
+        PeerSettings("onnx", 2, 1, 4, 10_000),
+    ),
     "multipart",
-    "adaptive batching, which waits as long as it finds worth it",
+    documented="adaptive batching with its default bounds",
+    tuned="adaptive batching, which waits as long as it finds worth it",
     environment={"BENTOML_HOME": "{folder}", "BENTOML_DO_NOT_TRACK": "1"},
 )
 RAY_SERVE = Peer(
     "Ray Serve",
     "ray",
     "-m bench.peers.ray_peer {port}",
-    (PeerSettings("transformers", 2, 1, 4, 10), PeerSettings("onnx", 2, 1, 4, 10)),
+    (
+        PeerSettings("transformers", 2, None, 8, 100),
+        PeerSettings("onnx", 2, None, 8, 100),
+        PeerSettings("transformers", 2, 1, 4, 10),
+        PeerSettings("onnx", 2, 1, 4, 10),
+    ),
     "raw",
-    "HAProxy, `RAY_SERVE_THROUGHPUT_OPTIMIZED`, a replica a process",
+    documented="a replica a process, each with one core of Ray's counting, and its own proxy",
+    tuned="HAProxy, `RAY_SERVE_THROUGHPUT_OPTIMIZED`, a replica a process",
     environment={
         "RAY_AUTH_MODE": "disabled",  # else a token is left in the home directory
         "RAY_USAGE_STATS_ENABLED": "0",
+    },
+    tuning={
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": "{folder}/haproxy.cfg",
@@ -101,9 +137,16 @@ MOSEC = Peer(
     "mosec",
     "-m bench.peers.mosec_peer --address 127.0.0.1 --port {port} --timeout 30000 "
     "--log-level warning",
-    (PeerSettings("transformers", 2, 1, 8, 10), PeerSettings("onnx", 2, 1, 4, 10)),
+    (
+        PeerSettings("transformers", 2, None, 16, 10),
+        PeerSettings("onnx", 2, None, 16, 10),
+        PeerSettings("transformers", 2, 1, 8, 10),
+        PeerSettings("onnx", 2, 1, 4, 10),
+    ),
     "raw",
-    "as many processes again that decode",
+    documented="as many processes again that decode, one OpenMP thread each",
+    tuned="as many processes again that decode",
     path="/inference",
+    environment={"OMP_NUM_THREADS": "1"},  # else PyTorch's threads hang after the fork
 )
 PEERS = (FASTAPI, LITSERVE, BENTOML, RAY_SERVE, MOSEC)

@@ -78,7 +78,9 @@ class PeerProcess:
 
     def _environment(self) -> dict[str, str]:
         folder = self._folder.name
-        own = {name: value.format(folder=folder) for name, value in self._peer.environment.items()}
+        peer = self._peer
+        variables = {**peer.environment, **(peer.tuning if self._settings.tuned else {})}
+        own = {name: value.format(folder=folder) for name, value in variables.items()}
         return {**os.environ, "TMPDIR": folder, **own, **self._settings.environment()}
 
     def _wait(self) -> object:

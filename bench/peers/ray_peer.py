@@ -47,14 +47,14 @@ def main() -> None:
     """Serve on the port that the first argument names, until told to end."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _END)
     ray.init(
-        num_cpus=SETTINGS.workers * SETTINGS.threads,
+        num_cpus=SETTINGS.workers * (SETTINGS.threads or 1),
         include_dashboard=False,
         _temp_dir=tempfile.gettempdir(),
     )
     serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[1])})
     deployment = serve.deployment(
         num_replicas=SETTINGS.workers,
-        ray_actor_options={"num_cpus": SETTINGS.threads},
+        ray_actor_options={"num_cpus": SETTINGS.threads or 1},
         max_ongoing_requests=8 * SETTINGS.max_batch_size,
     )(Classifier)
     serve.run(deployment.bind(), route_prefix="/classify")

@@ -19,14 +19,15 @@ class PeerSettings:
     Attributes:
         engine: what runs the network.
         workers: processes that run the engine.
-        threads: of the engine in each of them, and of the pool that feeds it.
+        threads: of the engine in each of them, and of the pool that feeds it; None leaves both to
+            their own defaults, as the examples of the documentation do.
         max_batch_size: requests computed together at most.
         max_wait_ms: for how long a batch may wait to be filled, in milliseconds.
     """
 
     engine: EngineName
     workers: int
-    threads: int
+    threads: int | None
     max_batch_size: int = 1
     max_wait_ms: int = 0
 
@@ -35,13 +36,19 @@ class PeerSettings:
         """What the process that started this one has decided."""
         return cls(**json.loads(os.environ[_VARIABLE]))
 
+    @property
+    def tuned(self) -> bool:
+        """Whether it is; else it is set up as documented."""
+        return self.threads is not None
+
     def environment(self) -> dict[str, str]:
         """The environment variable that `from_environment` reads."""
         return {_VARIABLE: json.dumps(asdict(self))}
 
     def __str__(self) -> str:
         """All of it but the engine, in words."""
-        text = f"processes {self.workers}, engine threads in each {self.threads}"
+        threads = "as it chooses" if self.threads is None else self.threads
+        text = f"processes {self.workers}, engine threads in each {threads}"
         if self.max_batch_size == 1:
             return text
         return f"{text}, max batch size {self.max_batch_size}, max wait {self.max_wait_ms} ms"
