@@ -15,7 +15,7 @@ LOAD_S = float(os.environ.get("LOAD_SECONDS", _USUAL_S))
 _SHORT = LOAD_S < _USUAL_S
 
 TOLERANCE = 0.1 if _SHORT else 0.0
-"""What goodput and p99 may miss, as a share: those of a few seconds vary by so much."""
+"""What goodput may miss, as a share, and p99 twice: those of a few seconds vary by so much."""
 
 COARSE = 8 if _SHORT else 1
 """How many times as large a growth of memory must be to be seen: at first a heap fills in steps."""

@@ -183,11 +183,12 @@ def test_the_largest_pictures_at_full_concurrency_stay_within_1_gib(
 def test_with_half_a_core_it_does_half_as_much_and_its_probes_answer_in_time(
     image: str, request: pytest.FixtureRequest
 ) -> None:
-    seconds = request.config.getoption("--load-seconds") / 4
+    seconds = max(5.0, request.config.getoption("--load-seconds") / 4)
     goodput = {}
     for cores in (0.5, 1.0):
         with started(f"--cpus={cores}") as container:
-            most = run(Generator(container.address, CLASSIFY).keep_busy(16, seconds)).goodput()
+            # So few that none is refused, and asks again at once, and again.
+            most = run(Generator(container.address, CLASSIFY).keep_busy(4, seconds)).goodput()
 
             async def overload(address: tuple[str, int], rate: float) -> tuple[Load, Load]:
                 return await asyncio.gather(
