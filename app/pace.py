@@ -8,6 +8,10 @@ from collections.abc import Callable
 
 _SHARE = 0.93
 """Of the quota; the rest is for what runs between two looks at the clock, and for health checks."""
+_MOST_S = 0.02
+"""Processor time that is made good at once, at most: about two pictures'. What refusals cost counts
+too, and clients that ask again at once when they are refused would else stop all computing.
+"""
 
 
 class Pace:
@@ -46,7 +50,8 @@ class Pace:
             seen = self._now(), self._used()
             elapsed_s, used_s = (new - old for new, old in zip(seen, self._seen, strict=True))
             self._seen = seen
-            self._debt_s = max(0.0, self._debt_s + used_s - elapsed_s * self._rate)
+            debt_s = self._debt_s + used_s - elapsed_s * self._rate
+            self._debt_s = min(max(0.0, debt_s), _MOST_S)
             rest_s = self._debt_s / self._rate
         if rest_s:
             self._sleep(rest_s)

@@ -68,3 +68,12 @@ def test_idle_time_is_not_saved_for_later(
     machine.run(0.01, threads=2)
     pace.rest()
     assert machine.rests == [pytest.approx(0.01, rel=0.2)]
+
+
+def test_what_others_have_used_is_not_all_made_good_by_one_piece_of_work(
+    machine: Machine, create: Callable[[float], Pace]
+) -> None:
+    pace = create(0.5)
+    machine.run(1, threads=1)  # a second of refusals
+    pace.rest()
+    assert machine.rests == [pytest.approx(0.02 / 0.5, rel=0.1)]
