@@ -60,7 +60,7 @@ def main() -> None:
         api,
         accelerator="cpu",
         workers_per_device=settings.workers,
-        fast_queue=settings.threads is not None,
+        fast_queue=settings.tuned,
     )
     server.run(
         host="127.0.0.1", port=int(sys.argv[1]), log_level="warning", generate_client_file=False
