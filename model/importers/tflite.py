@@ -86,7 +86,7 @@ def read_tflite(source: Path, data: bytes, *, dequantize: bool = False) -> Check
             quantization = _create_quantization(network, config)
             quantization.check(config)
             weights = quantization.dequantize(config)
-    except (InvalidCheckpointError, ValueError) as error:
+    except (InvalidCheckpointError, IndexError, ValueError) as error:
         reason = str(error).splitlines()[0] if isinstance(error, InvalidCheckpointError) else ""
         raise InvalidCheckpointError(
             f"{source}: is not a MobileNet V1: {reason or 'its shapes or values do not fit'}"

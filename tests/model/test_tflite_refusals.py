@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from model.checkpoint import load_checkpoint
 from model.errors import InvalidCheckpointError, ModelError
 from model.importers import import_checkpoint
+from model.importers.tflite_graph import read_chain
 from tests.model.quantized_twins import create_quantized
 from tests.model.refusal import refused_import
 from tests.model.test_tflite import CONFIG, SIDE, create_folded
@@ -19,6 +21,8 @@ from tests.model.twins import tiny_config
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from model.importers.tflite_graph import Operator, Tensor
 
 
 @pytest.fixture
@@ -96,6 +100,19 @@ def test_a_file_that_is_cut_is_refused(source: Path, share: float) -> None:
 def test_random_bytes_are_refused(source: Path) -> None:
     noise = np.random.default_rng(3).bytes(50_000)
     assert "is damaged" in refused_import(source, noise[:4] + b"TFL3" + noise)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_convolution_that_reads_too_little_is_refused(
+    source: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    def read_less(path: Path, data: bytes) -> tuple[Tensor, list[Operator]]:
+        pixels, chain = read_chain(path, data)
+        return pixels, [replace(one, inputs=one.inputs[:count]) for one in chain]
+
+    monkeypatch.setattr("model.importers.tflite.read_chain", read_less)
+    content = write_tflite(create_quantized(CONFIG), SIDE)
+    assert "do not fit" in refused_import(source, content)
 
 
 DAMAGED = write_tflite(create_quantized(CONFIG), SIDE)
