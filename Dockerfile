@@ -64,7 +64,7 @@ ENV PATH=/venv/bin:$PATH \
 USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
-    CMD ["python", "-m", "app.probe"]
+    CMD ["python", "-m", "app.server.probe"]
 ENTRYPOINT ["python", "-m", "app"]
 CMD ["serve"]
 ARG BASE

@@ -13,8 +13,8 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from model.checkpoint import DEFAULT_DIRECTORY
-from model.sources import default_name
+from model.checkpoints.checkpoint import DEFAULT_DIRECTORY
+from model.sources.load import default_name
 
 ENV_PREFIX = "MOBILENET_"
 API_KEY_VARIABLE = f"{ENV_PREFIX}API_KEY"
@@ -178,7 +178,7 @@ class Settings(BaseSettings):
         return value
 
     def model_sources(self) -> Iterator[tuple[str, str]]:
-        """Name and source of each model, in the order given; see `model.sources.load_model`."""
+        """Name and source of each model, in the order given; see `load_model`."""
         return map(_name_and_source, self.models)
 
 

@@ -11,11 +11,11 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from model.checkpoint import DEFAULT_DIRECTORY, Checkpoint, load_checkpoint
-from model.decode import DecodeLimits, Decoder
+from model.checkpoints.checkpoint import DEFAULT_DIRECTORY, Checkpoint, load_checkpoint
 from model.engines import load_engine
 from model.engines.cores import count_cores
-from model.preprocess import preprocess
+from model.images.decoder import DecodeLimits, Decoder
+from model.images.pixels import preprocess
 
 _T = TypeVar("_T")
 

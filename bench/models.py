@@ -23,9 +23,9 @@ from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 
 from bench.documents import save_plot, write_section
-from model.config import MobileNetV1Config
 from model.engines import load_engine
 from model.engines.base import Engine
+from model.network.config import MobileNetV1Config
 from tests.model.quantized_twins import create_quantization
 from tests.model.twins import create_checkpoint
 

@@ -24,12 +24,12 @@ from PIL import Image, ImageOps
 
 from bench.documents import write_section
 from bench.photos import encode, load_photos, resize_photo
-from model.checkpoint import DEFAULT_DIRECTORY, load_checkpoint
-from model.decode import DecodeLimits, Decoder
+from model.checkpoints.checkpoint import DEFAULT_DIRECTORY, load_checkpoint
 from model.engines import load_engine
 from model.engines.cores import count_cores
-from model.postprocess import softmax
-from model.preprocess import needed_size, preprocess
+from model.images.decoder import DecodeLimits, Decoder
+from model.images.pixels import needed_size, preprocess
+from model.network.scores import softmax
 
 MEGAPIXELS = (1, 1.3, 2, 4, 5, 8, 12, 16, 20, 24)
 """At 1.3, 5 and 20 a photo of 472x397's shape is just large enough for 1/2, 1/4 and 1/8."""

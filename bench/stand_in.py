@@ -21,14 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.cli import app
-from app.decoding import Decoded, DecodeThreads
-from model.checkpoint import Checkpoint
-from model.config import LOGITS
-from model.decode import DecodeLimits, Decoder
+from app.cli.main import app
+from app.inference.decoding import Decoded, DecodeThreads
+from model.checkpoints.checkpoint import Checkpoint
 from model.engines.base import EngineOutput, default_outputs
-from model.preprocess import preprocess
-from model.preprocessing import Preprocessing
+from model.images.decoder import DecodeLimits, Decoder
+from model.images.pixels import preprocess
+from model.images.preprocessor_config import Preprocessing
+from model.network.config import LOGITS
 
 _TINY_SIDE = 32
 
@@ -127,7 +127,7 @@ def main() -> None:
         )
 
     with ExitStack() as stack:
-        stack.enter_context(patch("app.lifecycle.load_engine", create_engine))
+        stack.enter_context(patch("app.inference.lifecycle.load_engine", create_engine))
         if own.decode_ms is not None:
             # A bound method stays what it is when it is found on another class.
             decode = StandInDecoding(own.decode_ms).decode

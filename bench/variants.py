@@ -19,9 +19,9 @@ from bench.in_process import InProcess
 from bench.load import LoadGenerator
 from bench.models import CLASSES
 from bench.server import ServerProcess
-from model.checkpoint import load_checkpoint, save_checkpoint
-from model.config import MobileNetV1Config
-from model.preprocessing import Preprocessing
+from model.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from model.images.preprocessor_config import Preprocessing
+from model.network.config import MobileNetV1Config
 from tests.model.twins import create_weights
 
 _DEPTH_MULTIPLIERS = (1.0, 0.75, 0.5, 0.25)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from app.main import create_app
-from app.openapi import TAGS
-from app.routes.declarations import BINARY, OF_EVERY_ROUTE
+from app.api.application import create_app
+from app.api.documents.declarations import BINARY, OF_EVERY_ROUTE
+from app.api.documents.openapi import TAGS
 from app.settings import Settings
 from reference.markdown import code, page, table
 

@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 from typer.core import TyperArgument, TyperGroup, TyperOption
 
-from app.cli import app
+from app.cli.main import app
 from reference.markdown import code, page, table
 
 _INTRODUCTION: Final = """\
@@ -30,7 +30,7 @@ def write() -> str:
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)  # noqa: S101  # a program of several commands
     parts = [part for name, command in group.commands.items() for part in _describe(name, command)]
-    return page("Command line", "app/cli.py", _INTRODUCTION, *parts)
+    return page("Command line", "app/cli/main.py", _INTRODUCTION, *parts)
 
 
 def _describe(name: str, command: object) -> Iterator[str]:

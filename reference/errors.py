@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
+from app.api.documents.examples import REQUEST_ID
+from app.api.problems import SHAPES, Shape
 from app.errors import AppError, OverloadedError, every_error
-from app.problems import SHAPES, Shape
-from app.routes.examples import REQUEST_ID
 from reference.markdown import code, page, table
 
 _PREFIXES = {

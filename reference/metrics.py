@@ -9,7 +9,7 @@ from prometheus_client import Histogram
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
-from app.metrics import Metrics
+from app.telemetry.metrics import Metrics
 from reference.markdown import code, page, table
 
 _INTRODUCTION: Final = """\
@@ -30,7 +30,7 @@ def write() -> str:
     ]
     return page(
         "Metrics",
-        "app/metrics.py",
+        "app/telemetry/metrics.py",
         _INTRODUCTION,
         table(
             ["metric", "kind", "labels", "meaning"],

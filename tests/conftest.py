@@ -14,10 +14,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.batching import DynamicBatcher
-from app.server import Server
+from app.inference.batcher import DynamicBatcher
+from app.server.uvicorn_server import Server
 from app.settings import Settings
-from model.checkpoint import DEFAULT_DIRECTORY, Checkpoint, load_checkpoint
+from model.checkpoints.checkpoint import DEFAULT_DIRECTORY, Checkpoint, load_checkpoint
 from tests.declared import Declared
 from tests.fakes import FakeEngine
 
@@ -131,7 +131,7 @@ def live_server() -> Iterator[LiveServer]:
 def fake_engine(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     """What the next server runs instead of a real engine."""
     engine = FakeEngine(checkpoint)
-    monkeypatch.setattr("app.lifecycle.load_engine", lambda *_, **__: engine)
+    monkeypatch.setattr("app.inference.lifecycle.load_engine", lambda *_, **__: engine)
     return engine
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx2
 
-from app.main import create_app
+from app.api.application import create_app
 from app.settings import Settings
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.checkpoint import Checkpoint
-from model.config import LOGITS, POOLED
-from model.decode import Decoder
+from model.checkpoints.checkpoint import Checkpoint
 from model.engines.base import EngineOutput
+from model.images.decoder import Decoder
+from model.network.config import LOGITS, POOLED
 
 
 def pixels(value: int, side: int = 1) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from model.checkpoint import DEFAULT_DIRECTORY
+from model.checkpoints.checkpoint import DEFAULT_DIRECTORY
 from tests.conftest import LiveServer
 
 ROOT = Path(__file__).parents[1]

@@ -10,9 +10,9 @@ import pytest
 import yaml
 from prometheus_client import generate_latest
 
-from app.metrics import Metrics
 from app.settings import ENV_PREFIX, describe_settings
-from tests.app.test_access_log import FIELDS
+from app.telemetry.metrics import Metrics
+from tests.app.telemetry.test_access_log import FIELDS
 from tests.deploy.queries import known_series, panels
 
 ROOT = Path(__file__).parents[1]

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from app.main import create_app
-from app.metrics import Metrics
+from app.api.application import create_app
 from app.settings import Settings, describe_settings
+from app.telemetry.metrics import Metrics
 
 FOLDER = Path(__file__).parent / "snapshots"
 WRITE = "WRITE_SNAPSHOTS" in os.environ

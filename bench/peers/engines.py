@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench.peers.settings import EngineName
-from model.checkpoint import DEFAULT_DIRECTORY, load_checkpoint
-from model.config import LOGITS
-from model.decode import DecodeLimits, Decoder
+from model.checkpoints.checkpoint import DEFAULT_DIRECTORY, load_checkpoint
 from model.engines import load_engine
-from model.engines.onnx_graph import PIXELS, create_graph
-from model.postprocess import softmax, top_k
-from model.preprocess import preprocess
+from model.engines.onnx.graph import PIXELS, create_graph
+from model.images.decoder import DecodeLimits, Decoder
+from model.images.pixels import preprocess
+from model.network.config import LOGITS
+from model.network.scores import softmax, top_k
 
 _TOP_K = 5
 

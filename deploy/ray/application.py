@@ -2,8 +2,8 @@
 
 `serve run deploy.ray.application:application` starts it on a running cluster with what the
 environment says, `serve deploy deploy/ray/serve.yaml` with what that file says. Ray's proxy takes
-the place of uvicorn, so that what `app/http_protocol.py` holds (headers, slow clients) is the load
-balancer's to hold.
+the place of uvicorn, so that what `app/server/connection.py` holds (headers, slow clients) is the
+load balancer's to hold.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from ray import serve
 
-from app.lifecycle import Lifecycle
-from app.main import create_app
-from app.memory import limit_arenas, map_large_blocks
+from app.api.application import create_app
+from app.inference.lifecycle import Lifecycle
+from app.inference.memory import limit_arenas, map_large_blocks
 from app.settings import load_settings
 
 CORES = 2
 """Of a replica: what Ray reserves, and what the engine uses."""
 ONGOING = 8 * CORES
 """Requests inside a replica that Ray aims at: 80 ms of work for each core, at 100 images/s."""
-_SWITCH_S = 0.0005  # as in app/server.py
+_SWITCH_S = 0.0005  # as in app/server/uvicorn_server.py
 
 
 class UnhealthyError(RuntimeError):

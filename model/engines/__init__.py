@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from model.errors import EngineUnavailableError, UnsupportedModelError
 
 if TYPE_CHECKING:
-    from model.checkpoint import Checkpoint
+    from model.checkpoints.checkpoint import Checkpoint
     from model.engines.base import Engine
 
 __all__ = ["load_engine"]
@@ -47,7 +47,7 @@ def load_engine(
     if name == "onnx":
         if device == "cuda":
             raise EngineUnavailableError("the onnx engine runs on the CPU; CUDA needs engine torch")
-        from model.engines.onnx_engine import OnnxEngine
+        from model.engines.onnx.engine import OnnxEngine
 
         return OnnxEngine(checkpoint, threads)
     if name == "torch":
@@ -55,7 +55,7 @@ def load_engine(
             raise EngineUnavailableError(
                 "engine torch: install the `torch` extra (pip install 'mobilenet-serve[torch]')"
             )
-        from model.engines.torch_engine import TorchEngine
+        from model.engines.torch.engine import TorchEngine
 
         if device == "auto":
             device = "cuda" if _finds_cuda() else "cpu"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from model.config import END_POINTS, LOGITS, POOLED, MobileNetV1Config
+from model.network.config import END_POINTS, LOGITS, POOLED, MobileNetV1Config
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from model.checkpoint import Checkpoint
+    from model.checkpoints.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True, slots=True)

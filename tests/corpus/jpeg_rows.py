@@ -26,7 +26,7 @@ from tests.corpus.row import (
     truncated,
     unsupported,
 )
-from tests.model.pictures import add_scans, create_exif, encode, patch_jpeg_size
+from tests.model.images.pictures import add_scans, create_exif, encode, patch_jpeg_size
 
 _MEBI = 1 << 20
 _STORED = {

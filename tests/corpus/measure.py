@@ -11,10 +11,10 @@ import sys
 from contextlib import suppress
 from functools import partial
 
-from model.decode import DecodeLimits, Decoder
 from model.errors import ImageError
-from model.preprocess import needed_size, preprocess
-from model.preprocessing import Preprocessing
+from model.images.decoder import DecodeLimits, Decoder
+from model.images.pixels import needed_size, preprocess
+from model.images.preprocessor_config import Preprocessing
 from tests.corpus.row import CAT
 from tests.corpus.table import BOMBS
 from tests.forked import run_forked

@@ -33,7 +33,7 @@ from tests.corpus.row import (
     too_large,
     unsupported,
 )
-from tests.model.pictures import PNG_SIGNATURE, create_bmp, create_exif, create_gif, encode
+from tests.model.images.pictures import PNG_SIGNATURE, create_bmp, create_exif, create_gif, encode
 
 Makers = dict[str, Callable[[], bytes]]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx2
 
-from tests.app.test_server import Process, start
+from tests.app.server.test_uvicorn_server import Process, start
 from tests.corpus.row import CAT
 
 _IDLE = ("mobilenet_queue_depth 0.0", "mobilenet_in_flight_requests 1.0")  # the one that asks

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.checkpoint import DEFAULT_DIRECTORY
+from model.checkpoints.checkpoint import DEFAULT_DIRECTORY
 from tests.corpus.exchanges import Exchange
 from tests.corpus.row import CAT, Row
 from tests.corpus.server import Watched, watch
 from tests.corpus.table import EXCHANGES, FAMILIES, ROWS
-from tests.model.pictures import encode
+from tests.model.images.pictures import encode
 
 pytestmark = pytest.mark.reliability
 

@@ -9,7 +9,7 @@ import pytest
 import uvicorn
 import yaml
 
-from app.main import create_app
+from app.api.application import create_app
 from app.settings import Settings, describe_settings
 from bench.load_balancer import CONFIGURATION, find_nginx, render
 

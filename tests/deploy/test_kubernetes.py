@@ -12,10 +12,11 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from app import __version__, server
-from app.main import create_app
-from app.metrics import Metrics
+from app import __version__
+from app.api.application import create_app
+from app.server import uvicorn_server as server
 from app.settings import ENV_PREFIX, Settings
+from app.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "deploy" / "kubernetes"

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from app.main import create_app
-from app.metrics import Metrics
+from app.api.application import create_app
 from app.settings import Settings
+from app.telemetry.metrics import Metrics
 from tests.deploy.queries import (
     ALERTS,
     DASHBOARD,

@@ -6,9 +6,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
-from model.checkpoint import DEFAULT_DIRECTORY, Checkpoint, load_checkpoint, save_checkpoint
-from model.decode import DecodeLimits, Decoder
+from model.checkpoints.checkpoint import (
+    DEFAULT_DIRECTORY,
+    Checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 from model.engines import load_engine
+from model.images.decoder import DecodeLimits, Decoder
 from tests.model.twins import create_weights, tiny_config
 
 if TYPE_CHECKING:
@@ -52,7 +57,7 @@ def reference_processor() -> Any:
 @pytest.fixture
 def tiny_directory(tmp_path: Path) -> Path:
     """A sound checkpoint of a few kilobytes."""
-    from model.preprocessing import Preprocessing
+    from model.images.preprocessor_config import Preprocessing
 
     directory = tmp_path / "tiny"
     config = tiny_config()

@@ -9,12 +9,12 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from model.checkpoint import Checkpoint
-from model.config import MobileNetV1Config
+from model.checkpoints.checkpoint import Checkpoint
 from model.engines.base import default_outputs
-from model.engines.quantized_graph import create_graph
-from model.preprocessing import Preprocessing
-from model.quantization import (
+from model.engines.onnx.quantized_graph import create_graph
+from model.images.preprocessor_config import Preprocessing
+from model.network.config import MobileNetV1Config
+from model.network.quantization import (
     CLASSIFIER,
     Quantization,
     QuantizationParameters,

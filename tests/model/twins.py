@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.architecture import MobileNetV1, create_network
-from model.checkpoint import Checkpoint, expected_shapes
-from model.config import MobileNetV1Config
-from model.preprocessing import Preprocessing
+from model.checkpoints.checkpoint import Checkpoint, expected_shapes
+from model.engines.torch.architecture import MobileNetV1, create_network
+from model.images.preprocessor_config import Preprocessing
+from model.network.config import MobileNetV1Config
 
 DEPTH_MULTIPLIERS = (0.25, 0.5, 0.75, 1.0)
 SIZES = ((32, 32), (97, 131), (128, 128), (160, 160), (192, 192), (224, 224), (301, 257))

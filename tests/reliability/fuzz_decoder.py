@@ -12,10 +12,10 @@ import sys
 import time
 from functools import partial
 
-from model.decode import DecodeLimits, Decoder
 from model.errors import ImageError
-from model.preprocess import needed_size, preprocess
-from model.preprocessing import Preprocessing
+from model.images.decoder import DecodeLimits, Decoder
+from model.images.pixels import needed_size, preprocess
+from model.images.preprocessor_config import Preprocessing
 from tests.reliability.mutation import mutate_picture
 
 _HANGS_S = 20

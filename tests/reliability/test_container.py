@@ -22,7 +22,7 @@ import pytest
 from PIL import Image
 
 from tests.corpus.row import CAT
-from tests.model.pictures import encode
+from tests.model.images.pictures import encode
 from tests.reliability.client import parse, talk
 from tests.reliability.generator import Generator, probe
 from tests.reliability.load import Load

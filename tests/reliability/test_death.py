@@ -13,23 +13,23 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from model.checkpoint import DEFAULT_DIRECTORY
-from tests.app.test_server import Process, start
+from model.checkpoints.checkpoint import DEFAULT_DIRECTORY
+from tests.app.server.test_uvicorn_server import Process, start
 from tests.corpus.row import CAT
 from tests.pictures import uniform
 
 pytestmark = [pytest.mark.reliability, pytest.mark.slow]
 
 _MAIN = """
-app.watchdog._INTERVAL_S = 0.05
-from app.cli import main
+app.server.watchdog._INTERVAL_S = 0.05
+from app.cli.main import main
 main()
 """
 _ENGINE = (
     """
 import threading
-import app.server, app.watchdog
-from model.engines.onnx_engine import OnnxEngine
+import app.server, app.server.watchdog
+from model.engines.onnx.engine import OnnxEngine
 run = OnnxEngine.run
 def spoiled(self, pixels, *args, **kwargs):
     if (pixels[:, 0, 0, 0] == 13).any():
@@ -83,7 +83,7 @@ def test_an_event_loop_that_stands_still_ends_the_process() -> None:
     program = (
         """
 import threading
-import app.server, app.watchdog
+import app.server, app.server.watchdog
 tick = app.server.Server.on_tick
 async def hang(self, counter):
     ended = await tick(self, counter)
@@ -201,7 +201,7 @@ def test_a_clock_that_jumps_expires_nothing(step_s: int) -> None:
 import itertools, time
 real, jumps = time.time, itertools.count()
 time.time = lambda: real() + {step_s} * (next(jumps) % 2)
-from app.cli import main
+from app.cli.main import main
 main()
 """
     with start(program=program) as process, httpx2.Client(base_url=process.ready()) as client:

@@ -30,20 +30,20 @@ def tell(event, arguments):
         os.write(1, f"AUDIT {event} {arguments[1:]}\\n".encode())
     elif event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
         os.write(1, f"AUDIT open {arguments}\\n".encode())
-from app.cli import main
+from app.cli.main import main
 sys.addaudithook(tell)
 main()
 """
-WRITES = AUDITED.replace("from app.cli", "import app.routes.native, tempfile").replace(
+WRITES = AUDITED.replace("from app.cli.main", "import app.api.routes.native, tempfile").replace(
     "import main\n",
     """
-read = app.routes.native.read_image
+read = app.api.routes.native.read_image
 async def writing(request):
     with tempfile.TemporaryFile() as file:
         file.write(b"x")
     return await read(request)
-app.routes.native.read_image = writing
-from app.cli import main
+app.api.routes.native.read_image = writing
+from app.cli.main import main
 """,
 )
 

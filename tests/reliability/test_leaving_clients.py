@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import pytest
 
-from tests.app.test_sharing import occupy
+from tests.app.inference.test_sharing import occupy
 from tests.conftest import LiveServer, serve
 from tests.corpus.server import Watched, watch
 from tests.fakes import FakeEngine

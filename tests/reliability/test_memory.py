@@ -32,14 +32,14 @@ BAD_GROWTH_MIB = 5
 GROUP = 250
 AT_ONCE = 8
 LEAK = f"""
-import app.routes.native as native
+import app.api.routes.native as native
 kept = []
 read = native.read_image
 async def leaking(request):
     kept.append(bytearray({2048 * COARSE}))
     return await read(request)
 native.read_image = leaking
-from app.cli import main
+from app.cli.main import main
 main()
 """
 """About 2 MiB for a thousand pictures, and more if it must be coarse."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.app.test_server import Process, start
+from tests.app.server.test_uvicorn_server import Process, start
 from tests.corpus.row import CAT
 from tests.reliability.callers import LOST, REFUSED, Caller, Calls
 from tests.reliability.length import shortened
@@ -168,9 +168,9 @@ def test_new_connections_are_answered_until_the_drain_is_over() -> None:
 def test_a_signal_while_the_model_loads_ends_it_at_once() -> None:
     program = """
 import threading
-import app.lifecycle
-app.lifecycle.load_model = lambda *_: threading.Event().wait()
-from app.cli import main
+import app.inference.lifecycle
+app.inference.lifecycle.load_model = lambda *_: threading.Event().wait()
+from app.cli.main import main
 main()
 """
     with start(program=program) as process:

@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from model.checkpoint import DEFAULT_DIRECTORY
-from model.labels import IMAGENET_PATH
-from tests.app.test_server import Process, start
+from model.checkpoints.checkpoint import DEFAULT_DIRECTORY
+from model.checkpoints.labels import IMAGENET_PATH
+from tests.app.server.test_uvicorn_server import Process, start
 from tests.corpus.row import CAT
 
 pytestmark = [pytest.mark.reliability, pytest.mark.slow]
@@ -216,10 +216,10 @@ def test_labels_that_are_missing_or_too_few_are_never_served(tmp_path: Path, dam
         rows = IMAGENET_PATH.read_text(encoding="utf-8").splitlines(keepends=True)
         table.write_text("".join(rows[:1000]), encoding="utf-8")
     program = f"""
-import model.labels
+import model.checkpoints.labels
 from pathlib import Path
-model.labels.load_imagenet_labels.__wrapped__.__defaults__ = (Path({str(table)!r}),)
-from app.cli import main
+model.checkpoints.labels.load_imagenet_labels.__wrapped__.__defaults__ = (Path({str(table)!r}),)
+from app.cli.main import main
 main()
 """
     since = time.monotonic()

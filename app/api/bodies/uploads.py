@@ -1,0 +1,230 @@
+"""The image bytes in a request: multipart, raw body, or base64 in JSON."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import Request
+
+from app.api.bodies.json_body import decode_base64, offload, read_json
+from app.api.routes.schemas import ImageBody, ImagesBody
+from app.errors import (
+    EmptyFileError,
+    InvalidParameterError,
+    MalformedMultipartError,
+    MissingFileError,
+    TooManyFilesError,
+    UnsupportedContentEncodingError,
+    UnsupportedMediaTypeError,
+)
+
+_Body = TypeVar("_Body", bound=BaseModel)
+
+_FIELD = b"file"
+_MAX_PARTS = 100
+_MAX_PART_HEADERS = 8
+_MAX_PART_HEADER_BYTES = 8192
+_MAX_BOUNDARY_BYTES = 200
+
+
+async def read_image(request: Request) -> bytes:
+    """The one image in a request's body.
+
+    Raises:
+        UnsupportedContentEncodingError, UnsupportedMediaTypeError: the headers carry no image.
+        MalformedMultipartError, MalformedRequestError: the body is not what they say.
+        MissingFileError, EmptyFileError, TooManyFilesError, InvalidParameterError: see there.
+        BodyTooLargeError, RequestTimeoutError: raised by the middleware that bounds the body.
+    """
+    media_type, parameters = _content_type(request)
+    if media_type == "multipart/form-data":
+        (image,) = await _read_multipart(request, parameters, max_files=1)
+    elif media_type.startswith("image/") or media_type == "application/octet-stream":
+        image = await request.body()
+    elif media_type == "application/json":
+        body = await request.body()
+        image = await offload(len(body), partial(_parse_image, body))
+    else:
+        raise UnsupportedMediaTypeError
+    if not image:
+        raise EmptyFileError
+    return image
+
+
+async def read_images(request: Request, max_files: int) -> list[bytes]:
+    """The images in the body of a batch request, in order; each may be empty.
+
+    Raises:
+        As `read_image`, but for EmptyFileError.
+    """
+    media_type, parameters = _content_type(request)
+    if media_type == "multipart/form-data":
+        return await _read_multipart(request, parameters, max_files)
+    if media_type == "application/json":
+        body = await request.body()
+        return await offload(len(body), partial(_parse_images, body, max_files))
+    raise UnsupportedMediaTypeError(
+        "Send the images as multipart/form-data, or in application/json."
+    )
+
+
+async def read_body(request: Request) -> bytes:
+    """A request's body as it is.
+
+    Raises:
+        UnsupportedContentEncodingError: it is compressed.
+        BodyTooLargeError, RequestTimeoutError: raised by the middleware that bounds the body.
+    """
+    _check_encoding(request)
+    return await request.body()
+
+
+def _check_encoding(request: Request) -> None:
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnsupportedContentEncodingError
+
+
+def _content_type(request: Request) -> tuple[str, dict[bytes, bytes]]:
+    _check_encoding(request)
+    media_type, parameters = parse_options_header(request.headers.get("content-type", ""))
+    return media_type.decode("latin-1").lower(), parameters
+
+
+def _parse_image(body: bytes) -> bytes:
+    return decode_base64(_parse_json(ImageBody, body).image)
+
+
+def _parse_images(body: bytes, max_files: int) -> list[bytes]:
+    images = _parse_json(ImagesBody, body).images
+    if len(images) > max_files:
+        raise TooManyFilesError
+    # One after another, so that there are never two copies of all.
+    return [decode_base64(images.pop(0)) for _ in range(len(images))]
+
+
+def _parse_json(schema: type[_Body], body: bytes) -> _Body:
+    try:
+        return read_json(schema, body)
+    except ValidationError as error:
+        kind = error.errors(include_url=False, include_input=False)[0]["type"]
+        if kind in {"missing", "too_short"}:
+            raise MissingFileError from error
+        field = next(iter(schema.model_fields))
+        raise InvalidParameterError(
+            f'The body must be an object like {{"{field}": ...}} with base64 or data: URIs.'
+        ) from error
+
+
+async def _read_multipart(
+    request: Request, parameters: dict[bytes, bytes], max_files: int
+) -> list[bytes]:
+    boundary = parameters.get(b"boundary", b"")
+    if not 0 < len(boundary) <= _MAX_BOUNDARY_BYTES:
+        raise MalformedMultipartError
+    form = _Form(boundary, max_files)
+    try:
+        async for chunk in request.stream():
+            form.feed(chunk)
+        return form.finish()
+    finally:
+        form.close()
+
+
+class _Form:
+    """Collects the file parts of one multipart body in memory, as it arrives."""
+
+    def __init__(self, boundary: bytes, max_files: int) -> None:
+        self._max_files = max_files
+        self._files: list[bytearray] = []
+        self._parts = 0
+        self._complete = False
+        self._start_part()
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._start_part,
+                "on_header_begin": self._start_header,
+                "on_header_field": self._extend_name,
+                "on_header_value": self._extend_value,
+                "on_header_end": self._end_header,
+                "on_headers_finished": self._open_part,
+                "on_part_data": self._extend_part,
+                "on_end": self._end,
+            },
+        )
+
+    def feed(self, chunk: bytes) -> None:
+        if not chunk:
+            return
+        try:
+            self._parser.write(chunk)
+        except MultipartParseError as error:
+            raise MalformedMultipartError from error
+
+    def finish(self) -> list[bytes]:
+        if not self._complete:
+            raise MalformedMultipartError
+        if not self._files:
+            raise MissingFileError
+        self._start_part()  # lets go of the last one
+        # One after another, so that there are never two copies of all.
+        return [bytes(self._files.pop(0)) for _ in range(len(self._files))]
+
+    def close(self) -> None:
+        """Let go of the parser: the two hold each other, and would wait for the collector."""
+        del self._parser
+
+    def _start_part(self) -> None:
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._header_bytes = 0
+        self._name = self._value = b""
+        self._target: bytearray | None = None
+
+    def _start_header(self) -> None:
+        self._name = self._value = b""
+
+    def _extend_name(self, data: bytes, start: int, end: int) -> None:
+        self._count_header(end - start)
+        self._name += data[start:end]
+
+    def _extend_value(self, data: bytes, start: int, end: int) -> None:
+        self._count_header(end - start)
+        self._value += data[start:end]
+
+    def _count_header(self, size: int) -> None:
+        self._header_bytes += size
+        if self._header_bytes > _MAX_PART_HEADER_BYTES:
+            raise MalformedMultipartError
+
+    def _end_header(self) -> None:
+        self._headers.append((self._name.lower(), self._value))
+        if len(self._headers) > _MAX_PART_HEADERS:
+            raise MalformedMultipartError
+
+    def _open_part(self) -> None:
+        self._parts += 1
+        if self._parts > max(_MAX_PARTS, self._max_files):
+            raise TooManyFilesError
+        disposition = dict(self._headers).get(b"content-disposition", b"")
+        _, options = parse_options_header(disposition)
+        if b"name" not in options:
+            raise MalformedMultipartError
+        # The parser drops RFC 5987's `filename*`, which says as much: this part is a file.
+        is_file = b"filename" in options or b"filename*" in disposition.lower()
+        if options[b"name"] != _FIELD or not is_file:
+            return
+        if len(self._files) == self._max_files:
+            raise TooManyFilesError
+        self._target = bytearray()
+        self._files.append(self._target)
+
+    def _extend_part(self, data: bytes, start: int, end: int) -> None:
+        if self._target is not None:
+            self._target += data[start:end]
+
+    def _end(self) -> None:
+        self._complete = True

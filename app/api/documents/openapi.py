@@ -1,0 +1,127 @@
+"""The OpenAPI document as a whole: what no single route declares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any, Final
+
+from fastapi import FastAPI
+
+from app.api.documents.declarations import (
+    JSON,
+    Declaration,
+    declare_response,
+    example_name,
+    inline_schema,
+    schema_name,
+)
+from app.api.documents.examples import REQUEST_ID
+from app.api.problems import SHAPES, Shape, find_shape
+from app.errors import AppError, UnauthorizedError, every_error
+
+DESCRIPTION: Final = """\
+Image labels and image embeddings from MobileNet V1. Send an image, get its classes or its features;
+concurrent requests share batches.
+
+Everything here can be tried: the bodies filled in are whole, with a picture of a cup of coffee. To
+send a picture of your own, choose `multipart/form-data` where the body's type is chosen.
+"""
+TAGS: Final = (
+    {"name": "Images", "description": "The service's own routes: classes and features."},
+    {"name": "Service", "description": "What is served."},
+    {"name": "Health", "description": "For orchestrators and Prometheus."},
+    {"name": "Hugging Face", "description": "As `huggingface_hub.InferenceClient` asks."},
+    {"name": "OpenAI", "description": "As the `openai` package asks."},
+    {"name": "Open Inference", "description": "Version 2, as KServe's and Triton's clients ask."},
+)
+SWAGGER_UI: Final = {
+    "tryItOutEnabled": True,
+    "displayRequestDuration": True,
+    "defaultModelsExpandDepth": 0,
+}
+
+
+def create_openapi(
+    app: FastAPI, model: str, needs_key: Callable[[str], bool]
+) -> Callable[[], Declaration]:
+    """What to put in the place of `app.openapi`; nothing is built before it is called.
+
+    Args:
+        app: whose routes are described.
+        model: the name that examples ask for.
+        needs_key: whether a path asks for one.
+    """
+    build = app.openapi
+
+    @cache
+    def openapi() -> Declaration:
+        document = build()
+        _fill_in(document, model)
+        _declare_keys(document, needs_key)
+        _summarize(document)
+        shapes = {schema_name(shape): shape for shape in SHAPES}
+        components = document.setdefault("components", {})
+        components["examples"] = _examples(document)
+        components.setdefault("schemas", {}).update(
+            {name: {**inline_schema(shape.schema), "title": name} for name, shape in shapes.items()}
+        )
+        return document
+
+    return openapi
+
+
+def _operations(document: Declaration) -> Iterator[tuple[str, Declaration]]:
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            yield path, operation
+
+
+def _summarize(document: Declaration) -> None:
+    """Let a route's first sentence say what it does, in place of its function's name."""
+    for _, operation in _operations(document):
+        sentence, _, rest = operation.pop("description", operation["summary"]).partition("\n\n")
+        operation["summary"] = sentence.removesuffix(".").replace("`", "")
+        if rest:
+            operation["description"] = rest
+
+
+def _fill_in(document: Declaration, model: str) -> None:
+    """Let the examples ask for a model that is served."""
+    for _, operation in _operations(document):
+        for parameter in operation.get("parameters", ()):
+            if (parameter["name"], parameter["in"]) == ("model", "path"):
+                parameter["example"] = model
+        content = operation.get("requestBody", {}).get("content", {})
+        if "model" in (example := content.get(JSON, {}).get("example", {})):
+            example["model"] = model
+
+
+def _declare_keys(document: Declaration, needs_key: Callable[[str], bool]) -> None:
+    for path, operation in _operations(document):
+        if needs_key(path):
+            operation["security"] = [{"key": []}]
+            operation["responses"]["401"] = declare_response(find_shape(path), UnauthorizedError)
+            schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
+            schemes["key"] = {"type": "http", "scheme": "bearer"}
+
+
+def _examples(document: Declaration) -> Declaration:
+    """Those of errors that some route refers to."""
+    wanted = {
+        example["$ref"].rpartition("/")[2]
+        for _, operation in _operations(document)
+        for response in operation["responses"].values()
+        for content in response.get("content", {}).values()
+        for example in content.get("examples", {}).values()
+    }
+    every = {
+        example_name(shape, error.code): _example(shape, error)
+        for shape in SHAPES
+        for error in every_error()
+    }
+    return {name: example for name, example in every.items() if name in wanted}
+
+
+def _example(shape: Shape, error: type[AppError]) -> dict[str, Any]:
+    return {"summary": error.title, "value": dict(shape.describe(error(), REQUEST_ID))}

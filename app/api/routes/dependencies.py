@@ -1,0 +1,76 @@
+"""What routes ask FastAPI for; async, because FastAPI gives a plain function a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any, Final, get_type_hints
+
+from fastapi import Depends, Header, Request, Response
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, Field, ValidationError
+from pydantic.json_schema import SkipJsonSchema
+
+from app.inference.lifecycle import Lifecycle
+from app.inference.service import Service
+
+
+async def get_lifecycle(request: Request) -> Lifecycle:
+    """The parts of this app."""
+    lifecycle: Lifecycle = request.app.state.lifecycle
+    return lifecycle
+
+
+LifecycleDep = Annotated[Lifecycle, Depends(get_lifecycle)]
+
+
+def get_service(request: Request) -> Service:
+    """The loaded service; a plain call, because each dependency costs as much as a log line.
+
+    Raises:
+        NotReadyError: it is not loaded yet.
+    """
+    lifecycle: Lifecycle = request.app.state.lifecycle
+    return lifecycle.service
+
+
+async def get_timeout(
+    request: Request,
+    x_request_timeout_ms: Annotated[
+        Annotated[int, Field(ge=1)] | SkipJsonSchema[None],
+        Header(description="May lower this request's deadline."),
+    ] = None,
+) -> float:
+    """Seconds that this request may take: the client may lower the service's own, never raise."""
+    limit: float = request.app.state.lifecycle.settings.request_timeout_s
+    return limit if x_request_timeout_ms is None else min(limit, x_request_timeout_ms / 1000)
+
+
+TimeoutDep = Annotated[float, Depends(get_timeout)]
+_TIMEOUT_HEADER: Final = "X-Request-Timeout-Ms"
+
+
+class OptionsRoute(APIRoute):
+    """A route of `(request, timeout_s: TimeoutDep, options: Annotated[..., Query()])`.
+
+    FastAPI documents these, and would take a sixth of a kept answer's time to solve them. So the
+    options are read here; what is not plain or not valid is left to FastAPI, which says why.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """FastAPI's extension point."""
+        solve = super().get_route_handler()
+        endpoint = self.endpoint
+        schema: type[BaseModel] = get_type_hints(endpoint)["options"]
+
+        async def handle(request: Request) -> Response:
+            if _TIMEOUT_HEADER in request.headers:
+                return await solve(request)
+            try:
+                options = schema.model_validate(dict(request.query_params))
+            except ValidationError:
+                return await solve(request)
+            timeout_s = await get_timeout(request)
+            response: Response = await endpoint(request, timeout_s, options)
+            return response
+
+        return handle

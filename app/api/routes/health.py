@@ -1,0 +1,67 @@
+"""GET /livez, /readyz, /healthz, /health and /metrics: for orchestrators, not for people."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from app.api.documents.declarations import JSON, RETRY_AFTER, declare_errors
+from app.api.routes.dependencies import LifecycleDep
+from app.api.routes.schemas import ReadyResponse
+
+_READ: Final = ["GET", "HEAD"]
+"""Declared as GET alone; the route that answers comes first, as `Allow` names its methods."""
+
+router = APIRouter(tags=["Health"])
+
+
+@router.get("/livez", responses=declare_errors("/livez"))
+@router.api_route("/healthz", methods=_READ, include_in_schema=False)
+@router.api_route("/livez", methods=_READ, include_in_schema=False)
+async def livez() -> dict[str, str]:
+    """200 while the event loop runs; asks neither the queue nor the model."""
+    return {"status": "alive"}
+
+
+@router.get(
+    "/readyz",
+    response_model_exclude_none=True,
+    responses={
+        **declare_errors("/readyz"),
+        503: {
+            "model": ReadyResponse,
+            "description": "Loading, draining, or broken",
+            "headers": RETRY_AFTER,
+            "content": {JSON: {"example": {"status": "not ready"}}},
+        },
+    },
+)
+@router.api_route(
+    "/health", methods=_READ, include_in_schema=False, response_model_exclude_none=True
+)
+@router.api_route(
+    "/readyz", methods=_READ, include_in_schema=False, response_model_exclude_none=True
+)
+async def readyz(request: Request, response: Response, lifecycle: LifecycleDep) -> ReadyResponse:
+    """200 after weights, warm-up and self-test, until draining; `?verbose` lists the checks."""
+    checks = lifecycle.checks()
+    ready = all(checks.values())
+    if not ready:
+        response.status_code = 503
+        response.headers["Retry-After"] = "1"
+    verbose = "verbose" in request.query_params
+    return ReadyResponse(
+        status="ready" if ready else "not ready", checks=checks if verbose else None
+    )
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}, **declare_errors("/metrics")},
+)
+async def metrics(lifecycle: LifecycleDep) -> Response:
+    """Prometheus' text format."""
+    return Response(lifecycle.exposition.render(), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -1,0 +1,238 @@
+"""The service's own routes: POST /classify and /embed, and their batch forms."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, TypeVar, cast
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic_core import to_json
+
+from app.api.bodies.responses import JSON, NPY, NPZ, encode_arrays, negotiate
+from app.api.bodies.uploads import read_image, read_images
+from app.api.documents.declarations import (
+    BINARY,
+    OF_UPLOADS,
+    declare_answer,
+    declare_body,
+    declare_errors,
+)
+from app.api.documents.examples import CLASSIFIED, ONE_IMAGE, TWO_IMAGES
+from app.api.problems import create_problem
+from app.api.routes import schemas
+from app.api.routes.dependencies import OptionsRoute, TimeoutDep, get_service
+from app.api.routes.schemas import ClassifyOptions, EmbedOptions
+from app.errors import AppError, NoClassifierError, NotAcceptableError, OutputTooLargeError
+from app.inference.answers import CacheOutcome, Classification, Embedding, Stages
+
+MAX_FILES = 64
+
+_Answer = TypeVar("_Answer", Classification, Embedding)
+_Response = TypeVar("_Response", schemas.ClassifyResponse, schemas.EmbedResponse)
+
+router = APIRouter(route_class=OptionsRoute, tags=["Images"])
+
+
+def _image_body(*, many: bool) -> dict[str, Any]:
+    """How a body carries images, in OpenAPI's words: routes read it themselves, as it arrives."""
+    file: dict[str, Any] = {"type": "array", "items": BINARY} if many else BINARY
+    form = {"type": "object", "required": ["file"], "properties": {"file": file}}
+    name = "images" if many else "image"
+    text = {"type": "string", "description": "base64, or a data: URI"}
+    value: dict[str, Any] = {"type": "array", "items": text} if many else text
+    document = {"type": "object", "required": [name], "properties": {name: value}}
+    raw = () if many else ("image/*", "application/octet-stream")
+    return declare_body(
+        {JSON: document, "multipart/form-data": form, **dict.fromkeys(raw, BINARY)},
+        TWO_IMAGES if many else ONE_IMAGE,
+    )
+
+
+_PROBLEMS = declare_errors("/classify", *OF_UPLOADS, NoClassifierError)
+_EMBED_PROBLEMS = declare_errors("/embed", *OF_UPLOADS, NotAcceptableError, OutputTooLargeError)
+
+
+@router.post(
+    "/classify",
+    response_model=schemas.ClassifyResponse,
+    responses={**_PROBLEMS, **declare_answer(CLASSIFIED)},
+    openapi_extra=_image_body(many=False),
+)
+async def classify(
+    request: Request,
+    timeout_s: TimeoutDep,
+    options: Annotated[ClassifyOptions, Query()],
+) -> Response:
+    """Name what is in an image: its most probable classes."""
+    service = get_service(request)
+    image = await read_image(request)
+    answer = await service.classify(image, options, timeout_s)
+    body = _classify_response(request, answer)
+    return _json(body, _server_timing(body["timing_ms"]) | cache_header([answer.cache]))
+
+
+@router.post(
+    "/embed",
+    response_model=schemas.EmbedResponse,
+    responses={
+        **_EMBED_PROBLEMS,
+        200: {"content": {kind: {"schema": BINARY} for kind in (NPY, NPZ)}},
+    },
+    openapi_extra=_image_body(many=False),
+)
+async def embed(
+    request: Request,
+    timeout_s: TimeoutDep,
+    options: Annotated[EmbedOptions, Query()],
+) -> Response:
+    """Turn an image into features, to compare with those of others."""
+    service = get_service(request)
+    shapes = service.embedding_shapes(options)
+    media_type = negotiate(request.headers.get("accept", "*/*"), _offers(options, shapes))
+    image = await read_image(request)
+    answer = await service.embed(image, options, timeout_s)
+    if media_type == JSON:
+        body = _embed_response(request, answer)
+        return _json(body, _server_timing(body["timing_ms"]) | cache_header([answer.cache]))
+    content = encode_arrays(answer.layers, media_type, options.dtype)
+    headers = _server_timing(_timing(request, answer.stages)) | cache_header([answer.cache])
+    return Response(content, media_type=media_type, headers=headers)
+
+
+@router.post(
+    "/classify/batch",
+    response_model=schemas.ClassifyBatchResponse,
+    responses=_PROBLEMS,
+    openapi_extra=_image_body(many=True),
+)
+async def classify_batch(
+    request: Request,
+    timeout_s: TimeoutDep,
+    options: Annotated[ClassifyOptions, Query()],
+) -> Response:
+    """Classify up to 64 images; one that cannot be read fails alone."""
+    service = get_service(request)
+    images = await read_images(request, MAX_FILES)
+    answers = await service.classify_many(images, options, timeout_s)
+    model = service.engine(options.model).checkpoint.name
+
+    def respond() -> Response:
+        results = _results(request, answers, _classify_response)
+        return _json(schemas.ClassifyBatchResponse(model=model, results=results))
+
+    return await asyncio.to_thread(respond)  # up to 64 answers of 1001 classes
+
+
+@router.post(
+    "/embed/batch",
+    response_model=schemas.EmbedBatchResponse,
+    responses=_EMBED_PROBLEMS,
+    openapi_extra=_image_body(many=True),
+)
+async def embed_batch(
+    request: Request,
+    timeout_s: TimeoutDep,
+    options: Annotated[EmbedOptions, Query()],
+) -> Response:
+    """Embed up to 64 images; one that cannot be read fails alone."""
+    service = get_service(request)
+    if JSON not in _offers(options, service.embedding_shapes(options)):
+        raise NotAcceptableError("Many images are answered in JSON, which carries only vectors.")
+    images = await read_images(request, MAX_FILES)
+    service.embedding_shapes(options, len(images))
+    answers = await service.embed_many(images, options, timeout_s)
+    model = service.engine(options.model).checkpoint.name
+
+    def respond() -> Response:
+        results = _results(request, answers, _embed_response)
+        return _json(schemas.EmbedBatchResponse(model=model, results=results))
+
+    return await asyncio.to_thread(respond)  # up to 64 answers of 1001 classes
+
+
+def cache_header(outcomes: Sequence[CacheOutcome]) -> dict[str, str]:
+    """Says where the answer to a request of one image was found; of many there is none."""
+    return {"X-Cache": outcomes[0]} if len(outcomes) == 1 else {}
+
+
+def _json(body: Mapping[str, Any], headers: dict[str, str] | None = None) -> Response:
+    return Response(to_json(body), media_type=JSON, headers=headers)
+
+
+def _offers(options: EmbedOptions, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """The media types that can carry such an embedding, the preferred one first."""
+    only_vectors = all(len(shape) == 1 for shape in shapes.values())
+    offers = [JSON] if only_vectors and options.dtype == "float32" else []
+    return [*offers, NPY, NPZ] if len(shapes) == 1 else [*offers, NPZ]
+
+
+def _timing(request: Request, stages: Stages) -> schemas.Timing:
+    total_s = time.perf_counter() - request.state.started
+    return schemas.Timing(
+        decode=_ms(stages.decode_s),
+        queue=_ms(stages.queue_s),
+        inference=_ms(stages.inference_s),
+        total=_ms(total_s),
+    )
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)
+
+
+def _server_timing(timing: schemas.Timing) -> dict[str, str]:
+    return {"Server-Timing": ", ".join(f"{stage};dur={ms}" for stage, ms in timing.items())}
+
+
+def _classify_response(request: Request, answer: Classification) -> schemas.ClassifyResponse:
+    predictions = [
+        schemas.Prediction(class_id=label.class_id, wnid=label.wnid, label=label.label, score=score)
+        for label, score in answer.predictions
+    ]
+    return schemas.ClassifyResponse(
+        model=answer.model,
+        predictions=predictions,
+        timing_ms=_timing(request, answer.stages),
+        batch_size=answer.batch_size,
+        request_id=request.state.request_id,
+    )
+
+
+def _embed_response(request: Request, answer: Embedding) -> schemas.EmbedResponse:
+    vectors = {layer: values.tolist() for layer, values in answer.layers.items()}
+    features: dict[str, Any] = {"embeddings": vectors}
+    if len(vectors) == 1:
+        ((layer, vector),) = vectors.items()
+        features = {"embedding": vector, "dim": len(vector), "layer": layer}
+    response = {
+        "model": answer.model,
+        **features,
+        "timing_ms": _timing(request, answer.stages),
+        "batch_size": answer.batch_size,
+        "request_id": request.state.request_id,
+    }
+    return cast("schemas.EmbedResponse", response)
+
+
+def _results(
+    request: Request,
+    answers: Sequence[_Answer | AppError],
+    respond: Callable[[Request, _Answer], _Response],
+) -> list[_Response | schemas.FailedImage]:
+    """One result an image, in order.
+
+    Raises:
+        AppError: of the first image, when none was answered.
+    """
+    if all(isinstance(answer, AppError) for answer in answers):
+        raise next(answer for answer in answers if isinstance(answer, AppError))
+    return [
+        _failed(request, answer) if isinstance(answer, AppError) else respond(request, answer)
+        for answer in answers
+    ]
+
+
+def _failed(request: Request, error: AppError) -> schemas.FailedImage:
+    return schemas.FailedImage(error=create_problem(error, request.state.request_id))

@@ -1,0 +1,92 @@
+"""What a protocol of tensors asks: outputs by name, of many images at once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import InvalidParameterError, NoClassifierError
+from app.inference.answers import CacheOutcome, require_all
+from app.inference.plan import Image, Plan
+from app.inference.service import Service
+from model.engines.base import Engine
+from model.network.config import LOGITS, POOLED
+from model.network.scores import softmax
+
+PROBABILITIES: Final = "probabilities"
+EMBEDDING: Final = "embedding"
+_SOURCES: Final = {PROBABILITIES: LOGITS, LOGITS: LOGITS, EMBEDDING: POOLED}
+
+
+def output_widths(engine: Engine) -> Mapping[str, int]:
+    """How many numbers each output of a model has, by name."""
+    config = engine.checkpoint.config
+    classes = config.num_labels
+    widths = {PROBABILITIES: classes, LOGITS: classes, EMBEDDING: config.num_features}
+    return {name: width for name, width in widths.items() if width}
+
+
+def check_outputs(engine: Engine, names: Sequence[str], classified: Collection[str]) -> None:
+    """See that a model has these outputs.
+
+    Args:
+        engine: of the model.
+        names: of the outputs that are wanted.
+        classified: of those whose best classes are wanted.
+
+    Raises:
+        NoClassifierError: they are of classes, and the model has none.
+        InvalidParameterError: there is no such output, or it has no classes, or it is given twice.
+    """
+    if set(names) - set(_SOURCES):
+        known = ", ".join(f"`{name}`" for name in output_widths(engine))
+        raise InvalidParameterError(f"outputs: An output is one of {known}.", "outputs")
+    if set(names) - set(output_widths(engine)):
+        raise NoClassifierError
+    if EMBEDDING in classified:
+        detail = f"outputs: `{EMBEDDING}` has no classes; leave out its `classification`."
+        raise InvalidParameterError(detail, "outputs")
+    if len(set(names)) < len(names):
+        raise InvalidParameterError("outputs: An output is named twice.", "outputs")
+
+
+async def infer(
+    service: Service,
+    engine: Engine,
+    images: Sequence[Image],
+    names: Collection[str],
+    timeout_s: float,
+) -> tuple[Mapping[str, NDArray[np.float32]], list[CacheOutcome]]:
+    """Compute outputs of images, one row an image; also say of each where it was found.
+
+    Args:
+        service: does the work.
+        engine: of the model.
+        images: at least one.
+        names: of the outputs; see `check_outputs`.
+        timeout_s: until the answer is of no use.
+
+    Raises:
+        AppError: of the whole request, or of the first image that has one; then the sentence says
+            which.
+    """
+    plan = Plan(engine, frozenset(_SOURCES[name] for name in names), None)
+    answers = await service.compute_many(images, plan, timeout_s)
+    rows = require_all(answers, list(_places(images)))
+    arrays = {name: np.stack([row.arrays[_SOURCES[name]] for row in rows]) for name in names}
+    if PROBABILITIES in arrays:
+        arrays[PROBABILITIES] = softmax(arrays[PROBABILITIES])
+    return arrays, [row.cache for row in rows]
+
+
+def _places(images: Iterable[Image]) -> Iterator[str]:
+    """Where each image is: a request has one tensor of files and one of pixels, at most."""
+    seen = Counter[str]()
+    for image in images:
+        name = "image" if isinstance(image, bytes) else "pixels"
+        yield f"{name}[{seen[name]}]"
+        seen[name] += 1

@@ -1,0 +1,156 @@
+"""The Open Inference Protocol, version 2, with Triton's binary tensors and classification."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final, Literal
+
+from fastapi import APIRouter, Request, Response
+
+from app import __version__
+from app.api.bodies.json_body import offload
+from app.api.bodies.uploads import read_body
+from app.api.documents.declarations import (
+    BINARY,
+    JSON,
+    OF_A_MODEL,
+    OF_IMAGES,
+    declare_body,
+    declare_errors,
+    inline_schema,
+)
+from app.api.documents.examples import INFERRED, OPEN_INFERENCE
+from app.api.routes.dependencies import LifecycleDep, TimeoutDep, get_service
+from app.api.routes.native import MAX_FILES, cache_header
+from app.api.routes.open_inference import schemas
+from app.api.routes.open_inference.outputs import check_outputs, infer, output_widths
+from app.api.routes.open_inference.tensors import IMAGE, PIXELS, VERSION, read_request, write_answer
+from app.errors import ModelNotFoundError, NoClassifierError, NotFoundError, NotReadyError
+from app.inference.service import Service
+from model.engines.base import Engine
+
+PATH: Final = "/v2/models/{model:path}/infer"
+_OCTETS: Final = "application/octet-stream"
+_HEADER_LENGTH: Final = "Inference-Header-Content-Length"
+_ERRORS: Final = declare_errors("/v2")
+_MODEL_ERRORS: Final = declare_errors("/v2/models/", *OF_A_MODEL, NotFoundError)
+_INFER_ERRORS: Final = declare_errors(PATH, *OF_IMAGES, NoClassifierError, NotFoundError)
+
+router = APIRouter(tags=["Open Inference"])
+
+
+@router.get("/v2", response_model=schemas.ServerMetadata, responses=_ERRORS)
+@router.get("/v2/", response_model=schemas.ServerMetadata, include_in_schema=False)
+async def server_metadata() -> schemas.ServerMetadata:
+    """What this server is."""
+    extensions = ["binary_tensor_data", "classification"]
+    return {"name": "mobilenet-serve", "version": __version__, "extensions": extensions}
+
+
+@router.get("/v2/health/live", response_model=schemas.Live, responses=_ERRORS)
+@router.api_route("/v2/health/live", methods=["GET", "HEAD"], include_in_schema=False)
+async def live() -> schemas.Live:
+    """200 while the event loop runs."""
+    return {"live": True}
+
+
+@router.get(
+    "/v2/health/ready",
+    response_model=schemas.Ready,
+    responses=declare_errors("/v2/health/ready", NotReadyError),
+)
+@router.api_route("/v2/health/ready", methods=["GET", "HEAD"], include_in_schema=False)
+async def ready(lifecycle: LifecycleDep) -> schemas.Ready:
+    """200 while requests are answered; see /readyz."""
+    if not all(lifecycle.checks().values()):
+        raise NotReadyError
+    return {"ready": True}
+
+
+@router.get("/v2/models/{model:path}/ready", response_model=schemas.Ready, responses=_MODEL_ERRORS)
+async def model_ready(request: Request, lifecycle: LifecycleDep, model: str) -> schemas.Ready:
+    """200 while a model answers requests."""
+    engine = _find(get_service(request), model)
+    return {"name": engine.checkpoint.name, **await ready(lifecycle)}
+
+
+@router.post(
+    PATH,
+    response_model=schemas.InferResponse,
+    responses={
+        **_INFER_ERRORS,
+        200: {"content": {_OCTETS: {"schema": BINARY}, JSON: {"example": INFERRED}}},
+    },
+    openapi_extra=declare_body(
+        {JSON: inline_schema(schemas.InferRequest), _OCTETS: BINARY}, OPEN_INFERENCE
+    ),
+)
+async def infer_model(request: Request, timeout_s: TimeoutDep, model: str) -> Response:
+    """Compute probabilities, logits and embeddings of one image or several."""
+    service = get_service(request)
+    engine = _find(service, model)
+    body = await read_body(request)
+    parse = partial(
+        read_request,
+        body,
+        request.headers.get(_HEADER_LENGTH),
+        engine.checkpoint.preprocessing.input_size,
+        MAX_FILES,
+    )
+    wanted, images = await offload(len(body), parse)
+    outputs = wanted.outputs or [schemas.WantedOutput(name=name) for name in output_widths(engine)]
+    names = [output.name for output in outputs]
+    check_outputs(engine, names, [one.name for one in outputs if one.parameters.classification])
+    if wanted.parameters.timeout:
+        timeout_s = min(timeout_s, wanted.parameters.timeout / 1e6)
+    arrays, found = await infer(service, engine, images, names, timeout_s)
+    write = partial(
+        write_answer, wanted, engine.checkpoint.name, outputs, arrays, engine.checkpoint.labels
+    )
+    content, json_length = await offload(sum(array.nbytes for array in arrays.values()), write)
+    headers = cache_header(found)
+    if json_length is None:
+        return Response(content, media_type=JSON, headers=headers)
+    headers[_HEADER_LENGTH] = str(json_length)
+    return Response(content, media_type=_OCTETS, headers=headers)
+
+
+@router.get(
+    "/v2/models/{model:path}", response_model=schemas.ModelMetadata, responses=_MODEL_ERRORS
+)
+async def model_metadata(request: Request, model: str) -> schemas.ModelMetadata:
+    """What a model takes, one of its inputs or both, and gives."""
+    engine = _find(get_service(request), model)
+    height, width = engine.checkpoint.preprocessing.input_size
+    return {
+        "name": engine.checkpoint.name,
+        "versions": [VERSION],
+        "platform": engine.name,
+        "inputs": [
+            _tensor(IMAGE, "BYTES", -1),
+            _tensor(PIXELS, "UINT8", -1, height, width, 3),
+        ],
+        "outputs": [
+            _tensor(name, "FP32", -1, size) for name, size in output_widths(engine).items()
+        ],
+    }
+
+
+def _find(service: Service, model: str) -> Engine:
+    """The engine of a model by its path, which may end in `/versions/1`."""
+    if model in service.engines:
+        return service.engine(model)
+    name, _, rest = model.partition("/versions/")
+    if rest and "/" not in rest and name in service.engines:
+        if rest != VERSION:
+            raise ModelNotFoundError(f"A model has one version, `{VERSION}`.")
+        return service.engine(name)
+    if any(model.startswith(f"{name}/") for name in service.engines):
+        raise NotFoundError
+    raise ModelNotFoundError
+
+
+def _tensor(
+    name: str, datatype: Literal["BYTES", "UINT8", "FP32"], *shape: int
+) -> schemas.TensorMetadata:
+    return {"name": name, "datatype": datatype, "shape": list(shape)}

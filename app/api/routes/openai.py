@@ -1,0 +1,149 @@
+"""The OpenAI API: POST /v1/embeddings of images, GET /v1/models."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+from numpy.typing import NDArray
+from pydantic_core import to_json
+
+from app.api.bodies.json_body import decode_base64, offload, parse_json
+from app.api.bodies.uploads import read_body
+from app.api.documents.declarations import (
+    JSON,
+    OF_A_MODEL,
+    OF_IMAGES,
+    declare_body,
+    declare_errors,
+    inline_schema,
+)
+from app.api.documents.examples import OPENAI
+from app.api.routes.dependencies import TimeoutDep, get_service
+from app.api.routes.native import MAX_FILES, cache_header
+from app.api.routes.schemas import EmbedOptions
+from app.api.routes.schemas_openai import (
+    EmbeddingItem,
+    EmbeddingsRequest,
+    EmbeddingsResponse,
+    Model,
+    ModelsResponse,
+)
+from app.errors import (
+    InvalidParameterError,
+    NotReadyError,
+    OutputTooLargeError,
+    TooManyFilesError,
+    UrlInputDisabledError,
+)
+from app.inference.answers import require_all
+from app.inference.service import Service
+from model.network.config import POOLED
+
+PATH: Final = "/v1/embeddings"
+_OWNER: Final = "mobilenet-serve"
+
+router = APIRouter(tags=["OpenAI"])
+
+
+@router.post(
+    PATH,
+    response_model=EmbeddingsResponse,
+    responses=declare_errors(
+        PATH, *OF_IMAGES, OutputTooLargeError, TooManyFilesError, UrlInputDisabledError
+    ),
+    openapi_extra=declare_body({JSON: inline_schema(EmbeddingsRequest)}, OPENAI),
+)
+async def embeddings(request: Request, timeout_s: TimeoutDep) -> Response:
+    """Embed images as OpenAI's API does texts: vectors of unit length."""
+    service = get_service(request)
+    body = await read_body(request)
+    wanted, images = await offload(len(body), partial(_parse, body))
+    features = service.engine(wanted.model).checkpoint.config.num_features
+    if wanted.dimensions not in {None, features}:
+        raise InvalidParameterError(f"dimensions: This model has {features}.", "dimensions")
+    options = EmbedOptions(model=wanted.model, normalize=True)
+    service.embedding_shapes(options, len(images))
+    places = [_place(index) for index in range(len(images))]
+    answers = require_all(await service.embed_many(images, options, timeout_s), places)
+    vectors = [answer.layers[POOLED] for answer in answers]
+    content = await offload(
+        sum(vector.nbytes for vector in vectors), partial(_shape, wanted, vectors)
+    )
+    headers = cache_header([answer.cache for answer in answers])
+    return Response(content, media_type=JSON, headers=headers)
+
+
+@router.get(
+    "/v1/models",
+    response_model=ModelsResponse,
+    responses=declare_errors("/v1/models", NotReadyError),
+)
+async def models(request: Request) -> ModelsResponse:
+    """Every served model."""
+    service = get_service(request)
+    return {"object": "list", "data": [_describe(service, name) for name in service.engines]}
+
+
+@router.get(
+    "/v1/models/{model:path}",
+    response_model=Model,
+    responses=declare_errors("/v1/models/", *OF_A_MODEL),
+)
+async def retrieve_model(request: Request, model: str) -> Model:
+    """One served model."""
+    service = get_service(request)
+    return _describe(service, service.engine(model).checkpoint.name)
+
+
+def _describe(service: Service, name: str) -> Model:
+    return {"id": name, "object": "model", "created": service.loaded_at, "owned_by": _OWNER}
+
+
+def _parse(body: bytes) -> tuple[EmbeddingsRequest, list[bytes]]:
+    wanted = parse_json(EmbeddingsRequest, body)
+    if len(wanted.input) > MAX_FILES:
+        raise TooManyFilesError(f"input: A request has at most {MAX_FILES} images.")
+    return wanted, [_read(uri, _place(index)) for index, uri in enumerate(wanted.input)]
+
+
+def _place(index: int) -> str:
+    return f"input[{index}]"
+
+
+def _read(uri: str, place: str) -> bytes:
+    if uri.startswith("data:"):
+        try:
+            return decode_base64(uri)
+        except InvalidParameterError as error:
+            raise error.at(place) from error
+    if uri.lower().startswith(("http:", "https:")):
+        raise UrlInputDisabledError().at(place)
+    raise InvalidParameterError(f"{place}: Images are data: URIs with base64.", "input")
+
+
+def _shape(wanted: EmbeddingsRequest, vectors: Sequence[NDArray[np.float32]]) -> bytes:
+    in_base64 = wanted.encoding_format == "base64"
+    items: list[EmbeddingItem] = [
+        {
+            "object": "embedding",
+            "index": index,
+            "embedding": _encode(vector) if in_base64 else vector.tolist(),
+        }
+        for index, vector in enumerate(vectors)
+    ]
+    response: EmbeddingsResponse = {
+        "object": "list",
+        "data": items,
+        "model": wanted.model,
+        "usage": {"prompt_tokens": 0, "total_tokens": 0},
+    }
+    return to_json(response)
+
+
+def _encode(vector: NDArray[np.float32]) -> str:
+    return base64.b64encode(vector.astype("<f4", copy=False).tobytes()).decode()

@@ -1,0 +1,238 @@
+"""Request options and response bodies: the OpenAPI contract.
+
+What every request is answered with is a TypedDict: the service makes it itself, so that checking it
+would only take time.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import BaseModel, ConfigDict, FailFast, Field, field_validator
+from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import PydanticCustomError
+from typing_extensions import TypedDict  # pydantic's wish before Python 3.12
+
+from model.network.config import OUTPUT_STRIDES, POOLED
+from model.network.features import Feature, Pooling, parse_layer
+
+MAX_TOP_K = 1001
+MIN_SIZE, MAX_SIZE = 32, 512
+_LAYER = f"({POOLED}|[0-9]|1[0-3]|Conv2d_0|Conv2d_([1-9]|1[0-3])_pointwise)"
+
+_Model = Annotated[
+    str | SkipJsonSchema[None],
+    Field(description="Which of the served models; the first one by default."),
+]
+_Size = Annotated[
+    Annotated[int, Field(ge=MIN_SIZE, le=MAX_SIZE)] | SkipJsonSchema[None],
+    Field(
+        description="Side in pixels of the square that the network sees; the checkpoint's own "
+        "by default.",
+    ),
+]
+
+
+class ClassifyOptions(BaseModel):
+    """Query of the classify routes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    top_k: int = Field(5, ge=1, le=MAX_TOP_K, description="How many classes to answer at most.")
+    min_score: float = Field(
+        0.0, ge=0, le=1, allow_inf_nan=False, description="Leave out classes that score less."
+    )
+    size: _Size = None
+    model: _Model = None
+
+
+class EmbedOptions(BaseModel):
+    """Query of the embed routes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    layer: str = Field(
+        POOLED,
+        max_length=400,
+        description="`pooled`, or pointwise end points by name or number, with commas: `5,11,13`.",
+        json_schema_extra={"pattern": f"^{_LAYER}(,{_LAYER})*$"},
+    )
+    pooling: Pooling = Field(
+        "global",
+        description="Of a layer's map: `global` average; `avg7`: 7x7 average, stride 2; `none`.",
+    )
+    normalize: bool = Field(default=False, description="Scale to unit length along the channels.")
+    output_stride: Literal[32, 16, 8] = Field(
+        32, description="Input side over the last map's; less than 32 dilates the last layers."
+    )
+    dtype: Literal["float32", "float16"] = Field(
+        "float32", description="Of binary answers; JSON has float32 only."
+    )
+    size: _Size = None
+    model: _Model = None
+
+    @field_validator("output_stride", mode="before")
+    @classmethod
+    def _read_number(cls, value: object) -> object:
+        return next((known for known in OUTPUT_STRIDES if str(known) == value), value)
+
+    @field_validator("layer")
+    @classmethod
+    def _check_layers(cls, value: str) -> str:
+        try:
+            for text in value.split(","):
+                parse_layer(text)
+        except ValueError as error:
+            raise PydanticCustomError("layer", str(error)) from error
+        return value
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """What is asked for, each once, in the order given."""
+        layers = dict.fromkeys(parse_layer(text) for text in self.layer.split(","))
+        return tuple(Feature(layer, self.pooling) for layer in layers)
+
+
+class LabelsOptions(BaseModel):
+    """Query of /labels."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: _Model = None
+
+
+class ImageBody(BaseModel):
+    """One image in JSON."""
+
+    image: str = Field(description="base64, or a data: URI with base64")
+
+
+class ImagesBody(BaseModel):
+    """Several images in JSON."""
+
+    images: Annotated[list[str], FailFast()] = Field(
+        description="base64, or data: URIs with base64", min_length=1
+    )
+
+
+class Problem(TypedDict):
+    """What went wrong (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    request_id: str
+
+
+class Prediction(TypedDict):
+    """One class and its softmax probability; `wnid` is its WordNet id."""
+
+    class_id: int
+    wnid: str | None
+    label: str
+    score: float
+
+
+class Timing(TypedDict):
+    """Where the time of a request went, in milliseconds."""
+
+    decode: float
+    queue: float
+    inference: float
+    total: float
+
+
+class ClassifyResponse(TypedDict):
+    """The best classes, best first."""
+
+    model: str
+    predictions: list[Prediction]
+    timing_ms: Timing
+    batch_size: int
+    request_id: str
+
+
+class EmbedResponse(TypedDict):
+    """The features of an image: `embedding`, or `embeddings` of several layers."""
+
+    model: str
+    embedding: NotRequired[list[float]]
+    embeddings: NotRequired[dict[str, list[float]]]
+    dim: NotRequired[int]
+    layer: NotRequired[str]
+    timing_ms: Timing
+    batch_size: int
+    request_id: str
+
+
+class FailedImage(TypedDict):
+    """An image of several that could not be read."""
+
+    error: Problem
+
+
+class ClassifyBatchResponse(TypedDict):
+    """One result an image, in the order sent."""
+
+    model: str
+    results: list[ClassifyResponse | FailedImage]
+
+
+class EmbedBatchResponse(TypedDict):
+    """One result an image, in the order sent."""
+
+    model: str
+    results: list[EmbedResponse | FailedImage]
+
+
+class LabelBody(BaseModel):
+    """One class of a model."""
+
+    class_id: int
+    wnid: str | None
+    label: str
+
+
+class LabelsResponse(BaseModel):
+    """All classes of a model, in the order of their ids."""
+
+    model: str
+    labels: list[LabelBody]
+
+
+class ModelInfo(BaseModel):
+    """One served model; `digest` is the sha256 of its weights."""
+
+    name: str
+    digest: str
+    engine: str
+    device: str
+    input_size: int | tuple[int, int] = Field(
+        description="Side of the square that it sees, or height and width, in pixels."
+    )
+    num_labels: int
+    num_features: int
+
+
+class InfoResponse(BaseModel):
+    """What is served, and within which limits."""
+
+    name: str
+    version: str
+    models: list[ModelInfo]
+    limits: dict[str, Any]
+    jpeg_scaled_decode: bool
+    threads: int
+    streams: int
+    max_batch_size: int
+    queue_capacity: float
+    images_per_s: float
+
+
+class ReadyResponse(BaseModel):
+    """Whether requests are answered now; `checks` only with `?verbose`."""
+
+    status: str
+    checks: dict[str, bool] | None = None

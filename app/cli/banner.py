@@ -1,0 +1,110 @@
+"""What a person reads of a model that is loaded, and of a server that is ready."""
+
+from __future__ import annotations
+
+from asyncio.base_events import Server
+from collections.abc import Callable, Iterable, Sequence
+from ipaddress import ip_address
+from typing import Final
+
+from rich.console import Console, Group
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from app.api.routes.information import describe
+from app.api.routes.schemas import InfoResponse, ModelInfo
+from app.cli.terminal import printable
+from app.inference.lifecycle import Lifecycle
+
+_DIGEST: Final = 12
+"""Characters of a digest that tell it from others."""
+
+
+async def welcome(
+    lifecycle: Lifecycle, servers: Sequence[Server], write: Callable[[str], object] | None
+) -> None:
+    """Once the service is ready, write one screen: what runs, and where.
+
+    Args:
+        lifecycle: of the service.
+        servers: that listen.
+        write: takes text for a terminal; None: there is none.
+    """
+    await lifecycle.ready.wait()
+    if write is None or not servers:  # they close when the service stops
+        return
+    host, port, *_ = servers[0].sockets[0].getsockname()
+    console = Console(force_terminal=True, highlight=False)
+    banner = create_banner(
+        describe(lifecycle), create_url(host, port), has_page=lifecycle.settings.page
+    )
+    with console.capture() as capture:
+        console.print(banner)
+    write(capture.get())
+
+
+def create_url(host: str, port: int) -> str:
+    """Where a browser on this machine finds what listens on an address."""
+    if ip_address(host).is_unspecified:
+        host = "localhost"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def create_banner(info: InfoResponse, url: str, *, has_page: bool) -> Panel:
+    """One screen about a server that is ready."""
+    page = [("page", f"{url}/")] if has_page else []
+    places = [("address", url), *page, ("docs", f"{url}/docs")]
+    example = f"curl -F file=@cat.jpg {url}/classify"
+    return Panel(
+        Group(
+            _rows(describe_speed(info)),
+            "",
+            _rows(places, "cyan"),
+            "",
+            _rows([("try", example)]),
+        ),
+        title=Text(f"mobilenet-serve {info.version}", style="bold"),
+        title_align="left",
+        border_style="green",
+        padding=(1, 2),
+        expand=False,
+    )
+
+
+def create_summary(info: InfoResponse) -> Table:
+    """The same about models, without a server."""
+    return _rows(describe_speed(info))
+
+
+def describe_speed(info: InfoResponse) -> list[tuple[str, str]]:
+    """What runs, as names and values."""
+    first = info.models[0]
+    images = _count(info.max_batch_size, "image")
+    return [
+        *(("model", _describe_model(model)) for model in info.models),
+        ("engine", f"{first.engine} on {first.device}, {_count(info.threads, 'thread')}"),
+        ("batches", f"up to {images}, {info.streams} at once"),
+        ("speed", f"about {info.images_per_s:.0f} images/s, without decoding"),
+        ("queue", f"room for the work of {info.queue_capacity:.0f} images"),
+    ]
+
+
+def _describe_model(model: ModelInfo) -> str:
+    sides = model.input_size if isinstance(model.input_size, tuple) else [model.input_size] * 2
+    size = "x".join(map(str, sides))
+    classes = f"{model.num_labels} classes" if model.num_labels else "no classes"
+    return f"{printable(model.name)}  {size}, {classes}, sha256 {model.digest[:_DIGEST]}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _rows(rows: Iterable[tuple[str, str]], style: str = "") -> Table:
+    table = Table.grid(padding=(0, 3))
+    table.add_column(style="dim", min_width=7)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, Text(value, style=style))
+    return table

@@ -1,0 +1,103 @@
+"""Embeddings as one `.npz` file, written as they come."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Final, Self
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from app.cli.bulk.errors import FileError
+
+PATHS: Final = "paths"
+EMBEDDINGS: Final = "embeddings"
+
+
+class EmbeddingsFile:
+    """Use as a context manager: leaving it writes what was added, be it after an error.
+
+    The file has `paths`, (n,), and `embeddings`, (n, ...): one row an image that was answered, in
+    the order given. With several layers, each is an array under its own name instead. It takes its
+    place when it is complete; until then the rows are in unnamed files beside it.
+
+    Args:
+        path: of the file; one that is there is replaced.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._paths: list[str] = []
+        self._rows: dict[str, IO[bytes]] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._dtypes: dict[str, np.dtype[np.float32]] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        """See that the folder can be written to.
+
+        Raises:
+            OSError: it cannot.
+        """
+        self._partial = tempfile.NamedTemporaryFile(  # the stack closes it
+            dir=self._path.parent, prefix=f".{self._path.name}.", delete=False
+        )
+        self._stack.callback(Path(self._partial.name).unlink, missing_ok=True)
+        self._stack.enter_context(self._partial)
+        return self
+
+    def add(self, path: str, layers: Mapping[str, NDArray[np.float32]]) -> None:
+        """Add one image's features, by layer; every image has the same layers and shapes.
+
+        Raises:
+            FileError: they are not like those of the images before.
+            OSError: they cannot be written.
+        """
+        if self._paths and {name: array.shape for name, array in layers.items()} != self._shapes:
+            raise FileError("The embedding has another shape than those before.")
+        for name, array in layers.items():
+            if name not in self._rows:
+                file = tempfile.TemporaryFile(dir=self._path.parent)  # noqa: SIM115  # the stack closes it
+                self._rows[name] = self._stack.enter_context(file)
+                self._shapes[name], self._dtypes[name] = array.shape, array.dtype
+            self._rows[name].write(np.ascontiguousarray(array).tobytes())
+        self._paths.append(path)
+
+    def __exit__(self, *_: object) -> None:
+        """Write the file, if there is any row, and forget the rest.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        with self._stack:
+            if self._paths:
+                self._write()
+
+    def _write(self) -> None:
+        with zipfile.ZipFile(self._partial, "w") as archive:
+            with archive.open(f"{PATHS}.npy", "w", force_zip64=True) as member:
+                npy.write_array(member, np.array(self._paths), allow_pickle=False)
+            for name, rows in self._rows.items():
+                rows.seek(0)
+                member_name = EMBEDDINGS if len(self._rows) == 1 else name
+                header = {
+                    "descr": npy.dtype_to_descr(self._dtypes[name]),
+                    "fortran_order": False,
+                    "shape": (len(self._paths), *self._shapes[name]),
+                }
+                with archive.open(f"{member_name}.npy", "w", force_zip64=True) as member:
+                    npy.write_array_header_1_0(member, header)
+                    shutil.copyfileobj(rows, member, 1024 * 1024)
+        self._partial.flush()
+        # As an ordinary new file would be: a temporary one is its owner's alone.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.fchmod(self._partial.fileno(), 0o666 & ~umask)
+        Path(self._partial.name).replace(self._path)

@@ -1,0 +1,116 @@
+"""Which files are meant: paths, folders, patterns, and a list on stdin."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from app.cli.bulk.errors import FileError
+from app.errors import BodyTooLargeError
+
+STDIN: Final = "-"
+SUFFIXES: Final = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp")
+"""Of the files that are taken from a folder; a file that is named is taken whatever its name."""
+_CHUNK: Final = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file to answer, or a path that is none, and why."""
+
+    path: str
+    error: FileError | None = None
+
+
+def find_files(
+    arguments: Iterable[str], open_list: Callable[[], BinaryIO], separator: bytes = b"\n"
+) -> Iterator[Found]:
+    """Every file that is meant, lazily, in the order given; folders in the order of names.
+
+    Args:
+        arguments: paths of files and folders, patterns as `photos/**/*.jpg`, and `-` for a list of
+            paths. What exists under its very name is no pattern.
+        open_list: gives the list, when its turn comes.
+        separator: of its paths, which are no patterns.
+    """
+    for argument in arguments:
+        if argument == STDIN:
+            for path in _split(open_list(), separator):
+                yield from _expand(path)
+        elif os.path.lexists(argument) or not glob.has_magic(argument):
+            yield from _expand(argument)
+        else:
+            matches = sorted(glob.iglob(argument, recursive=True))  # noqa: PTH207  # takes absolute ones
+            if not matches:
+                yield Found(argument, FileError("No file matches this pattern."))
+            for path in matches:
+                if not Path(path).is_dir():  # `**` names the folders as well as what is in them
+                    yield Found(path)
+
+
+def read_file(path: str, max_bytes: int) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        FileError: it cannot be read, or has more bytes than that.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(max_bytes + 1)
+    except (OSError, ValueError) as error:  # a name with a NUL
+        reason = getattr(error, "strerror", None) or "its name is not valid"
+        raise FileError(f"The file cannot be read: {reason}.") from error
+    if len(content) > max_bytes:
+        raise FileError.of(BodyTooLargeError())
+    return content
+
+
+def _expand(path: str) -> Iterator[Found]:
+    if not _is_folder(path):
+        yield Found(path)
+        return
+    empty = True
+    for found in _walk(path):
+        empty = False
+        yield found
+    if empty:
+        yield Found(path, FileError(f"The folder has no file named {', '.join(SUFFIXES)}."))
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        return Path(path).is_dir()
+    except (OSError, ValueError):  # reading it says what is wrong
+        return False
+
+
+def _walk(folder: str) -> Iterator[Found]:
+    """The pictures in a folder and below it; what is hidden stays so, and no link is followed."""
+    try:
+        with os.scandir(folder) as listing:
+            entries = sorted(listing, key=lambda entry: entry.name)
+    except OSError as error:
+        yield Found(folder, FileError(f"The folder cannot be read: {error.strerror}."))
+        return
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(entry.path)
+        elif entry.name.lower().endswith(SUFFIXES) and not entry.is_dir():
+            yield Found(entry.path)
+
+
+def _split(file: BinaryIO, separator: bytes) -> Iterator[str]:
+    """Paths as soon as they are there: who writes the list may be slow."""
+    rest = b""
+    read = getattr(file, "read1", file.read)
+    while chunk := read(_CHUNK):
+        *paths, rest = (rest + chunk).split(separator)
+        yield from (os.fsdecode(path) for path in paths if path)
+    if rest:
+        yield os.fsdecode(rest)

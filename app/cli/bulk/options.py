@@ -1,0 +1,171 @@
+"""The options that classify and embed share, and what their help says at the end."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Final
+from urllib.parse import urlsplit
+
+import typer
+
+from app.settings import API_KEY_VARIABLE
+
+_EXIT_CODES = """
+[bold]Exit codes[/]
+0 every file was answered
+1 some were not; they are listed on stderr
+2 a wrong option
+3 none was, or the run ended early: no model, no server, a server that refuses, a full disk
+130 after Ctrl-C, 141 when the reader of stdout leaves; what was answered is written
+"""
+MODEL_PANEL: Final = "Model"
+_SERVER_PANEL: Final = "Through a server"
+CLASSIFY_EPILOG = f"""
+[bold]Examples[/]
+mobilenet-serve classify cat.jpg photos/
+mobilenet-serve classify 'photos/**/*.png' --format jsonl --top-k 1 > labels.jsonl
+find . -name '*.jpg' -print0 | mobilenet-serve classify - --null --format csv
+mobilenet-serve classify photos/ --server http://localhost:8000
+{_EXIT_CODES}
+"""
+EMBED_EPILOG = f"""
+[bold]Examples[/]
+mobilenet-serve embed photos/ --output photos.npz --normalize
+mobilenet-serve embed photos/ --output maps.npz --layer 5,11 --pooling none --dtype float16
+
+[bold]The file[/]
+numpy.load("photos.npz") has `paths` and `embeddings`: one row an answered image, in the order
+given. Several layers are arrays under their own names instead, as `Conv2d_5_pointwise`.
+{_EXIT_CODES}
+"""
+
+
+class TextFormat(StrEnum):
+    """How classes are printed."""
+
+    table = "table"
+    json = "json"
+    jsonl = "jsonl"
+    csv = "csv"
+
+
+class LayerPooling(StrEnum):
+    """See `model.network.features.Feature`."""
+
+    global_ = "global"
+    avg7 = "avg7"
+    none = "none"
+
+
+class Dtype(StrEnum):
+    """Of the embeddings."""
+
+    float32 = "float32"
+    float16 = "float16"
+
+
+class OutputStride(StrEnum):
+    """Input side over the last map's."""
+
+    whole = "32"
+    half = "16"
+    quarter = "8"
+
+
+def _check_url(value: str | None) -> str | None:
+    if value is None:
+        return None
+    try:
+        parts = urlsplit(value)
+        valid = parts.scheme in {"http", "https"} and parts.hostname and (parts.port or 1)
+    except ValueError:
+        valid = False
+    if not valid:
+        raise typer.BadParameter("must be as http://localhost:8000")
+    return value
+
+
+Paths = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="PATH",
+        help="Files; folders, of which every picture is taken, also below; patterns in quotes; "
+        "`-` reads a list of paths, one a line.",
+    ),
+]
+Null = Annotated[
+    bool, typer.Option("--null", help="The list of `-` is separated by NUL, as find -print0 does.")
+]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", dir_okay=False, help="The .npz file to write.")
+]
+Layer = Annotated[
+    str,
+    typer.Option(
+        help="`pooled`, or layers by name or number, with commas: 5,11,13.",
+        rich_help_panel=MODEL_PANEL,
+    ),
+]
+Pooling = Annotated[
+    LayerPooling,
+    typer.Option(
+        help="Of a layer's map: its mean; 7x7 averages, stride 2; or the map itself.",
+        rich_help_panel=MODEL_PANEL,
+    ),
+]
+Normalize = Annotated[bool, typer.Option("--normalize", help="Scale to unit length.")]
+Stride = Annotated[
+    OutputStride,
+    typer.Option(
+        help="Input side over the last map's; less than 32 gives finer maps.",
+        rich_help_panel=MODEL_PANEL,
+    ),
+]
+Precision = Annotated[Dtype, typer.Option(help="Of the numbers.")]
+Size = Annotated[
+    int | None,
+    typer.Option(
+        min=32,
+        max=512,
+        help="Side in pixels of what the network sees; the model's own by default.",
+        rich_help_panel=MODEL_PANEL,
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="A directory, a file to import, or a Hugging Face id; with --server one that it "
+        "serves. By default the first of MOBILENET_MODELS; the other variables of `serve` count "
+        "here as well.",
+        rich_help_panel=MODEL_PANEL,
+    ),
+]
+Server = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        callback=_check_url,
+        help="Ask a running server instead of loading a model.",
+        rich_help_panel=_SERVER_PANEL,
+    ),
+]
+ApiKeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True,
+        dir_okay=False,
+        help=f"File whose first line is the server's key; without it, {API_KEY_VARIABLE} may hold "
+        "the key itself.",
+        rich_help_panel=_SERVER_PANEL,
+    ),
+]
+Connections = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=256,
+        help="Images that are sent at once; by default what keeps the server busy.",
+        rich_help_panel=_SERVER_PANEL,
+    ),
+]

@@ -1,0 +1,130 @@
+"""Files in, answers out in the same order, with bounded memory and no thread without work."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Final, Generic, TypeVar
+
+from app.cli.bulk.errors import FileError
+from app.cli.bulk.files import Found, read_file
+
+_T = TypeVar("_T")
+
+_AHEAD: Final = 4
+"""Files that may be begun before the first of them is answered, in batches a worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answerer(Generic[_T]):
+    """What answers.
+
+    Attributes:
+        ask: answers images, the bytes of files, one result each; may be called from several
+            threads at once. What it raises ends the run.
+        workers: how many threads call it.
+        batch_size: how many images at most it is given at once.
+        max_bytes: of one file.
+    """
+
+    ask: Callable[[Sequence[bytes]], Sequence[_T | FileError]]
+    workers: int
+    batch_size: int
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Job(Generic[_T]):
+    path: str
+    result: Future[_T | FileError] = field(default_factory=Future)
+
+
+class Pipeline(Generic[_T]):
+    """Use as a context manager and iterate once; leaving it drops what has not been begun."""
+
+    def __init__(self, files: Iterable[Found], answerer: Answerer[_T]) -> None:
+        self._files = files
+        self._answerer = answerer
+        self._room = threading.Semaphore(_AHEAD * answerer.workers * answerer.batch_size)
+        self._work: queue.SimpleQueue[_Job[_T] | None] = queue.SimpleQueue()
+        self._order: queue.SimpleQueue[_Job[_T] | None] = queue.SimpleQueue()
+        self._stopped = threading.Event()
+        # Nobody waits for them at the end: one may be reading a pipe that nobody writes to.
+        targets = [self._feed] + [self._answer] * answerer.workers
+        self._threads = [threading.Thread(target=target, daemon=True) for target in targets]
+
+    def __enter__(self) -> Iterator[tuple[str, _T | FileError]]:
+        """Start; gives each path with its answer, or why it has none.
+
+        The iterator raises what `ask` raised.
+        """
+        for thread in self._threads:
+            thread.start()
+        return self._results()
+
+    def __exit__(self, *_: object) -> None:
+        """Begin no more."""
+        self._stopped.set()
+        self._room.release()
+
+    def _results(self) -> Iterator[tuple[str, _T | FileError]]:
+        while job := self._order.get():
+            yield job.path, job.result.result()
+            self._room.release()
+        for thread in self._threads:
+            thread.join()
+
+    def _feed(self) -> None:
+        try:
+            for found in self._files:
+                self._room.acquire()
+                if self._stopped.is_set():
+                    break
+                job: _Job[_T] = _Job(found.path)
+                self._order.put(job)
+                if found.error:
+                    job.result.set_result(found.error)
+                else:
+                    self._work.put(job)
+        except BaseException as error:  # noqa: BLE001  # who iterates gets it
+            last: _Job[_T] = _Job("")
+            last.result.set_exception(error)
+            self._order.put(last)
+        self._order.put(None)
+        for _ in range(self._answerer.workers):
+            self._work.put(None)
+
+    def _answer(self) -> None:
+        """One worker: take what waits, up to a batch, and answer it; until told to stop."""
+        while (first := self._work.get()) and not self._stopped.is_set():
+            jobs = [first]
+            while len(jobs) < self._answerer.batch_size and (job := self._next()):
+                jobs.append(job)
+            images: list[bytes] = []
+            readable: list[_Job[_T]] = []
+            for job in jobs:
+                try:
+                    images.append(read_file(job.path, self._answerer.max_bytes))
+                    readable.append(job)
+                except FileError as error:
+                    job.result.set_result(error)
+            try:
+                answers = self._answerer.ask(images) if images else ()
+                for job, answer in zip(readable, answers, strict=True):
+                    job.result.set_result(answer)
+            except BaseException as error:  # noqa: BLE001  # who iterates gets it
+                for job in readable:
+                    if not job.result.done():
+                        job.result.set_exception(error)
+
+    def _next(self) -> _Job[_T] | None:
+        try:
+            job = self._work.get_nowait()
+        except queue.Empty:
+            return None
+        if job is None:
+            self._work.put(None)  # this worker must see it too, after its batch
+        return job

@@ -1,0 +1,235 @@
+"""The commands: serve, classify, embed, convert, info, labels, settings."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from app import __version__
+from app.cli.bulk.commands import classify, embed
+from app.cli.bulk.options import CLASSIFY_EPILOG, EMBED_EPILOG
+from app.cli.serve_flags import SERVE_EPILOG, serve_flags
+from app.settings import InvalidSettingError, Settings, describe_settings, load_settings
+from model.errors import ModelError
+from model.network.config import MIN_IMAGE_SIDE
+
+if TYPE_CHECKING:
+    from app.api.routes.schemas import InfoResponse
+    from model.checkpoints.labels import Label
+
+_FAILED, _USAGE = 1, 2
+_MAX_IMAGE_SIDE = 1024
+_LABELS_EPILOG = """
+[bold]Examples[/]
+mobilenet-serve labels tabby
+mobilenet-serve labels n02123045 --json
+"""
+_CONVERT_EPILOG = """
+[bold]Examples[/]
+mobilenet-serve convert mobilenet_v1_0.5_160.tgz weights/small
+mobilenet-serve serve --models weights/small
+"""
+
+app = typer.Typer(
+    help="Image labels and image embeddings from MobileNet V1.",
+    epilog="Each command says more: mobilenet-serve classify --help",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app(prog_name="mobilenet-serve")
+    finally:
+        error = sys.exception() if hasattr(sys, "exception") else sys.exc_info()[1]
+        if isinstance(error, SystemExit) and threading.active_count() > 1:
+            # The interpreter's own ending would wait for threads, or abort in native code.
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError, ValueError):
+                    stream.flush()
+            os._exit(error.code if isinstance(error.code, int) else int(error.code is not None))
+
+
+def _show_version(shown: bool) -> None:  # noqa: FBT001  # typer calls it so
+    if shown:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[  # its callback answers
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")
+    ] = False,
+) -> None:
+    pass
+
+
+def serve(**given: str | None) -> None:
+    """Serve over HTTP until a signal comes."""
+    from app.server.uvicorn_server import run
+
+    try:
+        code = run(load_settings(**given))
+    except InvalidSettingError as error:
+        _fail(str(error), _USAGE)
+    sys.exit(code)
+
+
+# typer reads a command's flags from its signature.
+serve.__signature__ = inspect.Signature(list(serve_flags()))  # type: ignore[attr-defined]  # functions take it
+app.command(epilog=SERVE_EPILOG)(serve)
+app.command(epilog=CLASSIFY_EPILOG)(classify)
+app.command(epilog=EMBED_EPILOG)(embed)
+
+_Model = Annotated[
+    str | None,
+    typer.Option(
+        help="A directory, a file to import, or a Hugging Face id; by default MOBILENET_MODELS."
+    ),
+]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def info(*, model: _Model = None, as_json: _Json = False) -> None:
+    """Load a model, and tell what it is and what `serve` would choose on this machine."""
+    from app.cli.banner import create_summary
+
+    settings = _load_settings(models=model)
+    try:
+        described = _describe(settings)
+    except ModelError as error:
+        _fail(str(error), _FAILED)
+    if as_json:
+        typer.echo(described.model_dump_json(indent=2))
+    else:
+        _print(create_summary(described))
+
+
+@app.command(epilog=_LABELS_EPILOG)
+def labels(
+    search: Annotated[
+        str,
+        typer.Argument(
+            metavar="SEARCH", help="Part of a label, a WordNet id as n02123045, or a class id."
+        ),
+    ] = "",
+    *,
+    model: _Model = None,
+    as_json: _Json = False,
+) -> None:
+    """Find the classes of a model; all of them without SEARCH. Exits with 1 if there is none."""
+    from model.sources.load import load_model
+
+    name, source = next(_load_settings(models=model).model_sources())
+    try:
+        known = load_model(source, name).labels
+    except ModelError as error:
+        _fail(str(error), _FAILED)
+    found = [label for label in known if _matches(label, search)]
+    if as_json:
+        fields = ("class_id", "wnid", "label")
+        rows = [{name: getattr(label, name) for name in fields} for label in found]
+        typer.echo(json.dumps(rows, indent=2))
+    else:
+        from app.cli.terminal import printable
+
+        for label in found:
+            typer.echo(f"{label.class_id:4}  {label.wnid or '-':9}  {printable(label.label)}")
+    raise typer.Exit(0 if found else _FAILED)
+
+
+def _matches(label: Label, search: str) -> bool:
+    text = search.strip().lower()
+    return text in label.label.lower() or text in {label.wnid, str(label.class_id)}
+
+
+def _describe(settings: Settings) -> InfoResponse:
+    import asyncio
+
+    from app.api.routes.information import describe
+    from app.inference.lifecycle import Lifecycle
+    from app.telemetry.metrics import Metrics
+
+    async def load() -> InfoResponse:
+        async with Lifecycle(settings, Metrics()) as lifecycle:
+            await lifecycle.load()
+            return describe(lifecycle)
+
+    return asyncio.run(load())
+
+
+@app.command()
+def settings() -> None:
+    """Print the settings as a Markdown table."""
+    typer.echo("| variable | flag of serve | default | meaning |")
+    typer.echo("|---|---|---|---|")
+    for one in describe_settings():
+        typer.echo(f"| `{one.variable}` | `{one.flag}` | `{one.default}` | {one.meaning} |")
+
+
+@app.command(epilog=_CONVERT_EPILOG)
+def convert(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="A .tgz, .pb or .tflite file, a directory, or a Hugging Face id."
+        ),
+    ],
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIRECTORY", help="Where to write the checkpoint.")
+    ],
+    *,
+    image_size: Annotated[
+        int | None,
+        typer.Option(
+            min=MIN_IMAGE_SIDE,
+            max=_MAX_IMAGE_SIDE,
+            help="Side of the input of a frozen graph that does not tell it.",
+        ),
+    ] = None,
+    dequantize: Annotated[
+        bool, typer.Option("--dequantize", help="Write float weights only, for transformers.")
+    ] = False,
+) -> None:
+    """Turn a released checkpoint into a directory that serve and transformers read."""
+    from model.sources.load import convert_model
+
+    try:
+        convert_model(source, directory, image_size=image_size, dequantize=dequantize)
+    except ModelError as error:
+        _fail(str(error), _FAILED)
+    except OSError as error:
+        _fail(f"{error.filename or directory}: {error.strerror or 'cannot be written'}", _FAILED)
+    typer.echo(f"Wrote {directory}")
+
+
+def _load_settings(**given: str | None) -> Settings:
+    try:
+        return load_settings(**given)
+    except InvalidSettingError as error:
+        _fail(str(error), _USAGE)
+
+
+def _print(what: object) -> None:
+    from rich.console import Console
+
+    Console(highlight=False).print(what)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    typer.echo(f"Error: {message}", err=True)
+    sys.exit(code)

@@ -1,0 +1,1 @@
+"""The core: images in, answers out; engines and threads, and no web framework."""

@@ -1,0 +1,246 @@
+"""How the process runs: uvicorn's configuration, signals, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Hashable, Iterable
+from contextlib import suppress
+from types import FrameType
+from typing import cast
+
+import uvicorn
+from fastapi import FastAPI
+
+from app.api.application import create_app
+from app.cli.banner import welcome
+from app.cli.terminal import terminal_console
+from app.inference.lifecycle import Lifecycle
+from app.inference.memory import limit_arenas, map_large_blocks
+from app.inference.service import Service
+from app.server.connection import create_http_protocol
+from app.server.host import check_host
+from app.server.uvicorn_check import UnfitUvicornError
+from app.server.watchdog import Watch, Watchdog
+from app.settings import Settings, unknown_variables
+from app.telemetry.log_sink import LogSink
+from app.telemetry.logs import configure_logs
+from model.errors import ModelError
+
+_log = logging.getLogger(__name__)
+
+_MIN_ANSWER_S = 0.5
+"""Kept back from the shutdown time for closing down after the last answer, in seconds."""
+
+_SWITCH_S = 0.0005
+"""How long a thread may keep the interpreter from others, in seconds: a stream that has a batch's
+answer must not wait for many requests' parsing. Measured: 2 % more images a second than 5 ms.
+"""
+
+_TICK_S = 0.1
+"""What uvicorn sleeps between two ticks, in seconds."""
+_LOOP_S = 10.0
+"""How long the event loop may stand still, in seconds."""
+_PATIENCE = 2
+"""How many request timeouts a batch or a picture may take: after one, nobody waits for it."""
+_LEAST_PATIENCE_S = 30.0
+"""What they may always take, however few requests wait so long: the machine may be slow."""
+_HUNG = os.EX_SOFTWARE
+_TELL_S = 2.0
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, but a signal drains first, and the exit code says how it ended."""
+
+    def __init__(self, settings: Settings, write: Callable[[str], object] | None = None) -> None:
+        self._settings = settings
+        self._write = write
+        self.exit_code = 0
+        self._interrupted = False
+        self._tick: tuple[int, ...] = ()
+        self._app: FastAPI = create_app(settings, on_failure=self._fail)
+        super().__init__(
+            uvicorn.Config(
+                self._app,
+                host=settings.host,
+                port=settings.port,
+                http=create_http_protocol(
+                    settings,
+                    self.lifecycle.metrics,
+                    self._app.state.access_log,
+                    self._app.state.guard,
+                ),
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=max(
+                    1, int(settings.shutdown_timeout_s - settings.drain_s - _MIN_ANSWER_S)
+                ),
+            )
+        )
+        self.lifecycle.metrics.connections.set_function(lambda: len(self.server_state.connections))
+
+    @property
+    def lifecycle(self) -> Lifecycle:
+        """The parts of the app that this server runs."""
+        lifecycle: Lifecycle = self._app.state.lifecycle
+        return lifecycle
+
+    @property
+    def watches(self) -> list[Watch]:
+        """What must get on for this process to be of use."""
+        limit_s = max(_PATIENCE * self._settings.request_timeout_s, _LEAST_PATIENCE_S)
+        return [
+            Watch("The event loop has stood still", _LOOP_S, lambda: self._tick),
+            Watch(
+                "A batch has been running",
+                limit_s,
+                self._once_ready(lambda service: service.batcher.batches.numbers()),
+            ),
+            Watch(
+                "A picture has been in a decode thread",
+                limit_s,
+                self._once_ready(lambda service: service.decode_threads.pictures.numbers()),
+            ),
+            Watch(
+                "The engine has failed on every batch",
+                limit_s,
+                self._once_ready(lambda service: service.batcher.failures.long()),
+            ),
+        ]
+
+    def _once_ready(
+        self, under_way: Callable[[Service], Iterable[Hashable]]
+    ) -> Callable[[], Iterable[Hashable]]:
+        lifecycle = self.lifecycle
+        return lambda: under_way(lifecycle.service) if lifecycle.ready.is_set() else ()
+
+    async def on_tick(self, counter: int) -> bool:
+        """uvicorn's, about every tenth of a second: the loop runs."""
+        self.lifecycle.metrics.record_tick(_TICK_S)
+        self._tick = (counter,)
+        return await super().on_tick(counter)
+
+    async def main_loop(self) -> None:
+        """uvicorn's, from the start to a signal."""
+        welcoming = asyncio.create_task(welcome(self.lifecycle, self.servers, self._write))
+        await super().main_loop()
+        welcoming.cancel()
+        self._tick = ()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """uvicorn's, but who has connected is served: closing a listener resets those it holds."""
+        self._app.state.live.close()
+        loop = asyncio.get_running_loop()
+        for connection in self._close_listeners():
+            await loop.connect_accepted_socket(self._create_protocol, connection)
+        await super().shutdown(sockets)
+
+    def _close_listeners(self) -> list[socket.socket]:
+        """Listen no more; gives the connections that were made and not yet accepted."""
+        listeners = [
+            socket.socket(fileno=os.dup(listener.fileno()))
+            for server in self.servers
+            for listener in server.sockets
+        ]
+        for server in self.servers:
+            server.close()
+        connections = []
+        for listener in listeners:
+            with listener, suppress(OSError):  # in the end, because nobody waits any more
+                listener.settimeout(0)
+                while True:
+                    connections.append(listener.accept()[0])
+        return connections
+
+    def _create_protocol(self) -> asyncio.Protocol:
+        create = cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class)
+        return create(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Turn readiness red; stop at once, or after DRAIN_S. A second Ctrl-C forces the end.
+
+        uvicorn would raise the signal anew after shutting down, so that the exit code is the
+        signal's; a service that answered all it had accepted ends with 0.
+        """
+        del frame
+        if sig == signal.SIGINT:
+            self.force_exit = self._interrupted
+            self._interrupted = True
+        if self.lifecycle.draining:
+            self.should_exit = True
+            return
+        self.lifecycle.begin_drain()
+        if self._settings.drain_s and self.started:
+            loop = asyncio.get_running_loop()
+            loop.call_soon_threadsafe(loop.call_later, self._settings.drain_s, self._stop)
+        else:
+            self.should_exit = True
+
+    def _stop(self) -> None:
+        self.should_exit = True
+
+    def _fail(self, error: BaseException) -> None:
+        if isinstance(error, ModelError):
+            _log.critical("Cannot start: %s", error)
+        else:
+            _log.critical("Cannot start.", exc_info=error)
+        self.exit_code = 1
+        self.should_exit = True
+
+
+def run(settings: Settings) -> int:
+    """Serve until a signal; returns the process's exit code.
+
+    Raises:
+        InvalidSettingError: HOST is nothing to listen on.
+    """
+    check_host(settings.host)
+    limit_arenas()
+    map_large_blocks()
+    sys.setswitchinterval(_SWITCH_S)
+    with configure_logs(settings.log_format, settings.log_level) as sink:
+        for name in unknown_variables():
+            _log.warning("%s is set, but there is no such setting.", name)
+        code = _serve(settings, sink)
+    if threading.active_count() > 1:
+        # The interpreter's own ending would wait for a picture, or abort in native code.
+        os._exit(code)
+    return code
+
+
+def _serve(settings: Settings, sink: LogSink) -> int:
+    try:
+        terminal = settings.log_format != "json" and terminal_console()
+        server = Server(settings, sink.write if terminal else None)
+        sink.on_drop = server.lifecycle.metrics.log_lines_dropped.inc
+        with Watchdog(server.watches, lambda why: _give_up(why, sink)):
+            server.run()
+    except UnfitUvicornError as error:
+        _log.critical("Cannot start: %s", error)
+        return 1
+    except SystemExit as error:  # uvicorn's own: the address is taken
+        return error.code if isinstance(error.code, int) else 1
+    return server.exit_code
+
+
+def _give_up(why: str, sink: LogSink) -> None:
+    """End a process that hangs, with a log line if that can still be had."""
+
+    def tell() -> None:
+        _log.critical(why)
+        sink.close()
+
+    teller = threading.Thread(target=tell, daemon=True)  # what hangs may hold the log's lock
+    teller.start()
+    teller.join(_TELL_S)
+    os._exit(_HUNG)

@@ -1,0 +1,249 @@
+"""A checkpoint: configuration, preprocessing and weights, in Hugging Face's layout.
+
+A directory holds `config.json`, `preprocessor_config.json` and `model.safetensors`, which
+`transformers` reads and writes too. A quantized one has `quantization.safetensors` besides, which
+is what runs; its float weights are the dequantized ones. Ours holds `SHA256SUMS` as well
+(`sha256sum -c` checks it by hand), and where it is there, every file in it is verified at load.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import safetensors.numpy
+from safetensors import SafetensorError
+
+from model.checkpoints.labels import Label, create_labels
+from model.checkpoints.safetensors_file import read_floats
+from model.errors import InvalidCheckpointError
+from model.images.preprocessor_config import Preprocessing
+from model.network.config import MobileNetV1Config
+from model.network.quantization import Quantization
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+DEFAULT_DIRECTORY = Path(__file__).parents[1] / "weights" / "mobilenet_v1_1.0_224"
+
+_CONFIG, _PREPROCESSOR, _WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
+_QUANTIZATION = "quantization.safetensors"
+_SUMS = "SHA256SUMS"
+_PIXEL_CHANNELS = 3
+_COUNTER = "num_batches_tracked"  # of training steps
+_PREFIX, _CLASSIFIER = "mobilenet_v1.", "classifier."
+_NORMALIZATION = ("weight", "bias", "running_mean", "running_var")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network that can be run.
+
+    Attributes:
+        weights: float32 arrays under transformers' names; kernels are (out, in / groups, h, w).
+        digest: sha256 of the file that runs, `model.safetensors` or `quantization.safetensors`, in
+            hexadecimal.
+        quantization: the same network on 8-bit levels, if it was quantized.
+    """
+
+    name: str
+    config: MobileNetV1Config
+    preprocessing: Preprocessing
+    weights: Mapping[str, NDArray[np.float32]]
+    digest: str
+    quantization: Quantization | None = None
+
+    @cached_property
+    def labels(self) -> tuple[Label, ...]:
+        """One label a class, in the order of the logits."""
+        return create_labels(self.config.id2label)
+
+
+def expected_shapes(config: MobileNetV1Config) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every weight that the configuration calls for."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer in config.layers:
+        shapes[f"{layer.key}.convolution.weight"] = layer.weight_shape
+        for part in _NORMALIZATION:
+            shapes[f"{layer.key}.normalization.{part}"] = (layer.out_channels,)
+    if config.num_labels:
+        shapes["classifier.weight"] = (config.num_labels, config.num_features)
+        shapes["classifier.bias"] = (config.num_labels,)
+    return shapes
+
+
+def load_checkpoint(directory: Path, name: str | None = None) -> Checkpoint:
+    """Read and verify a checkpoint directory.
+
+    Weights without a classifier are a feature extractor: it has no labels, whatever `config.json`
+    says. `transformers` saves one (`MobileNetV1Model`) with two labels and shorter names.
+
+    Args:
+        directory: in Hugging Face's layout.
+        name: what to call it; the directory's name if None.
+
+    Raises:
+        InvalidCheckpointError: a file is missing or damaged, or the weights do not fit the
+            configuration.
+    """
+    data = _read_tensor_files(directory)
+    digests = {file: hashlib.sha256(content).hexdigest() for file, content in data.items()}
+    _verify_sums(directory, digests)
+    config = _load_config(directory / _CONFIG)
+    preprocessing = Preprocessing.load(directory / _PREPROCESSOR)
+    path = directory / _WEIGHTS
+    weights = _read_weights(path, data[_WEIGHTS])
+    if not any(name.startswith(_CLASSIFIER) for name in weights):
+        config = config.model_copy(update={"id2label": {}})
+    check_weights(path, weights, config)
+    quantization = None
+    if _QUANTIZATION in data:
+        path = directory / _QUANTIZATION
+        quantization = _read_quantization(path, data[_QUANTIZATION], config)
+    return Checkpoint(
+        name or directory.resolve().name,
+        config,
+        preprocessing,
+        weights,
+        digest=digests[_QUANTIZATION if quantization else _WEIGHTS],
+        quantization=quantization,
+    )
+
+
+def save_checkpoint(
+    directory: Path,
+    config: MobileNetV1Config,
+    preprocessing: Preprocessing,
+    weights: Mapping[str, NDArray[np.float32]],
+    quantization: Quantization | None = None,
+) -> None:
+    """Write a checkpoint directory, with the sums that `load_checkpoint` verifies.
+
+    Raises:
+        InvalidCheckpointError: the weights do not fit the configuration.
+    """
+    check_weights(directory, weights, config)
+    if quantization:
+        quantization.check(config)
+    directory.mkdir(parents=True, exist_ok=True)
+    config.save(directory / _CONFIG)
+    preprocessing.save(directory / _PREPROCESSOR)
+    tensors: dict[str, NDArray[Any]] = {
+        name: np.ascontiguousarray(value) for name, value in sorted(weights.items())
+    }
+    # transformers reports a missing tensor without these counters, and wants to be told the layout.
+    tensors |= {
+        f"{layer.key}.normalization.{_COUNTER}": np.zeros((), np.int64) for layer in config.layers
+    }
+    (directory / _WEIGHTS).write_bytes(safetensors.numpy.save(tensors, metadata={"format": "pt"}))
+    files = [_CONFIG, _WEIGHTS, _PREPROCESSOR]
+    if quantization:
+        files.append(_QUANTIZATION)
+        content = safetensors.numpy.save(quantization.to_tensors())
+        (directory / _QUANTIZATION).write_bytes(content)
+    else:  # one that an earlier checkpoint left here would be taken for this one's
+        (directory / _QUANTIZATION).unlink(missing_ok=True)
+    lines = [
+        f"{hashlib.sha256((directory / file).read_bytes()).hexdigest()}  {file}\n" for file in files
+    ]
+    (directory / _SUMS).write_text("".join(lines), encoding="ascii")
+
+
+def _verify_sums(directory: Path, known: Mapping[str, str]) -> None:
+    """Compare the files with `SHA256SUMS`, if there is one; `known` holds sums already taken."""
+    try:
+        lines = (directory / _SUMS).read_text(encoding="ascii").splitlines()
+    except FileNotFoundError:
+        return
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidCheckpointError(f"{directory / _SUMS}: cannot be read") from error
+    for line in lines:
+        expected, _, file = line.partition("  ")
+        path = directory / file
+        if not file or path.parent != directory:
+            raise InvalidCheckpointError(f"{directory / _SUMS}: has a line that is not a sum")
+        try:
+            actual = known.get(file) or hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise InvalidCheckpointError(f"{path}: {error.strerror}") from error
+        if actual != expected:
+            raise InvalidCheckpointError(f"{path}: sha256 is not the one in {_SUMS}")
+
+
+def _load_config(path: Path) -> MobileNetV1Config:
+    config = MobileNetV1Config.load(path)
+    if config.num_channels != _PIXEL_CHANNELS:
+        raise InvalidCheckpointError(
+            f"{path}: num_channels is {config.num_channels}, but pixels are RGB"
+        )
+    return config
+
+
+def _read_tensor_files(directory: Path) -> dict[str, bytes]:
+    if not directory.is_dir():
+        raise InvalidCheckpointError(f"{directory}: is not a directory")
+    data = {_WEIGHTS: _read(directory / _WEIGHTS)}
+    if (directory / _QUANTIZATION).exists():
+        data[_QUANTIZATION] = _read(directory / _QUANTIZATION)
+    return data
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidCheckpointError(f"{path}: {error.strerror}") from error
+
+
+def _read_quantization(path: Path, data: bytes, config: MobileNetV1Config) -> Quantization:
+    try:
+        return Quantization.from_tensors(safetensors.numpy.load(data), config)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise InvalidCheckpointError(f"{path}: is not a safetensors file, or is cut") from error
+    except InvalidCheckpointError as error:
+        raise InvalidCheckpointError(f"{path}: {error}") from error
+
+
+def _read_weights(path: Path, data: bytes) -> dict[str, NDArray[np.float32]]:
+    weights = read_floats(path, data, skip=_COUNTER)
+    if any(name.startswith(_PREFIX) for name in weights):
+        return weights
+    return {
+        name if name.startswith(_CLASSIFIER) else _PREFIX + name: value
+        for name, value in weights.items()
+    }
+
+
+def check_weights(
+    path: Path, weights: Mapping[str, NDArray[np.float32]], config: MobileNetV1Config
+) -> None:
+    """See that weights are those that the configuration calls for.
+
+    Args:
+        path: what to name in the refusal.
+        weights: as in `Checkpoint`.
+        config: what they are for.
+
+    Raises:
+        InvalidCheckpointError: one is missing, unknown, of another shape, or not finite.
+    """
+    expected = expected_shapes(config)
+    for name, shape in expected.items():
+        if name not in weights:
+            raise InvalidCheckpointError(f"{path}: has no tensor {name}")
+        if weights[name].shape != shape:
+            raise InvalidCheckpointError(
+                f"{path}: {name} has shape {weights[name].shape}, the configuration wants {shape}"
+            )
+        if not np.isfinite(weights[name]).all():
+            raise InvalidCheckpointError(f"{path}: {name} has values that are not finite")
+        if name.endswith("running_var") and weights[name].min() < 0:
+            raise InvalidCheckpointError(f"{path}: {name} has negative values")
+    if unknown := sorted(weights.keys() - expected.keys()):
+        raise InvalidCheckpointError(f"{path}: has an unknown tensor {unknown[0]!r}")

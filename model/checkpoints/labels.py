@@ -1,0 +1,63 @@
+"""The names of the classes: class id -> WordNet id and label."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from model.errors import InvalidCheckpointError
+
+IMAGENET_PATH = Path(__file__).parents[1] / "weights" / "imagenet_labels.tsv"
+IMAGENET_CLASSES = 1001
+
+_IMAGENET_AGREEMENT = 990
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """One class; `wnid` is its WordNet id (`n02123045`), or None where it has none."""
+
+    class_id: int
+    wnid: str | None
+    label: str
+
+
+@cache
+def load_imagenet_labels(path: Path = IMAGENET_PATH) -> tuple[Label, ...]:
+    """Read the 1001 classes of Google's checkpoints; class 0 is `background`.
+
+    Raises:
+        InvalidCheckpointError: the table is missing or has other than 1001 rows in order.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    except OSError as error:
+        raise InvalidCheckpointError(f"{path}: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InvalidCheckpointError(f"{path}: is not a table") from error
+    complete = all(row.get("wnid") is not None and row.get("label") for row in rows)
+    class_ids = [row.get("class_id") for row in rows]
+    if not complete or class_ids != [str(n) for n in range(IMAGENET_CLASSES)]:
+        raise InvalidCheckpointError(f"{path}: is not the table of classes 0 to 1000")
+    return tuple(Label(int(row["class_id"]), row["wnid"] or None, row["label"]) for row in rows)
+
+
+def create_labels(id2label: dict[int, str]) -> tuple[Label, ...]:
+    """Label a checkpoint's classes; those of ImageNet, told by their names, get WordNet ids too.
+
+    Published lists differ in the text of a few classes, so most names decide for all.
+    """
+    names = [id2label[class_id] for class_id in range(len(id2label))]
+    wnids: list[str | None] = [None] * len(names)
+    if len(names) == IMAGENET_CLASSES:
+        imagenet = load_imagenet_labels()
+        same = sum(name == known.label for name, known in zip(names, imagenet, strict=True))
+        if names[0] == imagenet[0].label and same >= _IMAGENET_AGREEMENT:
+            wnids = [known.wnid for known in imagenet]
+    return tuple(
+        Label(class_id, wnid, name)
+        for class_id, (wnid, name) in enumerate(zip(wnids, names, strict=True))
+    )

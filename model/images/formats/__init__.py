@@ -1,0 +1,1 @@
+"""The image formats that are read, one file each."""

@@ -1,0 +1,1 @@
+"""The network as numbers: hyper-parameters, quantization, features, scores."""

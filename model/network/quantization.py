@@ -1,0 +1,249 @@
+"""How a quantized checkpoint counts: 8-bit levels instead of real numbers.
+
+Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
+Inference", https://arxiv.org/abs/1712.05877, as TensorFlow Lite writes it down
+(https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/quantization_spec): a real
+number is scale * (level - zero_point). Levels are uint8 throughout: what a file has as int8 is the
+same levels moved by 128.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from model.errors import InvalidCheckpointError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from model.network.config import MobileNetV1Config
+
+CLASSIFIER = "classifier"
+"""Key of the classification layer, among the keys of the convolutions."""
+
+MAX_LEVEL = 255
+
+_RANGES = {"relu6": (0.0, 6.0), "relu": (0.0, math.inf), "linear": (-math.inf, math.inf)}
+"""The values of `hidden_act` that act by cutting a range, and the range that each leaves."""
+
+_LARGEST_MULTIPLIER = 256.0  # of XNNPACK's requantization; beyond it nothing but noise is left
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizationParameters:
+    """The real numbers that levels stand for: scale * (level - zero_point)."""
+
+    scale: float
+    zero_point: int
+
+    def dequantize(self, levels: NDArray[Any]) -> NDArray[np.float32]:
+        """Real numbers of levels, in the same shape."""
+        return (levels.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
+
+    def clip_levels(self, hidden_act: str) -> tuple[int, int]:
+        """The lowest and the highest level that an activation leaves."""
+        low, high = (
+            bound if math.isinf(bound) else self.zero_point + round(bound / self.scale)
+            for bound in _RANGES[hidden_act]
+        )
+        return int(max(low, 0)), int(min(high, MAX_LEVEL))
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizedLayer:
+    """One convolution on levels; its activation is what the output's levels can hold.
+
+    Attributes:
+        kernel: uint8, (out, in / groups, height, width).
+        scales: float32, of the kernel: (out,), or (1,) for all channels.
+        zero_point: of the kernel, for all channels.
+        bias: int32, (out,), in units of the input's scale times the kernel's.
+        input: of the map that it reads.
+        output: of the map that it writes.
+    """
+
+    kernel: NDArray[np.uint8]
+    scales: NDArray[np.float32]
+    zero_point: int
+    bias: NDArray[np.int32]
+    input: QuantizationParameters
+    output: QuantizationParameters
+
+    @property
+    def bias_scales(self) -> NDArray[np.float32]:
+        """What one unit of the sums and of the bias is worth: shaped as `scales`."""
+        return self.scales * np.float32(self.input.scale)
+
+    @property
+    def multipliers(self) -> NDArray[np.float32]:
+        """What brings a sum to levels of the output: shaped as `scales`."""
+        return self.bias_scales / np.float32(self.output.scale)
+
+    def dequantize(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Kernel (out, in / groups, height, width) and bias (out,) as real numbers."""
+        kernel = (self.kernel.astype(np.float32) - self.zero_point) * self.scales[
+            :, None, None, None
+        ]
+        return kernel, (self.bias * self.bias_scales.astype(np.float64)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """The whole network on levels.
+
+    Attributes:
+        input: of the pixels: each byte of a picture is its level.
+        layers: by the layer's key, in the network's order, `classifier` last if there is one.
+        pooled: of the averaged last map, which the classifier reads.
+        half_up: half a level of the average goes up, as in LiteRT's AVERAGE_POOL_2D; else to the
+            even level, as in its MEAN.
+    """
+
+    input: QuantizationParameters
+    layers: Mapping[str, QuantizedLayer]
+    pooled: QuantizationParameters
+    half_up: bool = True
+
+    def dequantize(self, config: MobileNetV1Config) -> dict[str, NDArray[np.float32]]:
+        """The same network as float32 weights under transformers' names.
+
+        BatchNorm is folded into the kernels already; what is written for it changes nothing.
+        """
+        weights: dict[str, NDArray[np.float32]] = {}
+        for key, layer in self.layers.items():
+            kernel, bias = layer.dequantize()
+            if key == CLASSIFIER:
+                weights |= {"classifier.weight": kernel[:, :, 0, 0], "classifier.bias": bias}
+            else:
+                weights |= identity_batch_norm(key, kernel, bias, config.layer_norm_eps)
+        return weights
+
+    def to_tensors(self) -> dict[str, NDArray[Any]]:
+        """Everything as named arrays, which `from_tensors` reads."""
+        tensors = {**_write("input", self.input), **_write("pooled", self.pooled)}
+        tensors["pooled.half_up"] = np.array(self.half_up)
+        for key, layer in self.layers.items():
+            tensors |= {
+                f"{key}.kernel": layer.kernel,
+                f"{key}.scales": layer.scales,
+                f"{key}.zero_point": np.array(layer.zero_point, np.uint8),
+                f"{key}.bias": layer.bias,
+                **_write(f"{key}.output", layer.output),
+            }
+        return tensors
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, NDArray[Any]], config: MobileNetV1Config) -> Self:
+        """Read and verify what `to_tensors` gives.
+
+        Raises:
+            InvalidCheckpointError: a tensor is missing, unknown, of another shape or type, or has
+                values that cannot be; the text names it.
+        """
+        reader = _Reader(tensors)
+        pixels, pooled = reader.parameters("input"), reader.parameters("pooled")
+        layers, source = {}, pixels
+        for key, shape in kernel_shapes(config).items():
+            source = pooled if key == CLASSIFIER else source
+            layers[key] = QuantizedLayer(
+                kernel=reader.read(f"{key}.kernel", np.uint8, shape),
+                scales=reader.read(f"{key}.scales", np.float32, (1,), (shape[0],)),
+                zero_point=int(reader.read(f"{key}.zero_point", np.uint8, ())),
+                bias=reader.read(f"{key}.bias", np.int32, (shape[0],)),
+                input=source,
+                output=reader.parameters(f"{key}.output"),
+            )
+            source = layers[key].output
+        half_up = bool(reader.read("pooled.half_up", np.bool_, ()))
+        reader.check_that_all_was_read()
+        quantization = cls(pixels, layers, pooled, half_up)
+        quantization.check(config)
+        return quantization
+
+    def check(self, config: MobileNetV1Config) -> None:
+        """See that the levels can be computed.
+
+        Raises:
+            InvalidCheckpointError: they cannot; the text names the layer.
+        """
+        if config.hidden_act not in _RANGES:
+            raise InvalidCheckpointError(
+                f"hidden_act {config.hidden_act!r} cannot be quantized; {sorted(_RANGES)} can"
+            )
+        if {key: layer.kernel.shape for key, layer in self.layers.items()} != kernel_shapes(config):
+            raise InvalidCheckpointError("the quantized kernels do not fit the configuration")
+        for key, layer in self.layers.items():
+            with np.errstate(all="ignore"):
+                scales = np.concatenate([layer.scales, layer.bias_scales, layer.multipliers])
+            if not (np.isfinite(scales).all() and scales.min() > 0):
+                raise InvalidCheckpointError(f"{key} has scales that are not finite and positive")
+            if layer.multipliers.max() >= _LARGEST_MULTIPLIER:
+                raise InvalidCheckpointError(f"{key} has an output scale that is far too small")
+
+
+def kernel_shapes(config: MobileNetV1Config) -> dict[str, tuple[int, int, int, int]]:
+    """Shape of each layer's kernel by its key, in the network's order, the classifier last."""
+    shapes = {layer.key: layer.weight_shape for layer in config.layers}
+    if config.num_labels:
+        shapes[CLASSIFIER] = (config.num_labels, config.num_features, 1, 1)
+    return shapes
+
+
+def identity_batch_norm(
+    key: str, kernel: NDArray[np.float32], bias: NDArray[np.float32], epsilon: float
+) -> dict[str, NDArray[np.float32]]:
+    """A layer whose BatchNorm is folded in, as weights that have one: it only adds the bias.
+
+    Args:
+        key: of the layer.
+        kernel: (out, in / groups, height, width).
+        bias: (out,).
+        epsilon: what BatchNorm adds to the variance.
+    """
+    ones = np.ones(len(bias), np.float32)
+    return {
+        f"{key}.convolution.weight": kernel,
+        f"{key}.normalization.weight": ones,
+        f"{key}.normalization.bias": bias,
+        f"{key}.normalization.running_mean": np.zeros_like(ones),
+        f"{key}.normalization.running_var": ones - np.float32(epsilon),
+    }
+
+
+def _write(name: str, parameters: QuantizationParameters) -> dict[str, NDArray[Any]]:
+    return {
+        f"{name}.scale": np.array(parameters.scale, np.float32),
+        f"{name}.zero_point": np.array(parameters.zero_point, np.uint8),
+    }
+
+
+class _Reader:
+    """Named arrays, each of the type and shape that is asked for."""
+
+    def __init__(self, tensors: Mapping[str, NDArray[Any]]) -> None:
+        self._tensors = dict(tensors)
+
+    def read(self, name: str, dtype: type, *shapes: tuple[int, ...]) -> NDArray[Any]:
+        if name not in self._tensors:
+            raise InvalidCheckpointError(f"has no tensor {name}")
+        tensor = self._tensors.pop(name)
+        if tensor.dtype != dtype or tensor.shape not in shapes:
+            raise InvalidCheckpointError(
+                f"{name} is {tensor.dtype}{tensor.shape}, not {np.dtype(dtype)}{shapes[-1]}"
+            )
+        return tensor
+
+    def parameters(self, name: str) -> QuantizationParameters:
+        scale = float(self.read(f"{name}.scale", np.float32, ()))
+        if not (math.isfinite(scale) and scale > 0):
+            raise InvalidCheckpointError(f"{name}.scale is not finite and positive")
+        return QuantizationParameters(scale, int(self.read(f"{name}.zero_point", np.uint8, ())))
+
+    def check_that_all_was_read(self) -> None:
+        if self._tensors:
+            raise InvalidCheckpointError(f"has an unknown tensor {min(self._tensors)!r}")

@@ -1,0 +1,1 @@
+"""Where checkpoints come from: directories, released files, the Hugging Face hub."""

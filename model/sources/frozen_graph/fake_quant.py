@@ -1,0 +1,226 @@
+"""A frozen graph trained for quantization (FakeQuantWithMinMaxVars) -> levels.
+
+tf.contrib.quantize folds BatchNorm into the kernels and puts a FakeQuant node after each kernel
+(`weights_quant`) and after each activation (`act_quant`): the network learns with numbers that are
+rounded to the levels of a range. Its ranges are nudged so that 0 is a level
+(https://www.tensorflow.org/api_docs/python/tf/quantization/fake_quant_with_min_max_vars).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from model.errors import InvalidCheckpointError
+from model.network.quantization import (
+    CLASSIFIER,
+    MAX_LEVEL,
+    Quantization,
+    QuantizationParameters,
+    QuantizedLayer,
+)
+from model.sources.frozen_graph.constants import Constants, node_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from model.network.config import ConvLayer
+
+_FAKE_QUANT = "FakeQuantWithMinMaxVars"
+_DEPTHWISE = "DepthwiseConv2dNative"
+_ADDITIONS = ("Add", "AddV2", "BiasAdd")
+_POOLINGS = ("AvgPool", "Mean")
+_BITS = 8
+_RELEASED_INPUT = QuantizationParameters(1 / 128, 128)
+"""Of pixels, where the graph does not say: the mean and deviation of 128 that its converter got."""
+
+
+@dataclass(frozen=True)
+class FakeQuantNetwork:
+    """What a graph says.
+
+    Attributes:
+        quantization: the network on levels.
+        depth: channels of the last layer.
+        classes: 0 without a classification layer.
+        hidden_act: of the convolutions, as in a configuration.
+    """
+
+    quantization: Quantization
+    depth: int
+    classes: int
+    hidden_act: str
+
+
+def read_fake_quant_graph(
+    graph: Any, read: Callable[[str], NDArray[np.float32]], layers: Sequence[ConvLayer]
+) -> FakeQuantNetwork:
+    """Read a frozen graph with FakeQuant nodes.
+
+    Args:
+        graph: a GraphDef.
+        read: gives a constant by its node's name.
+        layers: the 27 convolutions, at any depth multiplier.
+
+    Raises:
+        InvalidCheckpointError: it is no MobileNet V1, or lacks a range.
+        ValueError: its constants do not fit each other.
+    """
+    walk = _Walk(graph, Constants({node.name: node for node in graph.node}, read))
+    pixels = walk.optional_levels() or _RELEASED_INPUT
+    quantized: dict[str, QuantizedLayer] = {}
+    source, activations = pixels, set()
+    for layer in layers:
+        depthwise = layer.groups > 1
+        kernel, scale = walk.convolution(_DEPTHWISE if depthwise else "Conv2D", layer.stride)
+        bias = walk.addition()
+        activations.add(walk.activation())
+        quantized[layer.key] = _create_layer(kernel, scale, bias, source, walk.levels())
+        source = quantized[layer.key].output
+    depth, half_up = len(bias), True
+    if walk.goes_on_with(*_POOLINGS):
+        half_up = walk.step(*_POOLINGS).op == "AvgPool"
+    pooled = walk.optional_levels() or source
+    classes = 0
+    if walk.goes_on_with("Conv2D"):
+        kernel, scale = walk.convolution("Conv2D", 1)
+        bias = walk.addition()
+        classes = len(bias)
+        quantized[CLASSIFIER] = _create_layer(kernel, scale, bias, pooled, walk.levels())
+    if len(activations) > 1:
+        raise InvalidCheckpointError(f"its activations are {sorted(activations)}")
+    quantization = Quantization(pixels, quantized, pooled, half_up)
+    return FakeQuantNetwork(quantization, depth, classes, activations.pop())
+
+
+def nudge(low: float, high: float, *, narrow: bool = False) -> QuantizationParameters:
+    """Levels of a range, moved so that 0 is one of them, as TensorFlow's `Nudge` does.
+
+    Args:
+        low: end of the range.
+        high: end of the range.
+        narrow: level 0 is not used, as for kernels.
+
+    Raises:
+        InvalidCheckpointError: that is not a range.
+    """
+    if not (np.isfinite([low, high]).all() and low < high):
+        raise InvalidCheckpointError(f"{low} to {high} is not a range of levels")
+    step = (high - low) / (MAX_LEVEL - narrow)
+    scale = float(np.float32(step))
+    if not 0 < scale < math.inf:
+        raise InvalidCheckpointError(f"{low} to {high} is not a range of levels")
+    zero_point = math.floor(narrow - low / step + 0.5)
+    return QuantizationParameters(scale, min(max(zero_point, int(narrow)), MAX_LEVEL))
+
+
+def _create_layer(
+    kernel: NDArray[np.uint8],
+    scale: QuantizationParameters,
+    bias: NDArray[np.float32],
+    source: QuantizationParameters,
+    target: QuantizationParameters,
+) -> QuantizedLayer:
+    if not np.isfinite(bias).all():
+        raise InvalidCheckpointError("a bias is not finite")
+    units = np.round(bias / (np.float64(source.scale) * scale.scale))
+    limits = np.iinfo(np.int32)
+    return QuantizedLayer(
+        kernel,
+        np.array([scale.scale], np.float32),
+        scale.zero_point,
+        np.clip(units, limits.min, limits.max).astype(np.int32),
+        input=source,
+        output=target,
+    )
+
+
+@dataclass
+class _Walk:
+    """From the placeholder on, one operation after the other; `name` is where it stands."""
+
+    graph: Any
+    constants: Constants
+    name: str = ""
+    readers: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
+
+    def __post_init__(self) -> None:
+        for node in self.graph.node:
+            for source in node.input[:1]:
+                self.readers[node_name(source)].append(node)
+        placeholders = [node.name for node in self.graph.node if node.op == "Placeholder"]
+        if len(placeholders) != 1:
+            raise InvalidCheckpointError(f"it has {len(placeholders)} inputs")
+        self.name = placeholders[0]
+
+    def goes_on_with(self, *operators: str) -> bool:
+        """Tell whether the next operation is one of these; what changes nothing is passed."""
+        while len(self.readers[self.name]) == 1 and self.readers[self.name][0].op == "Identity":
+            self.name = self.readers[self.name].pop().name
+        return any(node.op in operators for node in self.readers[self.name])
+
+    def step(self, *operators: str) -> Any:
+        """Go to the next operation, which must be one of these."""
+        if not self.goes_on_with(*operators):
+            found = sorted(node.op for node in self.readers[self.name]) or "nothing"
+            raise InvalidCheckpointError(f"{found} follows {self.name!r} instead of {operators[0]}")
+        node = next(node for node in self.readers[self.name] if node.op in operators)
+        self.name = node.name
+        return node
+
+    def convolution(
+        self, operator: str, stride: int
+    ) -> tuple[NDArray[np.uint8], QuantizationParameters]:
+        """Step over a convolution; its kernel, (out, in / groups, height, width), on levels."""
+        node = self.step(operator)
+        strides = list(node.attr["strides"].list.i)
+        if strides != [1, stride, stride, 1]:
+            raise InvalidCheckpointError(f"{node.name!r} has another stride")
+        quantized = self.constants.nodes.get(node_name(node.input[1]))
+        while quantized is not None and quantized.op == "Identity":
+            quantized = self.constants.nodes.get(node_name(quantized.input[0]))
+        if quantized is None or quantized.op != _FAKE_QUANT:
+            raise InvalidCheckpointError(f"the kernel of {node.name!r} has no range")
+        kernel = self.constants.compute(quantized.input[0])
+        if kernel.shape[:2] != (1, 1) and node.attr["padding"].s != b"SAME":
+            raise InvalidCheckpointError(f"{node.name!r} pads in another way")
+        order = (2, 3, 0, 1) if operator == _DEPTHWISE else (3, 2, 0, 1)
+        parameters = self._parameters(quantized)
+        narrow = quantized.attr["narrow_range"].b
+        if not np.isfinite(kernel).all():
+            raise InvalidCheckpointError(f"the kernel of {node.name!r} is not finite")
+        with np.errstate(over="ignore"):  # what is beyond every level is clipped
+            levels = np.floor(kernel / parameters.scale + 0.5)
+        levels = np.clip(levels + parameters.zero_point, int(narrow), MAX_LEVEL)
+        return np.ascontiguousarray(levels.transpose(order).astype(np.uint8)), parameters
+
+    def addition(self) -> NDArray[np.float32]:
+        """Step over the addition of a bias; the bias, (out,)."""
+        return self.constants.compute(self.step(*_ADDITIONS).input[1]).reshape(-1)
+
+    def activation(self) -> str:
+        """Step over an activation, if there is one; its name in a configuration."""
+        if not self.goes_on_with("Relu6", "Relu"):
+            return "linear"
+        return str(self.step("Relu6", "Relu").op).lower()
+
+    def levels(self) -> QuantizationParameters:
+        """Step over a FakeQuant node."""
+        return self._parameters(self.step(_FAKE_QUANT))
+
+    def optional_levels(self) -> QuantizationParameters | None:
+        """Step over a FakeQuant node, if there is one."""
+        return self.levels() if self.goes_on_with(_FAKE_QUANT) else None
+
+    def _parameters(self, node: Any) -> QuantizationParameters:
+        bits = node.attr["num_bits"].i if "num_bits" in node.attr else _BITS
+        if bits != _BITS:
+            raise InvalidCheckpointError(f"{node.name!r} has {bits} bits instead of {_BITS}")
+        low, high = (self.constants.compute(name).item() for name in node.input[1:3])
+        return nudge(low, high, narrow=node.attr["narrow_range"].b)

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import pytest
+
+from app.errors import NotReadyError, OverloadedError, ShuttingDownError
+from app.inference.admission import Admission
+from tests.fakes import FakeClock
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def test_work_is_bounded_and_not_the_number_of_requests() -> None:
+    admission = Admission(capacity=4, images_per_s=10)
+    with admission.reserve(3.5):
+        with pytest.raises(OverloadedError):
+            admission.check(1)
+        with admission.reserve(0.25), admission.reserve(0.25):
+            assert admission.work == 4
+
+
+async def test_work_larger_than_the_bound_is_let_in_alone() -> None:
+    admission = Admission(capacity=4, images_per_s=10)
+    with admission.reserve(24), pytest.raises(OverloadedError):
+        admission.check(0.1)
+    with admission.reserve(0.1), pytest.raises(OverloadedError):
+        admission.check(24)
+
+
+async def test_retry_after_is_the_time_that_the_work_inside_takes() -> None:
+    admission = Admission(capacity=40, images_per_s=10)
+    with admission.reserve(38), pytest.raises(OverloadedError) as refused:
+        admission.check(5)
+    assert refused.value.headers["Retry-After"] == "4"
+
+
+async def test_an_empty_house_holds_no_work_whatever_the_fractions() -> None:
+    admission = Admission(capacity=1, images_per_s=10)
+    for _ in range(100):
+        with admission.reserve(0.1), admission.reserve(0.2), admission.reserve(0.7):
+            pass
+    assert admission.work == 0.0
+
+
+async def test_a_place_is_given_back_when_its_work_fails() -> None:
+    admission = Admission(capacity=1, images_per_s=10)
+    with pytest.raises(ValueError, match="broken"), admission.reserve():
+        raise ValueError("broken")
+    admission.check()
+
+
+async def test_the_first_reason_for_closing_is_kept() -> None:
+    admission = Admission(capacity=1, images_per_s=10)
+    admission.close(NotReadyError)
+    admission.close(ShuttingDownError)
+    with pytest.raises(NotReadyError):
+        admission.check()
+
+
+async def test_the_door_expects_what_most_requests_cost() -> None:
+    admission = Admission(capacity=10, images_per_s=10)
+    for _ in range(40):
+        with admission.reserve(4):
+            pass
+    with admission.reserve(50):
+        pass
+    with admission.reserve(4):
+        admission.check()
+        with admission.reserve(4):
+            with pytest.raises(OverloadedError):
+                admission.check()
+            admission.check(1)
+
+
+async def test_the_bound_is_one_on_time_when_work_is_slower_than_predicted() -> None:
+    clock = FakeClock()
+    admission = Admission(capacity=8, images_per_s=10, now=clock)
+    with admission.reserve(3.5):
+        for _ in range(100):
+            with admission.reserve():
+                clock.time += 1 / 7.5
+        assert admission.capacity == pytest.approx(5.1)
+
+
+async def test_the_bound_is_as_predicted_when_little_waits() -> None:
+    clock = FakeClock()
+    admission = Admission(capacity=8, images_per_s=10, now=clock)
+    for _ in range(100):
+        with admission.reserve():
+            clock.time += 10
+    assert admission.capacity == 8

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+from PIL import ImageFile
+
+from app.errors import DeadlineExceededError, EmptyFileError, InvalidImageError, ShuttingDownError
+from app.inference.decoding import Decoded, DecodeThreads
+from model.images.decoder import DecodeLimits, Decoder
+from model.images.pixels import preprocess
+from model.images.preprocessor_config import Preprocessing
+from tests.fakes import watch_waiting
+from tests.pictures import uniform
+
+PREPROCESSING = Preprocessing()
+
+
+def create_threads() -> DecodeThreads:
+    return DecodeThreads(1, DecodeLimits(), scaled_jpegs=False)
+
+
+class Told:
+    """What a decode thread tells, and the wait for it."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[Any] = []
+        self._came = threading.Semaphore(0)
+
+    def __call__(self, outcome: Any) -> None:
+        self.outcomes.append(outcome)
+        self._came.release()
+
+    def wait(self) -> Any:
+        assert self._came.acquire(timeout=10)
+        return self.outcomes.pop(0)
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+def test_pixels_are_entered_once_the_result_is_there(told: Told) -> None:
+    results: list[Decoded] = []
+    holder: list[Future[Decoded]] = []
+    begun = threading.Event()
+
+    def rest() -> None:
+        """Hold the picture back until its future is known here."""
+        assert begun.wait(10)
+
+    def enter(pixels: Any) -> None:
+        results.append(holder[0].result(timeout=0))
+        told(pixels)
+
+    threads = DecodeThreads(1, DecodeLimits(), scaled_jpegs=False, rest=rest)
+    with threads, threads.start(uniform(7), PREPROCESSING, enter=enter, fail=told) as decoding:
+        holder.append(decoding)
+        begun.set()
+        pixels = told.wait()
+    assert pixels.shape == (224, 224, 3)
+    assert results[0].pixels is pixels
+
+
+def test_a_picture_that_cannot_be_read_fails(told: Told) -> None:
+    threads = create_threads()
+    with threads, threads.start(b"\x89PNG\r\n\x1a\n?", PREPROCESSING, enter=told, fail=told):
+        assert isinstance(told.wait(), InvalidImageError)
+
+
+def test_no_bytes_are_refused_before_a_thread_is_asked(told: Told) -> None:
+    with (
+        create_threads() as threads,
+        pytest.raises(EmptyFileError),
+        threads.start(b"", PREPROCESSING, enter=told, fail=told),
+    ):
+        pass
+
+
+def test_what_nobody_waits_for_is_never_decoded(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bytes] = []
+    gate = threading.Event()
+    begun = threading.Event()
+    decode = Decoder.open
+
+    def watched(self: Decoder, data: bytes, *arguments: Any) -> Any:
+        seen.append(data)
+        begun.set()
+        gate.wait()
+        return decode(self, data, *arguments)
+
+    monkeypatch.setattr(Decoder, "open", watched)
+    first, left, last = map(uniform, (1, 2, 3))
+    other = Told()
+    with (
+        create_threads() as threads,
+        threads.start(first, PREPROCESSING, enter=told, fail=told),
+    ):
+        begun.wait()
+        with threads.start(left, PREPROCESSING, enter=other, fail=other):
+            pass
+        with threads.start(last, PREPROCESSING, enter=other, fail=other):
+            gate.set()
+            told.wait()
+            assert isinstance(other.wait(), ShuttingDownError)
+            other.wait()
+    assert seen == [first, last]
+
+
+def test_what_nobody_waits_for_is_not_decoded_once_there_is_room(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads: list[int] = []
+    gate, begun, load = threading.Event(), threading.Event(), ImageFile.ImageFile.load
+
+    def held(image: ImageFile.ImageFile) -> Any:
+        if image.tile:
+            loads.append(1)
+            begun.set()
+            gate.wait()
+        return load(image)
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", held)
+    limits = DecodeLimits(max_bytes_at_once=1)
+    other = Told()
+    with (
+        DecodeThreads(2, limits, scaled_jpegs=False) as threads,
+        threads.start(uniform(1), PREPROCESSING, enter=told, fail=told),
+    ):
+        begun.wait()
+        waiting = watch_waiting(threads._decoder, monkeypatch)
+        with threads.start(uniform(2), PREPROCESSING, enter=other, fail=other):
+            assert waiting.wait(10)
+        gate.set()
+        told.wait()
+        assert isinstance(other.wait(), DeadlineExceededError)
+    assert loads == [1]
+
+
+def test_a_picture_holds_its_room_until_its_pixels_are_made(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free: list[int] = []
+    limits = DecodeLimits(max_bytes_at_once=1)
+    threads = DecodeThreads(1, limits, scaled_jpegs=True)
+
+    def watched(*arguments: Any) -> Any:
+        free.append(threads._decoder._budget.free)
+        return preprocess(*arguments)
+
+    monkeypatch.setattr("app.inference.decoding.preprocess", watched)
+    with threads, threads.start(uniform(1), PREPROCESSING, enter=told, fail=told):
+        told.wait()
+    assert free == [0]
+
+
+def test_all_threads_are_there_before_the_first_picture() -> None:
+    with DecodeThreads(3, DecodeLimits(), scaled_jpegs=False) as threads:
+        assert len(threads._pool._threads) == 3
+
+
+def test_threads_that_cannot_be_had_are_an_error_and_leave_none_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = threading.Thread.start
+    begun: list[threading.Thread] = []
+
+    def refuse_the_third(thread: threading.Thread) -> None:
+        if len(begun) == 2:
+            raise RuntimeError("can't start new thread")
+        begun.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse_the_third)
+    threads = DecodeThreads(3, DecodeLimits(), scaled_jpegs=False)
+    with pytest.raises(RuntimeError, match="new thread"), threads:
+        pass
+    threads._pool.shutdown()
+    assert not any(thread.is_alive() for thread in begun)

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from model.checkpoints.checkpoint import (
+    DEFAULT_DIRECTORY,
+    Checkpoint,
+    expected_shapes,
+    load_checkpoint,
+    save_checkpoint,
+)
+from model.errors import InvalidCheckpointError
+from model.images.preprocessor_config import Preprocessing
+from model.network.config import MobileNetV1Config
+from tests.model.twins import create_weights, relative_error, tiny_config, to_network
+
+FILES = ("config.json", "model.safetensors", "preprocessor_config.json")
+STEM = "mobilenet_v1.conv_stem"
+
+
+def read_tensors(directory: Path) -> dict[str, NDArray[Any]]:
+    return safetensors.numpy.load_file(directory / "model.safetensors")
+
+
+@pytest.fixture
+def unsigned(tiny_directory: Path) -> Path:
+    """A sound checkpoint without SHA256SUMS."""
+    (tiny_directory / "SHA256SUMS").unlink()
+    return tiny_directory
+
+
+def test_a_saved_checkpoint_is_loaded_as_it_was(tmp_path: Path) -> None:
+    config = tiny_config(hidden_act="silu", id2label={0: "cat", 1: "dog"})
+    preprocessing = Preprocessing(resample=3)
+    weights = create_weights(config)
+    save_checkpoint(tmp_path / "made" / "here", config, preprocessing, weights)
+    loaded = load_checkpoint(tmp_path / "made" / "here")
+    assert (loaded.config, loaded.preprocessing, loaded.name) == (config, preprocessing, "here")
+    assert [label.label for label in loaded.labels] == ["cat", "dog"]
+    assert loaded.weights.keys() == weights.keys()
+    for name, value in weights.items():
+        assert loaded.weights[name].dtype == np.float32
+        assert np.array_equal(loaded.weights[name], value)
+
+
+def test_weights_that_are_views_are_saved_as_they_look(tmp_path: Path) -> None:
+    config = tiny_config()
+    weights = create_weights(config)
+    name = "classifier.weight"
+    turned = np.asfortranarray(weights[name])
+    save_checkpoint(tmp_path, config, Preprocessing(), weights | {name: turned})
+    assert np.array_equal(load_checkpoint(tmp_path).weights[name], weights[name])
+
+
+def test_a_checkpoint_can_be_given_a_name(tiny_directory: Path) -> None:
+    assert load_checkpoint(tiny_directory, "pets").name == "pets"
+
+
+def test_the_digest_is_the_sha256_of_the_weights_file(tiny_directory: Path) -> None:
+    data = (tiny_directory / "model.safetensors").read_bytes()
+    assert load_checkpoint(tiny_directory).digest == hashlib.sha256(data).hexdigest()
+
+
+def test_the_default_checkpoint_is_the_full_network(default_checkpoint: Checkpoint) -> None:
+    assert default_checkpoint.name == "mobilenet_v1_1.0_224"
+    assert (DEFAULT_DIRECTORY / "SHA256SUMS").is_file()
+    sizes = [np.prod(shape) for shape in expected_shapes(default_checkpoint.config).values()]
+    assert sum(weight.size for weight in default_checkpoint.weights.values()) == sum(sizes)
+    assert default_checkpoint.weights["classifier.weight"].shape == (1001, 1024)
+
+
+def test_transformers_finds_every_tensor_of_the_default_checkpoint() -> None:
+    from transformers import AutoModelForImageClassification
+
+    _, info = AutoModelForImageClassification.from_pretrained(
+        DEFAULT_DIRECTORY, output_loading_info=True
+    )
+    assert set(info) >= {"missing_keys", "unexpected_keys", "mismatched_keys"}
+    assert not any(info.values())
+
+
+def test_transformers_finds_every_tensor_of_a_checkpoint_that_we_saved(
+    tiny_directory: Path,
+) -> None:
+    from transformers import AutoModelForImageClassification
+
+    theirs, info = AutoModelForImageClassification.from_pretrained(
+        tiny_directory, output_loading_info=True
+    )
+    assert not any(info.values())
+    state = theirs.state_dict()
+    for name, value in load_checkpoint(tiny_directory).weights.items():
+        assert np.array_equal(state[name].numpy(), value)
+
+
+def test_a_checkpoint_that_transformers_saved_is_loaded(tmp_path: Path) -> None:
+    import torch
+    import transformers
+
+    settings: dict[str, Any] = {"depth_multiplier": 0.25, "num_labels": 5, "tf_padding": False}
+    theirs: Any = transformers.MobileNetV1ForImageClassification(
+        transformers.MobileNetV1Config(**settings)
+    )
+    theirs.eval().save_pretrained(tmp_path)
+    transformers.MobileNetV1ImageProcessorPil().save_pretrained(tmp_path)
+    checkpoint = load_checkpoint(tmp_path)
+    images = torch.rand((1, 3, 64, 64))
+    with torch.inference_mode():
+        ours = to_network(checkpoint)(images).numpy()
+        assert relative_error(ours, theirs(images).logits.numpy()) <= 1e-5
+
+
+def test_weights_without_training_counters_are_loaded(unsigned: Path) -> None:
+    weights = {
+        name: value
+        for name, value in read_tensors(unsigned).items()
+        if not name.endswith("num_batches_tracked")
+    }
+    safetensors.numpy.save_file(weights, unsigned / "model.safetensors")
+    assert load_checkpoint(unsigned).weights.keys() == weights.keys()
+
+
+def test_half_precision_weights_are_loaded_as_float32(unsigned: Path) -> None:
+    halves = {name: value.astype(np.float16) for name, value in read_tensors(unsigned).items()}
+    safetensors.numpy.save_file(halves, unsigned / "model.safetensors")
+    assert {weight.dtype for weight in load_checkpoint(unsigned).weights.values()} == {
+        np.dtype(np.float32)
+    }
+
+
+def test_weights_that_do_not_fit_are_not_saved(tmp_path: Path) -> None:
+    config = tiny_config()
+    weights = create_weights(config)
+    del weights["classifier.bias"]
+    with pytest.raises(InvalidCheckpointError, match=r"has no tensor classifier\.bias"):
+        save_checkpoint(tmp_path / "new", config, Preprocessing(), weights)
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_default_configuration_calls_for_what_the_default_weights_are() -> None:
+    shapes = expected_shapes(MobileNetV1Config.load(DEFAULT_DIRECTORY / "config.json"))
+    tensors = read_tensors(DEFAULT_DIRECTORY)
+    counters = {name for name in tensors if name.endswith("num_batches_tracked")}
+    assert {name: tensors[name].shape for name in tensors.keys() - counters} == shapes
+    assert len(counters) == 27

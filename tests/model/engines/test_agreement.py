@@ -1,0 +1,152 @@
+"""Both engines against each other, and against the network in float64."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+
+from model.engines import load_engine
+from model.engines.torch import folded_network, onednn
+from model.engines.torch.architecture import create_network
+from model.network.config import END_POINTS, LOGITS, POOLED
+from model.network.features import Feature
+from tests.model.twins import create_checkpoint, create_twins, relative_error, tiny_config
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+    from PIL import Image
+
+    from model.checkpoints.checkpoint import Checkpoint
+    from model.engines.base import Engine
+
+OUTPUTS = (LOGITS, POOLED, *END_POINTS)
+TOLERANCE = 1e-4
+MAP_TOLERANCE = 1.5e-4
+"""Of a map's single numbers: float32's rounding alone leaves each about 1e-4 from float64."""
+VARIANTS = [(96, 32), (160, 8), (224, 32), (224, 8), (256, 16), (320, 16)]
+
+
+@pytest.fixture(scope="module")
+def engines(default_checkpoint: Checkpoint) -> list[Engine]:
+    return [
+        load_engine(default_checkpoint, name=name, device="cpu", threads=2)
+        for name in ("onnx", "torch")
+    ]
+
+
+def create_batch(photos: list[Image.Image], size: int, count: int = 3) -> NDArray[np.uint8]:
+    tilted = [photo.rotate(angle) for angle in (0, 20, 40) for photo in photos][:count]
+    return np.stack([np.asarray(photo.resize((size, size))) for photo in tilted])
+
+
+def extract(
+    arrays: Mapping[str, NDArray[np.float32]], feature: Feature
+) -> list[NDArray[np.float32]]:
+    count = len(arrays[POOLED])
+    return [feature.extract({name: rows[i] for name, rows in arrays.items()}) for i in range(count)]
+
+
+@pytest.mark.parametrize(("size", "output_stride"), VARIANTS)
+def test_both_engines_give_the_same_answers(
+    engines: list[Engine], photos: list[Image.Image], size: int, output_stride: int
+) -> None:
+    pixels = create_batch(photos, size)
+    onnx, of_torch = (
+        engine.run(pixels, OUTPUTS, output_stride=output_stride).arrays for engine in engines
+    )
+    for name in (LOGITS, POOLED):
+        np.testing.assert_allclose(onnx[name], of_torch[name], rtol=0, atol=TOLERANCE)
+    for layer in END_POINTS:
+        np.testing.assert_allclose(onnx[layer], of_torch[layer], rtol=0, atol=MAP_TOLERANCE)
+        for pooling in ("global", "avg7"):
+            feature = Feature(layer, pooling)
+            rows = zip(extract(onnx, feature), extract(of_torch, feature), strict=True)
+            for one, other in rows:
+                np.testing.assert_allclose(one, other, rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize(("size", "output_stride"), [(32, 32), (96, 32), (160, 8), (224, 32)])
+def test_batch_mates_change_nothing(
+    engines: list[Engine], photos: list[Image.Image], size: int, output_stride: int, *, alone: bool
+) -> None:
+    pixels = create_batch(photos, size, count=8)
+    for engine in engines:
+        together = engine.run(pixels, OUTPUTS, output_stride=output_stride, alone=alone).arrays
+        for row in range(8):
+            single = pixels[row : row + 1]
+            one = engine.run(single, OUTPUTS, output_stride=output_stride, alone=alone).arrays
+            for name in OUTPUTS:
+                np.testing.assert_allclose(together[name][row], one[name][0], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("size", "output_stride"), [(224, 32), (160, 16)])
+def test_no_engine_is_further_from_float64_than_the_unfolded_network(
+    engines: list[Engine],
+    default_checkpoint: Checkpoint,
+    photos: list[Image.Image],
+    size: int,
+    output_stride: int,
+) -> None:
+    pixels = create_batch(photos, size)
+    scale, offset = default_checkpoint.preprocessing.scale_and_offset()
+    images = torch.from_numpy(pixels / scale - offset).permute(0, 3, 1, 2)
+    maps = []
+    for dtype in (torch.float64, torch.float32):
+        weights = {
+            name: torch.from_numpy(value).to(dtype)
+            for name, value in default_checkpoint.weights.items()
+        }
+        network = create_network(default_checkpoint.config, weights)
+        maps.append(network.forward_features(images.to(dtype), output_stride))
+    exact, unfolded = maps
+    for name in END_POINTS:
+        reference = exact[name].permute(0, 2, 3, 1).numpy()
+        rounding = float((unfolded[name] - exact[name]).abs().max())
+        for engine in engines:
+            array = engine.run(pixels, [name], output_stride=output_stride).arrays[name]
+            assert float(np.abs(array - reference).max()) <= 2 * rounding
+
+
+@pytest.mark.parametrize("tf_padding", [True, False])
+@pytest.mark.parametrize("hidden_act", ["relu6", "relu", "linear", "hardswish"])
+@pytest.mark.parametrize("fused", [True, False])
+def test_the_folded_network_is_that_of_transformers(
+    monkeypatch: pytest.MonkeyPatch, hidden_act: str, *, tf_padding: bool, fused: bool
+) -> None:
+    if not fused:
+        monkeypatch.setattr(onednn, "is_available", lambda: False)
+    checkpoint, theirs = create_twins(
+        depth_multiplier=0.25, hidden_act=hidden_act, tf_padding=tf_padding
+    )
+    pixels = np.random.default_rng(3).integers(0, 256, (2, 97, 131, 3), dtype=np.uint8)
+    output = load_engine(checkpoint, name="torch", device="cpu").run(pixels)
+    images = torch.from_numpy(pixels / np.float32(127.5) - np.float32(1)).permute(0, 3, 1, 2)
+    assert relative_error(output.logits, theirs(images).logits.numpy()) <= 1e-5
+
+
+def test_kernels_are_packed_once_for_each_size_and_few_of_them_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    packed: list[torch.Size] = []
+    pack = onednn.pack
+
+    def watch(kernel: torch.Tensor, geometry: onednn.Geometry, shape: torch.Size) -> torch.Tensor:
+        packed.append(shape)
+        return pack(kernel, geometry, shape)
+
+    monkeypatch.setattr(onednn, "pack", watch)
+    engine = load_engine(create_checkpoint(tiny_config()), name="torch", device="cpu", threads=1)
+    for side in (32, 32, 64, 32):
+        engine.run(np.zeros((2, side, side, 3), np.uint8))
+    assert len(packed) == 2 * 28
+    for extra in range(folded_network._MAX_LAYOUTS):
+        engine.run(np.zeros((1, 96 + 32 * extra, 96, 3), np.uint8))
+    packed.clear()
+    engine.run(np.zeros((1, 32, 32, 3), np.uint8))
+    assert len(packed) == 28

@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+
+import model.engines
+from model.engines import load_engine
+from model.errors import EngineUnavailableError, UnsupportedModelError
+from model.images.pixels import preprocess
+from model.network.scores import softmax
+from tests.model.twins import SIZES, create_checkpoint, size_id, tiny_config
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL import Image
+
+    from model.checkpoints.checkpoint import Checkpoint
+    from model.engines.base import Engine
+
+ROOT = Path(__file__).parents[3]
+RUN_ONCE = """
+from model.checkpoints.checkpoint import DEFAULT_DIRECTORY, load_checkpoint
+from model.engines import load_engine
+from model.engines.warm_up import check_engine
+check_engine(load_engine(load_checkpoint(DEFAULT_DIRECTORY), name="onnx"))
+"""
+WITHOUT_TORCH = """
+import sys
+import numpy as np
+import model.images.decoder, model.network.scores, model.images.pixels
+from model.checkpoints.checkpoint import DEFAULT_DIRECTORY, load_checkpoint
+from model.engines import load_engine
+import model.engines.onnx.engine
+
+engine = load_engine(load_checkpoint(DEFAULT_DIRECTORY))
+output = engine.run(np.zeros((2, 224, 224, 3), np.uint8))
+assert engine.name == "onnx" and output.logits.shape == (2, 1001)
+print(sorted({"torch", "transformers"} & sys.modules.keys()))
+"""
+
+no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+
+
+@pytest.fixture
+def checkpoint() -> Checkpoint:
+    return create_checkpoint(tiny_config())
+
+
+@pytest.fixture
+def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    find_spec = importlib.util.find_spec
+
+    def find_all_but_torch(name: str, package: str | None = None) -> Any:
+        return None if name == "torch" else find_spec(name, package)
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_all_but_torch)
+
+
+@pytest.fixture(scope="module")
+def batch(photos: list[Image.Image], default_checkpoint: Checkpoint) -> NDArray[np.uint8]:
+    """Eight different pictures."""
+    tilted = [photo.rotate(angle) for angle in (0, 20, 40) for photo in photos][:8]
+    preprocessing = default_checkpoint.preprocessing
+    return np.stack([preprocess(photo, preprocessing) for photo in tilted])
+
+
+def test_photos_get_the_logits_and_features_of_transformers(
+    default_engine: Engine,
+    photos: list[Image.Image],
+    reference: Any,
+    reference_processor: Any,
+) -> None:
+    assert len(photos) == 3
+    images = reference_processor(photos, return_tensors="pt")["pixel_values"]
+    with torch.inference_mode():
+        logits = reference(images).logits.numpy()
+        pooled = reference.mobilenet_v1(images).pooler_output.numpy()
+    preprocessing = default_engine.checkpoint.preprocessing
+    output = default_engine.run(np.stack([preprocess(photo, preprocessing) for photo in photos]))
+    np.testing.assert_allclose(output.logits, logits, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(output.pooled, pooled, rtol=0, atol=1e-4)
+    assert output.logits.dtype == output.pooled.dtype == np.float32
+
+
+def test_photos_are_seen_for_what_they_are(
+    default_engine: Engine, photos: list[Image.Image]
+) -> None:
+    checkpoint = default_engine.checkpoint
+    pixels = np.stack([preprocess(photo, checkpoint.preprocessing) for photo in photos])
+    best = default_engine.run(pixels).logits.argmax(axis=-1)
+    cat, coffee, rocket = (checkpoint.labels[class_id].label for class_id in best)
+    assert "cat" in cat
+    assert "espresso" in coffee
+    assert "missile" in rocket
+
+
+@pytest.mark.parametrize("count", range(1, 9))
+def test_batch_mates_do_not_change_an_answer(
+    default_engine: Engine, batch: NDArray[np.uint8], count: int
+) -> None:
+    together = default_engine.run(batch[:count])
+    for row in range(count):
+        alone = default_engine.run(batch[row : row + 1])
+        assert_same_answer(together.logits[row], alone.logits[0])
+        assert_same_answer(together.pooled[row], alone.pooled[0])
+
+
+def test_a_batch_among_others_gets_the_answers_of_one_alone(
+    default_checkpoint: Checkpoint, batch: NDArray[np.uint8]
+) -> None:
+    for name in ("onnx", "torch"):
+        engine = load_engine(default_checkpoint, name=name, device="cpu", threads=2)
+        alone, among = (engine.run(batch[:3], alone=flag) for flag in (True, False))
+        assert_same_answer(alone.logits, among.logits)
+        assert_same_answer(alone.pooled, among.pooled)
+
+
+def assert_same_answer(actual: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(softmax(actual), softmax(expected), rtol=0, atol=1e-5)
+
+
+def test_pixels_are_run_as_preprocessing_leaves_them(
+    default_engine: Engine, photos: list[Image.Image]
+) -> None:
+    pixels = preprocess(photos[0], default_engine.checkpoint.preprocessing)[None]
+    assert not pixels.flags.writeable
+    copied = default_engine.run(pixels.copy())
+    assert np.array_equal(default_engine.run(pixels).logits, copied.logits)
+    assert np.array_equal(default_engine.run(np.asfortranarray(pixels)).logits, copied.logits)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=size_id)
+def test_both_engines_take_any_size_from_32_pixels(
+    checkpoint: Checkpoint, size: tuple[int, int]
+) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (2, *size, 3), dtype=np.uint8)
+    onnx, of_torch = (
+        load_engine(checkpoint, name=name, device="cpu").run(pixels) for name in ("onnx", "torch")
+    )
+    np.testing.assert_allclose(onnx.logits, of_torch.logits, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(31, 31), (31, 64), (64, 31), (1, 1)], ids=size_id)
+@pytest.mark.parametrize("name", ["onnx", "torch"])
+def test_sides_below_32_pixels_are_refused(
+    checkpoint: Checkpoint, name: str, size: tuple[int, int]
+) -> None:
+    engine = load_engine(checkpoint, name=name, device="cpu")
+    with pytest.raises(ValueError, match="at least 32 pixels"):
+        engine.run(np.zeros((1, *size, 3), np.uint8))
+
+
+@pytest.mark.parametrize("engine", ["onnx", "torch"])
+def test_an_unknown_activation_is_refused_when_the_engine_loads(engine: str) -> None:
+    unknown = create_checkpoint(tiny_config(hidden_act="softsign"))
+    with pytest.raises(UnsupportedModelError, match=r"'softsign'.*'relu6'"):
+        load_engine(unknown, name=engine, device="cpu")
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize("engine", ["onnx", "torch"])
+def test_a_network_that_does_not_see_rgb_is_refused_when_the_engine_loads(
+    engine: str, channels: int
+) -> None:
+    unknown = create_checkpoint(tiny_config(num_channels=channels))
+    with pytest.raises(UnsupportedModelError, match=f"num_channels {channels}"):
+        load_engine(unknown, name=engine, device="cpu")
+
+
+def test_the_default_path_imports_neither_torch_nor_transformers() -> None:
+    finished = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["onnx", "torch"])
+def test_an_engine_is_found_by_its_name(checkpoint: Checkpoint, name: str) -> None:
+    engine = load_engine(checkpoint, name=name, device="cpu")
+    assert (engine.name, engine.device, engine.checkpoint) == (name, "cpu", checkpoint)
+
+
+@no_cuda
+def test_without_cuda_the_engine_is_onnx(checkpoint: Checkpoint) -> None:
+    assert load_engine(checkpoint).name == "onnx"
+    assert load_engine(checkpoint, name="auto", device="cpu").name == "onnx"
+
+
+@no_cuda
+def test_without_cuda_torch_runs_on_the_cpu(checkpoint: Checkpoint) -> None:
+    assert load_engine(checkpoint, name="torch").device == "cpu"
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+@no_cuda
+def test_with_cuda_the_engine_is_torch(
+    checkpoint: Checkpoint, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model.engines, "_finds_cuda", lambda: True)
+    with pytest.raises(EngineUnavailableError, match="PyTorch finds no CUDA device"):
+        load_engine(checkpoint, device=device)
+
+
+@no_cuda
+def test_torch_is_refused_the_cuda_device_that_is_not_there(checkpoint: Checkpoint) -> None:
+    with pytest.raises(EngineUnavailableError, match="device cuda"):
+        load_engine(checkpoint, name="torch", device="cuda")
+
+
+@no_cuda
+def test_a_driver_without_a_device_is_no_cuda(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model.engines, "_CUDA_DRIVERS", (tmp_path,))
+    assert load_engine(checkpoint).name == "onnx"
+
+
+def test_onnx_is_refused_on_cuda(checkpoint: Checkpoint) -> None:
+    with pytest.raises(EngineUnavailableError, match="CUDA needs engine torch"):
+        load_engine(checkpoint, name="onnx", device="cuda")
+
+
+def test_an_unknown_engine_is_refused_and_the_known_ones_are_named(checkpoint: Checkpoint) -> None:
+    with pytest.raises(EngineUnavailableError, match=r"'tpu' is not known.*onnx and torch"):
+        load_engine(checkpoint, name="tpu")
+
+
+@pytest.mark.usefixtures("without_torch")
+def test_a_missing_torch_says_what_to_install(checkpoint: Checkpoint) -> None:
+    with pytest.raises(EngineUnavailableError, match=r"pip install 'mobilenet-serve\[torch\]'"):
+        load_engine(checkpoint, name="torch")
+
+
+@pytest.mark.usefixtures("without_torch")
+def test_a_cuda_driver_without_torch_still_means_onnx(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model.engines, "_CUDA_DRIVERS", (tmp_path,))
+    assert load_engine(checkpoint).name == "onnx"
+
+
+def test_the_onnx_engine_writes_nothing_and_reports_to_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY")
+    subprocess.run([sys.executable, "-c", RUN_ONCE], check=True, cwd=ROOT)
+    assert not list(tmp_path.iterdir())  # without the switch: a device id, a session, a database
