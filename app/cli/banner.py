@@ -14,8 +14,8 @@ from rich.text import Text
 
 from app.api.routes.information import describe
 from app.api.routes.schemas import InfoResponse, ModelInfo
-from app.cli.terminal import printable
 from app.inference.lifecycle import Lifecycle
+from app.telemetry.escape import escape
 
 _DIGEST: Final = 12
 """Characters of a digest that tell it from others."""
@@ -94,7 +94,7 @@ def _describe_model(model: ModelInfo) -> str:
     sides = model.input_size if isinstance(model.input_size, tuple) else [model.input_size] * 2
     size = "x".join(map(str, sides))
     classes = f"{model.num_labels} classes" if model.num_labels else "no classes"
-    return f"{printable(model.name)}  {size}, {classes}, sha256 {model.digest[:_DIGEST]}"
+    return f"{escape(model.name)}  {size}, {classes}, sha256 {model.digest[:_DIGEST]}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -145,10 +145,10 @@ def labels(
         rows = [{name: getattr(label, name) for name in fields} for label in found]
         typer.echo(json.dumps(rows, indent=2))
     else:
-        from app.cli.terminal import printable
+        from app.telemetry.escape import escape
 
         for label in found:
-            typer.echo(f"{label.class_id:4}  {label.wnid or '-':9}  {printable(label.label)}")
+            typer.echo(f"{label.class_id:4}  {label.wnid or '-':9}  {escape(label.label)}")
     raise typer.Exit(0 if found else _FAILED)
 
 

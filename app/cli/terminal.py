@@ -9,11 +9,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def printable(text: str) -> str:
-    """Text as one line that moves no cursor: what is not printable is escaped, as Python does."""
-    return text if text.isprintable() else ascii(text)[1:-1]
-
-
 def terminal_console() -> Console | None:
     """The console of stdout, if that is a terminal."""
     from rich.console import Console

@@ -137,7 +137,7 @@ class SharedAnswers:
         self._images: SharedComputations[Outputs] = SharedComputations()
         self._requests: SharedComputations[dict[Key, _Answer]] = SharedComputations()
         outcomes: tuple[CacheOutcome, ...] = ("hit", "shared", "miss")
-        self._counts = {one: metrics.cache_requests[one,] for one in outcomes}
+        self._counts = {one: metrics.cache_requests.labels(one) for one in outcomes}
         metrics.cache_bytes.set_function(lambda: self._cache.size)
 
     async def one(

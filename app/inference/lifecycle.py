@@ -22,7 +22,6 @@ from app.inference.memory import freeze, trim, unfreeze
 from app.inference.quota import Pace, no_rest
 from app.inference.service import Service
 from app.settings import Settings
-from app.telemetry.exposition import Exposition
 from app.telemetry.metrics import Metrics
 from app.telemetry.traces import Traces
 from model.engines import load_engine
@@ -49,7 +48,6 @@ class Lifecycle:
     def __init__(self, settings: Settings, metrics: Metrics, traces: Traces | None = None) -> None:
         self.settings = settings
         self.metrics = metrics
-        self.exposition = Exposition(metrics.registry)
         self.traces = traces
         self.threads = count_cores() if settings.threads == "auto" else settings.threads
         self.speed = Speed(max_batch_size=1, streams=1, images_per_s=1.0)

@@ -48,12 +48,12 @@ class Computation:
         try:
             outputs = await self._decode_and_run(image, plan, kind)
         except errors.AppError as error:
-            self._metrics.images[kind, error.code].inc()
+            self._metrics.images.labels(kind, error.code).inc()
             raise
         except asyncio.CancelledError:
-            self._metrics.images[kind, "abandoned"].inc()
+            self._metrics.images.labels(kind, "abandoned").inc()
             raise
-        self._metrics.images[kind, "ok"].inc()
+        self._metrics.images.labels(kind, "ok").inc()
         return outputs
 
     async def _decode_and_run(self, image: Image, plan: Plan, kind: str) -> Outputs:

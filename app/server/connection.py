@@ -33,7 +33,8 @@ from app.server.request_head import (
 )
 from app.server.uvicorn_check import check_uvicorn
 from app.settings import Settings
-from app.telemetry.access_log import AccessLog, escape
+from app.telemetry.access_log import AccessLog
+from app.telemetry.escape import escape
 from app.telemetry.metrics import UNMATCHED, Metrics
 
 _MEBI: Final = 1024 * 1024
@@ -301,7 +302,7 @@ class HttpProtocol(HttpToolsProtocol):
         last = not cycle.keep_alive
         self._exit.write(create_answer(error, request_id, scope["path"], headers, last=last))
         cycle.response_started = cycle.response_complete = True
-        self._metrics.refusals[error.code,].inc()
+        self._metrics.refusals.labels(error.code).inc()
         self._metrics.record_request(route.path, error.status, 0)
         fields = {"method": scope["method"], "path": escape(scope["path"])}
         self._access_log.tell(error.status, {"request_id": request_id, **fields})
@@ -344,7 +345,7 @@ class HttpProtocol(HttpToolsProtocol):
         headers = self.server_state.default_headers
         self._exit.write(create_answer(error, request_id, self._path, headers, last=True))
         self._leave()
-        self._metrics.refusals[error.code,].inc()
+        self._metrics.refusals.labels(error.code).inc()
         if not self._answering:  # else the middleware tells of it
             self._metrics.record_request(UNMATCHED, error.status, 0)
             fields = {"request_id": request_id, "code": error.code}

@@ -15,11 +15,6 @@ _SHED: Final = frozenset({429, 503})
 _SHED_EVERY_S: Final = 1.0
 
 
-def escape(path: str) -> str:
-    """A path as one line without orders to a terminal."""
-    return path if path.isprintable() else ascii(path)[1:-1]
-
-
 class AccessLog:
     """One line a request; of those that are shed, one a second and status, with a count.
 

@@ -13,6 +13,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from app.telemetry.access_log import ACCESS
+from app.telemetry.escape import escape
 from app.telemetry.log_sink import LogSink
 
 _TRACEBACKS = structlog.processors.ExceptionRenderer(
@@ -90,7 +91,5 @@ def _drop_color_message(_: WrappedLogger, __: str, event: EventDict) -> EventDic
 
 def _escape_event(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """The renderer escapes values, but not the sentence: it must stay one line, without orders."""
-    text = str(event.get("event", ""))
-    if not text.isprintable():
-        event["event"] = ascii(text)[1:-1]
+    event["event"] = escape(str(event.get("event", "")))
     return event

@@ -1,4 +1,4 @@
-"""Every collector, in one table.
+"""Declares every collector of /metrics, in one table, and renders them.
 
 Names follow Prometheus' rules: base units, `_total` on what only grows. No label's value is a
 client's: a route is the path as it is declared, and what matches none is `unmatched`.
@@ -7,11 +7,17 @@ client's: a route is the path as it is declared, and what matches none is `unmat
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Final, Generic, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
-from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.process_collector import ProcessCollector
 
 from app import __version__
@@ -26,37 +32,27 @@ _SECONDS: Final = (
 _LAG_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5)
 _BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
-_Metric = TypeVar("_Metric", bound=MetricWrapperBase)
-
-
-class Children(dict[tuple[str, ...], _Metric], Generic[_Metric]):
-    """A collector's children by their labels' values, each looked up once: a lookup costs 2 us."""
-
-    def __init__(self, metric: _Metric, *known: Sequence[str]) -> None:
-        """Hold a collector's children.
-
-        Args:
-            metric: the collector.
-            known: labels' values that are there from the start, at zero.
-        """
-        super().__init__()
-        self.metric = metric
-        for values in known:
-            self[tuple(values)]
-
-    def __missing__(self, values: tuple[str, ...]) -> _Metric:
-        """Ask the collector, and hold what it gives."""
-        self[values] = child = self.metric.labels(*values)
-        return child
+_RENDERINGS_PER_S: Final = 10.0
+_RENDERING_BURST: Final = 10.0
 
 
 class Metrics:
-    """The service's collectors, in a registry of their own, with those of the process."""
+    """The service's collectors, in a registry of their own, with those of the process.
 
-    def __init__(self) -> None:  # longer than other functions, because it is the table
+    Args:
+        now: monotonic clock in seconds.
+    """
+
+    def __init__(
+        self, now: Callable[[], float] = time.monotonic
+    ) -> None:  # longer than other functions, because it is the table
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the package leaves out its type
         self.registry = registry = CollectorRegistry()
+        self._now = now
         self._ticked = 0.0
+        self._rendered = b""
+        self._refilled_at = now()
+        self._renderings_left = _RENDERING_BURST
         ProcessCollector(registry=registry)
 
         def counter(name: str, meaning: str, *labels: str) -> Counter:
@@ -71,53 +67,45 @@ class Metrics:
             return Histogram(name, meaning, labels, registry=registry, buckets=buckets)
 
         # Requests
-        self.requests = Children(
-            counter(
-                "mobilenet_requests_total",
-                "Requests answered; client_closed is a client that left first.",
-                "route", "status",
-            )
+        self.requests = counter(
+            "mobilenet_requests_total",
+            "Requests answered; client_closed is a client that left first.",
+            "route", "status",
         )  # fmt: skip
-        self.request_duration = Children(
-            histogram(
-                "mobilenet_request_duration_seconds",
-                "Time from a request's headers to the end of its answer, by class of status.",
-                "route", "status",
-            )
+        self.request_duration = histogram(
+            "mobilenet_request_duration_seconds",
+            "Time from a request's headers to the end of its answer, by class of status.",
+            "route", "status",
         )  # fmt: skip
         self.in_flight = gauge("mobilenet_in_flight_requests", "Requests that are being answered.")
-        self.refusals = Children(
-            counter("mobilenet_refusals_total", "Requests refused at the door, by reason.", "code"),
-            ["overloaded"], ["not_ready"], ["shutting_down"],
-        )  # fmt: skip
+        self.refusals = counter(
+            "mobilenet_refusals_total", "Requests refused at the door, by reason.", "code"
+        )
+        for code in ("overloaded", "not_ready", "shutting_down"):
+            self.refusals.labels(code)
         self.connections = gauge("mobilenet_connections", "Connections of clients.")
 
         # Images
-        self.images = Children(
-            counter(
-                "mobilenet_images_total",
-                "Images computed, by format and outcome: ok, the code of an error, or abandoned.",
-                "format", "outcome",
-            )
+        self.images = counter(
+            "mobilenet_images_total",
+            "Images computed, by format and outcome: ok, the code of an error, or abandoned.",
+            "format", "outcome",
         )  # fmt: skip
-        self.stage_duration = Children(
-            histogram(
-                "mobilenet_stage_duration_seconds",
-                "Time in one stage: read and encode of a request, the others of an image.",
-                "stage",
-            ),
-            ["read"], ["decode"], ["queue"], ["inference"], ["encode"],
-        )  # fmt: skip
+        self.stage_duration = histogram(
+            "mobilenet_stage_duration_seconds",
+            "Time in one stage: read and encode of a request, the others of an image.",
+            "stage",
+        )
+        for stage in ("read", "decode", "queue", "inference", "encode"):
+            self.stage_duration.labels(stage)
         self.batch_size = histogram("mobilenet_batch_size", "Images a batch.", buckets=_BATCH_SIZES)
-        self.cache_requests = Children(
-            counter(
-                "mobilenet_cache_requests_total",
-                "Images asked: hit was kept, shared was being computed for another, miss is "
-                "computed.",
-                "outcome",
-            ),
-            ["hit"], ["shared"], ["miss"],
-        )  # fmt: skip
+        self.cache_requests = counter(
+            "mobilenet_cache_requests_total",
+            "Images asked: hit was kept, shared was being computed for another, miss is computed.",
+            "outcome",
+        )
+        for outcome in ("hit", "shared", "miss"):
+            self.cache_requests.labels(outcome)
         self.cache_bytes = gauge("mobilenet_cache_bytes", "Bytes of answers that are kept.")
 
         # Saturation
@@ -167,14 +155,14 @@ class Metrics:
             duration_s: from the request's headers on, in seconds; None is not told.
         """
         closed = status == CLIENT_CLOSED
-        self.requests[route, "client_closed" if closed else str(status)].inc()
+        self.requests.labels(route, "client_closed" if closed else str(status)).inc()
         kind = "client_closed" if closed else f"{status // 100}xx"
         if duration_s is not None:
-            self.request_duration[route, kind].observe(duration_s)
+            self.request_duration.labels(route, kind).observe(duration_s)
 
     def record_tick(self, interval_s: float) -> None:
         """The event loop has come to a timer, which it sets anew each time for so many seconds."""
-        now = time.monotonic()
+        now = self._now()
         if self._ticked:
             self.loop_lag.observe(max(0.0, now - self._ticked - interval_s))
         self._ticked = now
@@ -183,4 +171,19 @@ class Metrics:
         """Count times by stage, in seconds; None is a stage that was not reached."""
         for stage, value in seconds.items():
             if value is not None:
-                self.stage_duration[stage,].observe(value)
+                self.stage_duration.labels(stage).observe(value)
+
+    def render(self) -> bytes:
+        """Render Prometheus' text format, at most a tenth of a second old.
+
+        Rendering takes milliseconds of the event loop, so more than a burst of ten, refilled ten
+        times a second, is answered with the last text.
+        """
+        now = self._now()
+        refilled = self._renderings_left + (now - self._refilled_at) * _RENDERINGS_PER_S
+        self._renderings_left = min(_RENDERING_BURST, refilled)
+        self._refilled_at = now
+        if self._renderings_left >= 1:
+            self._renderings_left -= 1
+            self._rendered = generate_latest(self.registry)
+        return self._rendered

@@ -103,7 +103,7 @@ def test_refusals_are_counted(open_page: OpenPage, server: LiveServer) -> None:
     visit.wait_live()
     expect(visit.page.locator("#refused")).to_have_text("0")
     metrics = server.server.lifecycle.metrics
-    metrics.requests["/classify", "429"].inc(7)
+    metrics.requests.labels("/classify", "429").inc(7)
     expect(visit.page.locator("#refused")).to_have_text("7")
     expect(visit.page.locator("#refused")).to_have_class("alarm")
 

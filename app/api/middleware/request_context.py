@@ -25,7 +25,8 @@ from app.errors import (
     UnauthorizedError,
 )
 from app.server.request_head import choose_request_id
-from app.telemetry.access_log import AccessLog, escape
+from app.telemetry.access_log import AccessLog
+from app.telemetry.escape import escape
 from app.telemetry.metrics import CLIENT_CLOSED, UNMATCHED, Metrics
 from app.telemetry.record import Record, open_record
 from app.telemetry.traces import Traces, format_traceparent
@@ -188,6 +189,6 @@ class Door:
 async def _refuse(
     error: AppError, metrics: Metrics, scope: Scope, receive: Receive, send: Send
 ) -> None:
-    metrics.refusals[error.code,].inc()
+    metrics.refusals.labels(error.code).inc()
     response = create_problem_response(error, scope["state"]["request_id"], scope["path"])
     await response(scope, receive, send)

@@ -136,7 +136,7 @@ class Live:
 
     def _read(self, at: float) -> _Totals:
         requests = refused = images = 0.0
-        for sample in _samples(self._metrics.requests.metric):
+        for sample in _samples(self._metrics.requests):
             if sample.name.endswith("_total") and sample.labels["route"] in self._routes:
                 requests += sample.value
                 refused += sample.value if sample.labels["status"] in _REFUSED else 0

@@ -64,4 +64,4 @@ async def readyz(request: Request, response: Response, lifecycle: LifecycleDep) 
 )
 async def metrics(lifecycle: LifecycleDep) -> Response:
     """Prometheus' text format."""
-    return Response(lifecycle.exposition.render(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    return Response(lifecycle.metrics.render(), headers={"Content-Type": CONTENT_TYPE_LATEST})

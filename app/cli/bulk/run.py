@@ -15,7 +15,7 @@ from app.cli.bulk.errors import FileError, StoppedError
 from app.cli.bulk.files import STDIN, Found, find_files
 from app.cli.bulk.progress import count_in_background, show_progress
 from app.cli.bulk.workers import Answerer, Pipeline
-from app.cli.terminal import printable
+from app.telemetry.escape import escape
 from model.errors import ModelError
 
 _T = TypeVar("_T")
@@ -98,7 +98,7 @@ class Run:
             _tell("Interrupted; what was answered is written.")
             self.exit_code = _INTERRUPTED
         elif error:
-            _tell(f"Error: {printable(_sentence(error))}")
+            _tell(f"Error: {escape(_sentence(error))}")
             self.exit_code = _NONE_ANSWERED
         elif self._failed:
             self.exit_code = _SOME_FAILED if self._answered else _NONE_ANSWERED
@@ -108,7 +108,7 @@ class Run:
         if self._failed:
             _tell(f"{len(self._failed)} of {len(self._failed) + self._answered} without an answer:")
         for path, error in self._failed:
-            _tell(f"  {printable(path)}: {printable(str(error))}")  # a server's, perhaps
+            _tell(f"  {escape(path)}: {escape(str(error))}")  # a server's, perhaps
         if self._answered and self._seconds and sys.stderr.isatty():
             rate = self._answered / self._seconds
             images = "1 image" if self._answered == 1 else f"{self._answered} images"

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from app.api.routes.schemas import Prediction
-from app.cli.terminal import printable
+from app.telemetry.escape import escape
 
 Format = Literal["table", "json", "jsonl", "csv"]
 
@@ -118,9 +118,9 @@ class _PlainTable:
         self._write = write
 
     def write(self, path: str, predictions: Sequence[Prediction]) -> None:
-        name = printable(path)
+        name = escape(path)
         lines = [
-            f"{name:40}  {one['score']:6.4f}  {one['wnid'] or '-':9}  {printable(one['label'])}\n"
+            f"{name:40}  {one['score']:6.4f}  {one['wnid'] or '-':9}  {escape(one['label'])}\n"
             for one in predictions
         ]
         self._write("".join(lines) or f"{name}\n")
@@ -143,12 +143,12 @@ class _TerminalTable:
         table.add_column("class", ratio=1, no_wrap=True, header_style="dim")
         table.add_column("score", width=7, justify="right", header_style="dim")
         table.add_column("", width=_BAR)
-        name = Text(_shorten(printable(path), width))
+        name = Text(_shorten(escape(path), width))
         for rank, one in enumerate(predictions):
             style = "bold" if rank == 0 else "dim"
             table.add_row(
                 name if rank == 0 else "",
-                Text(printable(one["label"]), style=style),
+                Text(escape(one["label"]), style=style),
                 Text(f"{100 * one['score']:.1f} %", style=style),
                 Text(_bar(one["score"]), style="green" if rank == 0 else "dim green"),
             )

@@ -37,7 +37,7 @@ class Watched:
         self.live = Live(self.metrics, ["/classify"], lambda: loop, self.clock)
 
     def answer(self, status: str, route: str = "/classify", times: int = 1) -> None:
-        self.metrics.requests[route, status].inc(times)
+        self.metrics.requests.labels(route, status).inc(times)
 
     def batch(self, size: int) -> None:
         self.metrics.batch_size.observe(size)
