@@ -15,7 +15,7 @@ from reference.markdown import code, page, table
 
 _INTRODUCTION: Final = """\
 `python -m app COMMAND`, in an environment that has the dependencies (`.venv/bin/python` after
-`make serve`); installed as a package, the same is called `mobilenet-serve`. `--help` after any
+`make serve`); after `pip install -e .` the same is called `mobilenet-serve`. `--help` after any
 command says what is written here, and `--install-completion` lets the shell complete all of it.
 
 What is wrong with a command ends it with exit code 2; what is wrong with its input ends `info`,

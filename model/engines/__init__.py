@@ -53,7 +53,7 @@ def load_engine(
     if name == "torch":
         if importlib.util.find_spec("torch") is None:
             raise EngineUnavailableError(
-                "engine torch: install the `torch` extra (pip install 'mobilenet-serve[torch]')"
+                "engine torch: install the `torch` extra (pip install -e '.[torch]')"
             )
         from model.engines.torch.engine import TorchEngine
 

@@ -36,8 +36,7 @@ def download_snapshot(repo_id: str, revision: str | None = None) -> Path:
         from huggingface_hub.utils.tqdm import disable_progress_bars
     except ImportError as error:
         raise ModelError(
-            f"{repo_id}: the Hugging Face hub needs the `hub` extra: "
-            "pip install 'mobilenet-serve[hub]'"
+            f"{repo_id}: the Hugging Face hub needs the `hub` extra: pip install -e '.[hub]'"
         ) from error
     if not sys.stderr.isatty():  # a log is not for bars
         disable_progress_bars()

@@ -188,7 +188,7 @@ def _parse(source: Path, data: bytes) -> Any:
         from tensorboard.compat.proto.graph_pb2 import GraphDef
     except ImportError as error:
         raise ModelError(
-            "a frozen graph needs the `convert` extra: pip install 'mobilenet-serve[convert]'"
+            "a frozen graph needs the `convert` extra: pip install -e '.[convert]'"
         ) from error
     try:
         return GraphDef.FromString(data)

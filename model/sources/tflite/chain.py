@@ -98,7 +98,7 @@ def read_chain(source: Path, data: bytes) -> tuple[Tensor, list[Operator]]:
         import tflite
     except ImportError as error:
         raise ModelError(
-            "a .tflite file needs the `convert` extra: pip install 'mobilenet-serve[convert]'"
+            "a .tflite file needs the `convert` extra: pip install -e '.[convert]'"
         ) from error
     try:
         reader = _Reader(source, tflite, data)

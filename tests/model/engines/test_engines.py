@@ -236,7 +236,7 @@ def test_an_unknown_engine_is_refused_and_the_known_ones_are_named(checkpoint: C
 
 @pytest.mark.usefixtures("without_torch")
 def test_a_missing_torch_says_what_to_install(checkpoint: Checkpoint) -> None:
-    with pytest.raises(EngineUnavailableError, match=r"pip install 'mobilenet-serve\[torch\]'"):
+    with pytest.raises(EngineUnavailableError, match=r"pip install -e '\.\[torch\]'"):
         load_engine(checkpoint, name="torch")
 
 

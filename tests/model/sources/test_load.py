@@ -175,7 +175,7 @@ def test_the_command_that_converts_a_pickle_is_right(tmp_path: Path, kind: str) 
 
 def test_the_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(ModelError, match=r"pip install 'mobilenet-serve\[hub\]'"):
+    with pytest.raises(ModelError, match=r"pip install -e '\.\[hub\]'"):
         load_model("google/mobilenet_v1_0.75_192")
 
 

@@ -200,5 +200,5 @@ def test_the_missing_extra_is_named(
 ) -> None:
     source.write_bytes(create_graph_def(narrow).SerializeToString())
     monkeypatch.setitem(sys.modules, "tensorboard.compat.proto.graph_pb2", None)
-    with pytest.raises(ModelError, match=r"pip install 'mobilenet-serve\[convert\]'"):
+    with pytest.raises(ModelError, match=r"pip install -e '\.\[convert\]'"):
         import_checkpoint(source, source.parent / "imported")

@@ -148,5 +148,5 @@ def test_damage_ends_in_a_refusal_or_in_a_sound_checkpoint(
 def test_the_missing_extra_is_named(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source.write_bytes(DAMAGED)
     monkeypatch.setitem(sys.modules, "tflite", None)
-    with pytest.raises(ModelError, match=r"pip install 'mobilenet-serve\[convert\]'"):
+    with pytest.raises(ModelError, match=r"pip install -e '\.\[convert\]'"):
         import_checkpoint(source, source.parent / "imported")
