@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 
-from app.api.routes.schemas import ClassifyOptions, EmbedOptions
 from app.cli.bulk.embeddings_file import EmbeddingsFile
 from app.cli.bulk.errors import FileError
 from app.cli.bulk.files import Found
 from app.cli.bulk.local import LocalModel
 from app.cli.bulk.workers import Pipeline
 from app.cli.bulk.writers import create_writer
+from app.inference.options import ClassifyOptions, EmbedOptions
 from app.settings import Settings
 from bench.arguments import create_parser
 from bench.documents import write_section

@@ -12,8 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from app.api.routes.information import describe
-from app.api.routes.schemas import InfoResponse, ModelInfo
+from app.inference.information import InfoResponse, ModelInfo, describe
 from app.inference.lifecycle import Lifecycle
 from app.telemetry.escape import escape
 

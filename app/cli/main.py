@@ -22,7 +22,7 @@ from model.errors import ModelError
 from model.network.config import MIN_IMAGE_SIDE
 
 if TYPE_CHECKING:
-    from app.api.routes.schemas import InfoResponse
+    from app.inference.information import InfoResponse
     from model.checkpoints.labels import Label
 
 _FAILED, _USAGE = 1, 2
@@ -106,6 +106,8 @@ _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.command()
 def info(*, model: _Model = None, as_json: _Json = False) -> None:
     """Load a model, and tell what it is and what `serve` would choose on this machine."""
+    from pydantic_core import to_json
+
     from app.cli.banner import create_summary
 
     settings = _load_settings(models=model)
@@ -114,7 +116,7 @@ def info(*, model: _Model = None, as_json: _Json = False) -> None:
     except ModelError as error:
         _fail(str(error), _FAILED)
     if as_json:
-        typer.echo(described.model_dump_json(indent=2))
+        typer.echo(to_json(described, indent=2))
     else:
         _print(create_summary(described))
 
@@ -160,7 +162,7 @@ def _matches(label: Label, search: str) -> bool:
 def _describe(settings: Settings) -> InfoResponse:
     import asyncio
 
-    from app.api.routes.information import describe
+    from app.inference.information import describe
     from app.inference.lifecycle import Lifecycle
     from app.telemetry.metrics import Metrics
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,6 +97,30 @@ class Outputs:
     source: Source
     cache: CacheOutcome = "miss"
     ranking: Ranking = field(default_factory=Ranking)
+
+
+def describe(answers: Sequence[Outputs | AppError]) -> dict[str, Any]:
+    """The facts for a request's log line: of several images, the longest of each stage."""
+    outputs = [answer for answer in answers if isinstance(answer, Outputs)]
+    if not outputs:
+        return {}
+    stages = [one.stages for one in outputs]
+    facts = {
+        "batch_size": max(one.batch_size for one in outputs),
+        "decode_ms": _ms(max(one.decode_s for one in stages)),
+        "queue_ms": _ms(max(one.queue_s for one in stages)),
+        "inference_ms": _ms(max(one.inference_s for one in stages)),
+    }
+    if len(outputs) > 1:
+        return {"answered": len(outputs), **facts}
+    (one,) = outputs
+    source = one.source
+    size = {"width": source.width, "height": source.height}
+    return {"format": source.format, **size, "cache": one.cache, **facts}
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 2)
 
 
 @dataclass(frozen=True, slots=True)

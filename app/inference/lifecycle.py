@@ -11,7 +11,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from typing import Self, TypeVar
 
-from app.api.routes.schemas import ClassifyOptions
 from app.errors import AppError, NotReadyError, ShuttingDownError
 from app.inference.admission import Admission
 from app.inference.batcher import DynamicBatcher
@@ -19,10 +18,12 @@ from app.inference.cache import SharedAnswers
 from app.inference.decoding import DecodeThreads
 from app.inference.gauges import show_decode_threads, show_models, show_queue
 from app.inference.memory import freeze, trim, unfreeze
+from app.inference.options import ClassifyOptions
 from app.inference.quota import Pace, no_rest
 from app.inference.service import Service
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
+from app.telemetry.record import Record
 from app.telemetry.traces import Traces
 from model.engines import load_engine
 from model.engines.base import Engine
@@ -161,7 +162,7 @@ class Lifecycle:
             for number in range(_REHEARSALS):  # equal pictures would be computed once
                 with suppress(AppError):  # it is for speed: engines have been tested
                     picture = sample + bytes([number])
-                    await service.classify(picture, ClassifyOptions(), _REHEARSAL_S)
+                    await service.classify(picture, ClassifyOptions(), _REHEARSAL_S, Record(""))
 
     def begin_drain(self) -> None:
         """Turn readiness red, and answer on."""

@@ -12,20 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import errors
-from app.api.routes.schemas import ClassifyOptions, EmbedOptions
-from app.inference.answers import Classification, Embedding, Outputs
+from app.inference.answers import Classification, Embedding, Outputs, describe
 from app.inference.batcher import DynamicBatcher
 from app.inference.cache import SharedAnswers
 from app.inference.costs import Costs
 from app.inference.decoding import DecodeThreads
+from app.inference.options import DEFAULT_TOP_K, ClassifyOptions, EmbedOptions
 from app.inference.pipeline import Computation
 from app.inference.plan import Image, Plan
 from app.telemetry.metrics import Metrics
-from app.telemetry.record import current_record
+from app.telemetry.record import Record
 from app.telemetry.traces import Traces
 from model.engines.base import Engine
 from model.network.config import LOGITS, POOLED
-from model.network.scores import Activation, activate, normalize, top_k
+from model.network.scores import activate, normalize, top_k
 
 
 class Service:
@@ -93,11 +93,7 @@ class Service:
         return shapes
 
     async def classify(
-        self,
-        image: bytes,
-        options: ClassifyOptions,
-        timeout_s: float,
-        activation: Activation = "softmax",
+        self, image: bytes, options: ClassifyOptions, timeout_s: float, record: Record
     ) -> Classification:
         """Name the best classes of one image.
 
@@ -105,35 +101,38 @@ class Service:
             AppError: see `app.errors`.
         """
         plan = self._classifier(options)
-        outputs = await self._compute(image, plan, timeout_s)
-        return _classification(outputs, plan, options, activation)
+        outputs = await self._compute(image, plan, timeout_s, record)
+        return _classification(outputs, plan, options)
 
     async def classify_many(
-        self, images: Sequence[bytes], options: ClassifyOptions, timeout_s: float
+        self, images: Sequence[bytes], options: ClassifyOptions, timeout_s: float, record: Record
     ) -> list[Classification | errors.AppError]:
         """Name the best classes of each image; one that cannot be read fails alone."""
         plan = self._classifier(options)
-        many = await self.compute_many(images, plan, timeout_s)
+        many = await self.compute_many(images, plan, timeout_s, record)
         return [
             one if isinstance(one, errors.AppError) else _classification(one, plan, options)
             for one in many
         ]
 
-    async def embed(self, image: bytes, options: EmbedOptions, timeout_s: float) -> Embedding:
+    async def embed(
+        self, image: bytes, options: EmbedOptions, timeout_s: float, record: Record
+    ) -> Embedding:
         """The features of one image.
 
         Raises:
             AppError: see `app.errors`.
         """
         plan = self._embedder(options)
-        return await _embedding(await self._compute(image, plan, timeout_s), plan, options)
+        outputs = await self._compute(image, plan, timeout_s, record)
+        return await _embedding(outputs, plan, options)
 
     async def embed_many(
-        self, images: Sequence[bytes], options: EmbedOptions, timeout_s: float
+        self, images: Sequence[bytes], options: EmbedOptions, timeout_s: float, record: Record
     ) -> list[Embedding | errors.AppError]:
         """The features of each image; one that cannot be read fails alone."""
         plan = self._embedder(options)
-        many = await self.compute_many(images, plan, timeout_s)
+        many = await self.compute_many(images, plan, timeout_s, record)
         return [
             one if isinstance(one, errors.AppError) else await _embedding(one, plan, options)
             for one in many
@@ -144,7 +143,7 @@ class Service:
         classes = engine.checkpoint.config.num_labels
         if not classes:
             raise errors.NoClassifierError
-        if "top_k" in options.model_fields_set and options.top_k > classes:
+        if options.top_k is not None and options.top_k > classes:
             raise errors.InvalidParameterError(f"top_k must be at most {classes} for this model.")
         return Plan(engine, frozenset({LOGITS}), options.size)
 
@@ -153,19 +152,18 @@ class Service:
         outputs = frozenset(feature.output for feature in options.features)
         return Plan(engine, outputs, options.size, options.output_stride)
 
-    async def _compute(self, image: Image, plan: Plan, timeout_s: float) -> Outputs:
+    async def _compute(self, image: Image, plan: Plan, timeout_s: float, record: Record) -> Outputs:
         async def compute() -> Outputs:
             with self.batcher.admission.reserve(self._costs.predict(image, plan)):
                 return await self._computation.run(image, plan)
 
-        record = current_record()
-        record.ask(plan.engine.checkpoint.name, [image])
+        record.asked(plan.engine.checkpoint.name, 1, _count_bytes([image]))
         outputs = await self._shared.one(image, plan, compute, timeout_s)
-        record.answer([outputs])
+        record.answered(**describe([outputs]))
         return outputs
 
     async def compute_many(
-        self, images: Sequence[Image], plan: Plan, timeout_s: float
+        self, images: Sequence[Image], plan: Plan, timeout_s: float, record: Record
     ) -> list[Outputs | errors.AppError]:
         """What the engine says of each image; one that cannot be read fails alone.
 
@@ -174,14 +172,13 @@ class Service:
         """
         if len(images) == 1:
             try:
-                return [await self._compute(images[0], plan, timeout_s)]
+                return [await self._compute(images[0], plan, timeout_s, record)]
             except errors.AppError as error:
                 return [error]
         compute = partial(self._compute_window, plan)
-        record = current_record()
-        record.ask(plan.engine.checkpoint.name, images)
+        record.asked(plan.engine.checkpoint.name, len(images), _count_bytes(images))
         answers = await self._shared.many(images, plan, compute, timeout_s)
-        record.answer(answers)
+        record.answered(**describe(answers))
         return answers
 
     async def _compute_window(
@@ -206,16 +203,20 @@ class Service:
         return [task.result() for task in tasks]
 
 
-def _classification(
-    outputs: Outputs, plan: Plan, options: ClassifyOptions, activation: Activation = "softmax"
-) -> Classification:
+def _count_bytes(images: Sequence[Image]) -> int:
+    return sum(len(one) if isinstance(one, bytes) else one.nbytes for one in images)
+
+
+def _classification(outputs: Outputs, plan: Plan, options: ClassifyOptions) -> Classification:
+    count = options.top_k or DEFAULT_TOP_K
+
     def rank() -> list[tuple[int, float]]:
-        scores = activate(outputs.arrays[LOGITS], activation)
+        scores = activate(outputs.arrays[LOGITS], options.activation)
         least = options.min_score or -math.inf  # logits are below 0 too
-        return top_k(scores, options.top_k, least)
+        return top_k(scores, count, least)
 
     checkpoint = plan.engine.checkpoint
-    best = outputs.ranking.find((options.top_k, options.min_score, activation), rank)
+    best = outputs.ranking.find((count, options.min_score, options.activation), rank)
     predictions = [(checkpoint.labels[class_id], score) for class_id, score in best]
     return Classification(
         checkpoint.name, predictions, outputs.stages, outputs.batch_size, outputs.cache

@@ -28,7 +28,7 @@ from app.server.request_head import choose_request_id
 from app.telemetry.access_log import AccessLog
 from app.telemetry.escape import escape
 from app.telemetry.metrics import CLIENT_CLOSED, UNMATCHED, Metrics
-from app.telemetry.record import Record, open_record
+from app.telemetry.record import Record
 from app.telemetry.traces import Traces, format_traceparent
 
 _log = logging.getLogger(__name__)
@@ -61,10 +61,12 @@ class RequestContext:
             await self._answer(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        record = open_record()
         request_id = choose_request_id(scope["headers"])
+        record = Record(request_id)
         headers = self._headers(request_id)
-        scope.setdefault("state", {}).update(request_id=request_id, started=record.started)
+        scope.setdefault("state", {}).update(
+            record=record, request_id=request_id, started=record.started
+        )
         status = 0
 
         async def send_with_id(message: Message) -> None:

@@ -50,7 +50,7 @@ _TIMEOUT_HEADER: Final = "X-Request-Timeout-Ms"
 
 
 class OptionsRoute(APIRoute):
-    """A route of `(request, timeout_s: TimeoutDep, options: Annotated[..., Query()])`.
+    """A route of `(request, timeout_s: TimeoutDep, query: Annotated[..., Query()])`.
 
     FastAPI documents these, and would take a sixth of a kept answer's time to solve them. So the
     options are read here; what is not plain or not valid is left to FastAPI, which says why.
@@ -60,17 +60,17 @@ class OptionsRoute(APIRoute):
         """FastAPI's extension point."""
         solve = super().get_route_handler()
         endpoint = self.endpoint
-        schema: type[BaseModel] = get_type_hints(endpoint)["options"]
+        schema: type[BaseModel] = get_type_hints(endpoint)["query"]
 
         async def handle(request: Request) -> Response:
             if _TIMEOUT_HEADER in request.headers:
                 return await solve(request)
             try:
-                options = schema.model_validate(dict(request.query_params))
+                query = schema.model_validate(dict(request.query_params))
             except ValidationError:
                 return await solve(request)
             timeout_s = await get_timeout(request)
-            response: Response = await endpoint(request, timeout_s, options)
+            response: Response = await endpoint(request, timeout_s, query)
             return response
 
         return handle

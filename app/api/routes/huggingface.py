@@ -22,12 +22,11 @@ from app.api.documents.declarations import (
 from app.api.documents.examples import HUGGING_FACE, SCORED
 from app.api.routes.dependencies import TimeoutDep, get_service
 from app.api.routes.native import cache_header
-from app.api.routes.schemas import MAX_TOP_K, ClassifyOptions
 from app.api.routes.schemas_huggingface import ClassificationRequest, Parameters, Score
 from app.errors import EmptyFileError, NoClassifierError
+from app.inference.options import DEFAULT_TOP_K, MAX_TOP_K, ClassifyOptions
 
 PATH: Final = "/models/{model:path}"
-_TOP_K: Final = 5
 
 router = APIRouter(tags=["Hugging Face"])
 
@@ -54,11 +53,12 @@ async def classify(request: Request, timeout_s: TimeoutDep, model: str) -> Respo
     classes = service.engine(model).checkpoint.config.num_labels
     body = await read_body(request)
     image, parameters = await offload(len(body), partial(_parse, body))
-    top_k = min(parameters.top_k or _TOP_K, classes or 1, MAX_TOP_K)
-    options = ClassifyOptions(model=model, top_k=top_k)
-    answer = await service.classify(
-        image, options, timeout_s, parameters.function_to_apply or "softmax"
+    options = ClassifyOptions(
+        top_k=min(parameters.top_k or DEFAULT_TOP_K, classes or 1, MAX_TOP_K),
+        model=model,
+        activation=parameters.function_to_apply or "softmax",
     )
+    answer = await service.classify(image, options, timeout_s, request.state.record)
     scores: list[Score] = [
         {"label": label.label, "score": score} for label, score in answer.predictions
     ]

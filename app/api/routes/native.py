@@ -23,11 +23,10 @@ from app.api.documents.examples import CLASSIFIED, ONE_IMAGE, TWO_IMAGES
 from app.api.problems import create_problem
 from app.api.routes import schemas
 from app.api.routes.dependencies import OptionsRoute, TimeoutDep, get_service
-from app.api.routes.schemas import ClassifyOptions, EmbedOptions
+from app.api.routes.schemas import ClassifyQuery, EmbedQuery
 from app.errors import AppError, NoClassifierError, NotAcceptableError, OutputTooLargeError
 from app.inference.answers import CacheOutcome, Classification, Embedding, Stages
-
-MAX_FILES = 64
+from app.inference.options import MAX_FILES, EmbedOptions
 
 _Answer = TypeVar("_Answer", Classification, Embedding)
 _Response = TypeVar("_Response", schemas.ClassifyResponse, schemas.EmbedResponse)
@@ -63,12 +62,12 @@ _EMBED_PROBLEMS = declare_errors("/embed", *OF_UPLOADS, NotAcceptableError, Outp
 async def classify(
     request: Request,
     timeout_s: TimeoutDep,
-    options: Annotated[ClassifyOptions, Query()],
+    query: Annotated[ClassifyQuery, Query()],
 ) -> Response:
     """Name what is in an image: its most probable classes."""
     service = get_service(request)
     image = await read_image(request)
-    answer = await service.classify(image, options, timeout_s)
+    answer = await service.classify(image, query.options(), timeout_s, request.state.record)
     body = _classify_response(request, answer)
     return _json(body, _server_timing(body["timing_ms"]) | cache_header([answer.cache]))
 
@@ -85,14 +84,15 @@ async def classify(
 async def embed(
     request: Request,
     timeout_s: TimeoutDep,
-    options: Annotated[EmbedOptions, Query()],
+    query: Annotated[EmbedQuery, Query()],
 ) -> Response:
     """Turn an image into features, to compare with those of others."""
     service = get_service(request)
+    options = query.options()
     shapes = service.embedding_shapes(options)
     media_type = negotiate(request.headers.get("accept", "*/*"), _offers(options, shapes))
     image = await read_image(request)
-    answer = await service.embed(image, options, timeout_s)
+    answer = await service.embed(image, options, timeout_s, request.state.record)
     if media_type == JSON:
         body = _embed_response(request, answer)
         return _json(body, _server_timing(body["timing_ms"]) | cache_header([answer.cache]))
@@ -110,12 +110,13 @@ async def embed(
 async def classify_batch(
     request: Request,
     timeout_s: TimeoutDep,
-    options: Annotated[ClassifyOptions, Query()],
+    query: Annotated[ClassifyQuery, Query()],
 ) -> Response:
     """Classify up to 64 images; one that cannot be read fails alone."""
     service = get_service(request)
+    options = query.options()
     images = await read_images(request, MAX_FILES)
-    answers = await service.classify_many(images, options, timeout_s)
+    answers = await service.classify_many(images, options, timeout_s, request.state.record)
     model = service.engine(options.model).checkpoint.name
 
     def respond() -> Response:
@@ -134,15 +135,16 @@ async def classify_batch(
 async def embed_batch(
     request: Request,
     timeout_s: TimeoutDep,
-    options: Annotated[EmbedOptions, Query()],
+    query: Annotated[EmbedQuery, Query()],
 ) -> Response:
     """Embed up to 64 images; one that cannot be read fails alone."""
     service = get_service(request)
+    options = query.options()
     if JSON not in _offers(options, service.embedding_shapes(options)):
         raise NotAcceptableError("Many images are answered in JSON, which carries only vectors.")
     images = await read_images(request, MAX_FILES)
     service.embedding_shapes(options, len(images))
-    answers = await service.embed_many(images, options, timeout_s)
+    answers = await service.embed_many(images, options, timeout_s, request.state.record)
     model = service.engine(options.model).checkpoint.name
 
     def respond() -> Response:

@@ -24,8 +24,7 @@ from app.api.documents.declarations import (
 )
 from app.api.documents.examples import OPENAI
 from app.api.routes.dependencies import TimeoutDep, get_service
-from app.api.routes.native import MAX_FILES, cache_header
-from app.api.routes.schemas import EmbedOptions
+from app.api.routes.native import cache_header
 from app.api.routes.schemas_openai import (
     EmbeddingItem,
     EmbeddingsRequest,
@@ -41,6 +40,7 @@ from app.errors import (
     UrlInputDisabledError,
 )
 from app.inference.answers import require_all
+from app.inference.options import MAX_FILES, EmbedOptions
 from app.inference.service import Service
 from model.network.config import POOLED
 
@@ -69,7 +69,9 @@ async def embeddings(request: Request, timeout_s: TimeoutDep) -> Response:
     options = EmbedOptions(model=wanted.model, normalize=True)
     service.embedding_shapes(options, len(images))
     places = [_place(index) for index in range(len(images))]
-    answers = require_all(await service.embed_many(images, options, timeout_s), places)
+    answers = require_all(
+        await service.embed_many(images, options, timeout_s, request.state.record), places
+    )
     vectors = [answer.layers[POOLED] for answer in answers]
     content = await offload(
         sum(vector.nbytes for vector in vectors), partial(_shape, wanted, vectors)

@@ -6,18 +6,25 @@ would only take time.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Literal, NotRequired
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, field_validator
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict  # pydantic's wish before Python 3.12
 
+from app.inference.options import (
+    DEFAULT_TOP_K,
+    MAX_SIZE,
+    MAX_TOP_K,
+    MIN_SIZE,
+    ClassifyOptions,
+    Dtype,
+    EmbedOptions,
+)
 from model.network.config import OUTPUT_STRIDES, POOLED
-from model.network.features import Feature, Pooling, parse_layer
+from model.network.features import Pooling, parse_layer
 
-MAX_TOP_K = 1001
-MIN_SIZE, MAX_SIZE = 32, 512
 _LAYER = f"({POOLED}|[0-9]|1[0-3]|Conv2d_0|Conv2d_([1-9]|1[0-3])_pointwise)"
 
 _Model = Annotated[
@@ -33,20 +40,27 @@ _Size = Annotated[
 ]
 
 
-class ClassifyOptions(BaseModel):
+class ClassifyQuery(BaseModel):
     """Query of the classify routes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    top_k: int = Field(5, ge=1, le=MAX_TOP_K, description="How many classes to answer at most.")
+    top_k: int = Field(
+        DEFAULT_TOP_K, ge=1, le=MAX_TOP_K, description="How many classes to answer at most."
+    )
     min_score: float = Field(
         0.0, ge=0, le=1, allow_inf_nan=False, description="Leave out classes that score less."
     )
     size: _Size = None
     model: _Model = None
 
+    def options(self) -> ClassifyOptions:
+        """The core's options; a `top_k` that was not given may be cut to the model's classes."""
+        top_k = self.top_k if "top_k" in self.model_fields_set else None
+        return ClassifyOptions(top_k, self.min_score, self.size, self.model)
 
-class EmbedOptions(BaseModel):
+
+class EmbedQuery(BaseModel):
     """Query of the embed routes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -65,9 +79,7 @@ class EmbedOptions(BaseModel):
     output_stride: Literal[32, 16, 8] = Field(
         32, description="Input side over the last map's; less than 32 dilates the last layers."
     )
-    dtype: Literal["float32", "float16"] = Field(
-        "float32", description="Of binary answers; JSON has float32 only."
-    )
+    dtype: Dtype = Field("float32", description="Of binary answers; JSON has float32 only.")
     size: _Size = None
     model: _Model = None
 
@@ -86,14 +98,20 @@ class EmbedOptions(BaseModel):
             raise PydanticCustomError("layer", str(error)) from error
         return value
 
-    @property
-    def features(self) -> tuple[Feature, ...]:
-        """What is asked for, each once, in the order given."""
-        layers = dict.fromkeys(parse_layer(text) for text in self.layer.split(","))
-        return tuple(Feature(layer, self.pooling) for layer in layers)
+    def options(self) -> EmbedOptions:
+        """The core's options."""
+        return EmbedOptions(
+            tuple(dict.fromkeys(parse_layer(text) for text in self.layer.split(","))),
+            self.pooling,
+            self.normalize,
+            self.output_stride,
+            self.dtype,
+            self.size,
+            self.model,
+        )
 
 
-class LabelsOptions(BaseModel):
+class LabelsQuery(BaseModel):
     """Query of /labels."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -200,35 +218,6 @@ class LabelsResponse(BaseModel):
 
     model: str
     labels: list[LabelBody]
-
-
-class ModelInfo(BaseModel):
-    """One served model; `digest` is the sha256 of its weights."""
-
-    name: str
-    digest: str
-    engine: str
-    device: str
-    input_size: int | tuple[int, int] = Field(
-        description="Side of the square that it sees, or height and width, in pixels."
-    )
-    num_labels: int
-    num_features: int
-
-
-class InfoResponse(BaseModel):
-    """What is served, and within which limits."""
-
-    name: str
-    version: str
-    models: list[ModelInfo]
-    limits: dict[str, Any]
-    jpeg_scaled_decode: bool
-    threads: int
-    streams: int
-    max_batch_size: int
-    queue_capacity: float
-    images_per_s: float
 
 
 class ReadyResponse(BaseModel):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -29,7 +29,9 @@ from app.cli.bulk.options import (
     Stride,
     TextFormat,
 )
+from app.inference.options import DEFAULT_TOP_K, MAX_TOP_K, ClassifyOptions, EmbedOptions
 from app.settings import API_KEY_VARIABLE
+from model.network.features import parse_layer
 
 if TYPE_CHECKING:
     from app.cli.bulk.local import LocalModel
@@ -42,7 +44,9 @@ def classify(
     output_format: Annotated[
         TextFormat, typer.Option("--format", help="What to print.")
     ] = TextFormat.table,
-    top_k: Annotated[int, typer.Option(min=1, max=1001, help="Classes an image at most.")] = 5,
+    top_k: Annotated[
+        int, typer.Option(min=1, max=MAX_TOP_K, help="Classes an image at most.")
+    ] = DEFAULT_TOP_K,
     min_score: Annotated[
         float, typer.Option(min=0, max=1, help="Leave out classes that score less.")
     ] = 0.0,
@@ -54,20 +58,23 @@ def classify(
     connections: Connections = None,
 ) -> None:
     """Name what is in images: the best classes of each, in the order given."""
-    from app.api.routes.schemas import ClassifyOptions
     from app.cli.bulk.run import Run, create_write
     from app.cli.bulk.writers import create_writer
     from app.cli.terminal import terminal_console
 
-    options = {"top_k": top_k, "min_score": min_score, "size": size}
+    options = ClassifyOptions(
+        top_k=None if top_k == DEFAULT_TOP_K else top_k,
+        min_score=min_score,
+        size=size,
+        model=model if server else None,
+    )
     run = Run(paths, null=null)
     with run, _open(model, server, api_key_file, connections) as source:
         name = model if model and server else source.name
-        given = _validate(ClassifyOptions, options, model if server else None)
         console = terminal_console()
         writer = create_writer(output_format.value, name, create_write(console), console)
         try:
-            run.answer(source.classifier(given), console, writer.write)
+            run.answer(source.classifier(options), console, writer.write)
         finally:
             writer.close()
     raise typer.Exit(run.exit_code)
@@ -90,29 +97,28 @@ def embed(
     connections: Connections = None,
 ) -> None:
     """Turn images into features, written to one NumPy file."""
-    from app.api.routes.schemas import EmbedOptions
     from app.cli.bulk.embeddings_file import EmbeddingsFile
     from app.cli.bulk.run import Run
     from app.cli.terminal import terminal_console
 
     if output.suffix != ".npz" or not output.parent.is_dir():
         raise typer.BadParameter("must end in .npz, in a folder that exists", param_hint="--output")
-    options = {
-        "layer": layer,
-        "pooling": pooling.value,
-        "normalize": normalize,
-        "output_stride": output_stride.value,
-        "dtype": dtype.value,
-        "size": size,
-    }
-    given = _validate(EmbedOptions, options, model if server else None)
+    options = EmbedOptions(
+        layers=_parse_layers(layer),
+        pooling=pooling.value,
+        normalize=normalize,
+        output_stride=int(output_stride.value),
+        dtype=dtype.value,
+        size=size,
+        model=model if server else None,
+    )
     run = Run(paths, null=null)
     with (
         run,
         EmbeddingsFile(output) as file,
         _open(model, server, api_key_file, connections) as source,
     ):
-        run.answer(source.embedder(given), terminal_console(), file.add)
+        run.answer(source.embedder(options), terminal_console(), file.add)
     raise typer.Exit(run.exit_code)
 
 
@@ -143,6 +149,13 @@ def _open(
     yield local
 
 
+def _parse_layers(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(dict.fromkeys(map(parse_layer, text.split(","))))
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}.", param_hint="--layer") from error
+
+
 def _read_api_key(file: Path | None) -> str | None:
     if file:
         key = file.read_text(encoding="ascii", errors="replace").partition("\n")[0].strip()
@@ -151,21 +164,3 @@ def _read_api_key(file: Path | None) -> str | None:
     if (file and not key) or not (key.isascii() and key.isprintable()):
         raise typer.BadParameter(f"{file or API_KEY_VARIABLE} has no key on its first line")
     return key or None
-
-
-def _validate(kind: type[Any], options: Mapping[str, object], model: str | None) -> Any:
-    """Options as the routes have them.
-
-    Raises:
-        BadParameter: one is wrong.
-    """
-    from pydantic import ValidationError
-
-    given = {name: value for name, value in options.items() if value is not None}
-    try:
-        return kind(**given, **({"model": model} if model else {}))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise typer.BadParameter(
-            f"{first['msg']}.", param_hint=f"--{str(first['loc'][0]).replace('_', '-')}"
-        ) from error

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import errors
-from app.api.routes.schemas import ClassifyOptions, EmbedOptions, Prediction
+from app.api.routes.schemas import Prediction
 from app.cli.bulk.errors import FileError, StoppedError
 from app.cli.bulk.workers import Answerer
 from app.inference.decoding import translate_image_error
+from app.inference.options import DEFAULT_TOP_K, ClassifyOptions, EmbedOptions
 from app.inference.plan import Plan
 from app.settings import Settings
 from model.engines import load_engine
@@ -76,7 +77,8 @@ class LocalModel:
             raise StoppedError(errors.NoClassifierError.detail)
 
         def best(arrays: _Arrays) -> list[Prediction]:
-            found = top_k(softmax(arrays[LOGITS]), options.top_k, options.min_score)
+            count = options.top_k or DEFAULT_TOP_K
+            found = top_k(softmax(arrays[LOGITS]), count, options.min_score)
             return [
                 Prediction(class_id=one.class_id, wnid=one.wnid, label=one.label, score=score)
                 for one, score in ((labels[class_id], score) for class_id, score in found)

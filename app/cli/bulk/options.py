@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import typer
 
+from app.inference.options import MAX_SIZE, MIN_SIZE
 from app.settings import API_KEY_VARIABLE
 
 _EXIT_CODES = """
@@ -126,8 +127,8 @@ Precision = Annotated[Dtype, typer.Option(help="Of the numbers.")]
 Size = Annotated[
     int | None,
     typer.Option(
-        min=32,
-        max=512,
+        min=MIN_SIZE,
+        max=MAX_SIZE,
         help="Side in pixels of what the network sees; the model's own by default.",
         rich_help_panel=MODEL_PANEL,
     ),

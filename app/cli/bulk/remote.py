@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import fields
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -16,13 +17,15 @@ from zipfile import BadZipFile
 import httpx2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from app import __version__
 from app.api.bodies.responses import JSON, NPZ
-from app.api.routes.schemas import ClassifyOptions, EmbedOptions, InfoResponse, Prediction, Problem
+from app.api.routes.schemas import Prediction, Problem
 from app.cli.bulk.errors import FileError, StoppedError
 from app.cli.bulk.workers import Answerer
+from app.inference.information import InfoResponse
+from app.inference.options import ClassifyOptions, EmbedOptions
 
 _T = TypeVar("_T")
 
@@ -90,7 +93,7 @@ class RemoteServer:
             stack.callback(self._client.close)
             try:
                 response = self._send(partial(self._client.get, "/info"))
-                self._info = InfoResponse.model_validate_json(response.content)
+                self._info = TypeAdapter(InfoResponse).validate_json(response.content)
             except FileError as error:
                 raise StoppedError(str(error)) from error
             except ValidationError as error:
@@ -203,9 +206,15 @@ class RemoteServer:
         return FileError(detail.replace("The body", "The file"))
 
 
-def _query(options: BaseModel) -> dict[str, str]:
-    """What was given, as the routes read it."""
-    given = options.model_dump(exclude_defaults=True)
+def _query(options: ClassifyOptions | EmbedOptions) -> dict[str, str]:
+    """The query of the options that are not at their defaults."""
+    given = {
+        one.name: value
+        for one in fields(options)
+        if (value := getattr(options, one.name)) != one.default
+    }
+    if "layers" in given:
+        given = {"layer": ",".join(given.pop("layers")), **given}
     return {
         name: str(value).lower() if isinstance(value, bool) else str(value)
         for name, value in given.items()

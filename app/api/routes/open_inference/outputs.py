@@ -13,6 +13,7 @@ from app.errors import InvalidParameterError, NoClassifierError
 from app.inference.answers import CacheOutcome, require_all
 from app.inference.plan import Image, Plan
 from app.inference.service import Service
+from app.telemetry.record import Record
 from model.engines.base import Engine
 from model.network.config import LOGITS, POOLED
 from model.network.scores import softmax
@@ -59,7 +60,9 @@ async def infer(
     engine: Engine,
     images: Sequence[Image],
     names: Collection[str],
+    *,
     timeout_s: float,
+    record: Record,
 ) -> tuple[Mapping[str, NDArray[np.float32]], list[CacheOutcome]]:
     """Compute outputs of images, one row an image; also say of each where it was found.
 
@@ -69,13 +72,14 @@ async def infer(
         images: at least one.
         names: of the outputs; see `check_outputs`.
         timeout_s: until the answer is of no use.
+        record: of the request.
 
     Raises:
         AppError: of the whole request, or of the first image that has one; then the sentence says
             which.
     """
     plan = Plan(engine, frozenset(_SOURCES[name] for name in names), None)
-    answers = await service.compute_many(images, plan, timeout_s)
+    answers = await service.compute_many(images, plan, timeout_s, record)
     rows = require_all(answers, list(_places(images)))
     arrays = {name: np.stack([row.arrays[_SOURCES[name]] for row in rows]) for name in names}
     if PROBABILITIES in arrays:

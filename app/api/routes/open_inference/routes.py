@@ -21,11 +21,12 @@ from app.api.documents.declarations import (
 )
 from app.api.documents.examples import INFERRED, OPEN_INFERENCE
 from app.api.routes.dependencies import LifecycleDep, TimeoutDep, get_service
-from app.api.routes.native import MAX_FILES, cache_header
+from app.api.routes.native import cache_header
 from app.api.routes.open_inference import schemas
 from app.api.routes.open_inference.outputs import check_outputs, infer, output_widths
 from app.api.routes.open_inference.tensors import IMAGE, PIXELS, VERSION, read_request, write_answer
 from app.errors import ModelNotFoundError, NoClassifierError, NotFoundError, NotReadyError
+from app.inference.options import MAX_FILES
 from app.inference.service import Service
 from model.engines.base import Engine
 
@@ -103,7 +104,9 @@ async def infer_model(request: Request, timeout_s: TimeoutDep, model: str) -> Re
     check_outputs(engine, names, [one.name for one in outputs if one.parameters.classification])
     if wanted.parameters.timeout:
         timeout_s = min(timeout_s, wanted.parameters.timeout / 1e6)
-    arrays, found = await infer(service, engine, images, names, timeout_s)
+    arrays, found = await infer(
+        service, engine, images, names, timeout_s=timeout_s, record=request.state.record
+    )
     write = partial(
         write_answer, wanted, engine.checkpoint.name, outputs, arrays, engine.checkpoint.labels
     )

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import pytest
 
-from app.api.routes.schemas import EmbedOptions
+from app.inference.options import EmbedOptions
 from tests.conftest import serve
 from tests.fakes import FakeEngine
 from tests.pictures import uniform

@@ -10,7 +10,7 @@ import httpx2
 import numpy as np
 import pytest
 
-from app.api.routes.schemas import EmbedOptions
+from app.inference.options import EmbedOptions
 from model.checkpoints.checkpoint import Checkpoint
 from model.engines import load_engine
 from model.images.decoder import DecodeLimits, Decoder
@@ -209,7 +209,7 @@ def test_a_batch_counts_the_images_that_it_has(fake_engine: FakeEngine) -> None:
     [
         ({}, 1),
         ({"size": 512, "output_stride": 8}, 24),
-        ({"layer": "Conv2d_0"}, 0.02),
+        ({"layers": ("Conv2d_0",)}, 0.02),
         ({"size": 112}, 0.25),
     ],
     ids=["default", "large and dilated", "shallow", "small"],

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from app.api.routes.schemas import ClassifyOptions, EmbedOptions
 from app.cli.bulk.errors import FileError
 from app.cli.bulk.local import LocalModel
+from app.inference.options import ClassifyOptions, EmbedOptions
 from app.settings import Settings
 from model.checkpoints.checkpoint import Checkpoint
 from model.engines.base import EngineOutput

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from app.api.routes.schemas import ClassifyOptions, EmbedOptions
 from app.cli.bulk.errors import FileError, StoppedError
 from app.cli.bulk.remote import RemoteServer
 from app.cli.main import app
+from app.inference.options import ClassifyOptions, EmbedOptions
 from tests.conftest import IMAGES
 
 NOON = 1_700_000_000.0
@@ -144,7 +144,7 @@ def test_the_key_is_sent_as_a_bearer_and_told_to_nobody_else(
 
 
 def test_options_of_an_embedding_are_written_as_the_routes_read_them(script: Script) -> None:
-    options = EmbedOptions(layer="5,6", normalize=True, output_stride=16)
+    options = EmbedOptions(layers=("5", "6"), normalize=True, output_stride=16)
     with RemoteServer(script.url) as server:
         server.embedder(options).ask([b"image"])
     assert script.seen[0][0] == "/embed?layer=5%2C6&normalize=true&output_stride=16"
