@@ -1,53 +1,30 @@
-"""What a person reads of a model that is loaded, and of a server that is ready."""
+"""Describes loaded models and a ready server on a terminal."""
 
 from __future__ import annotations
 
-from asyncio.base_events import Server
-from collections.abc import Callable, Iterable, Sequence
-from ipaddress import ip_address
+from collections.abc import Callable, Iterable
 from typing import Final
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from app.inference.information import InfoResponse, ModelInfo, describe
-from app.inference.lifecycle import Lifecycle
+from app.cli.terminal import terminal_console
+from app.inference.information import InfoResponse, ModelInfo
+from app.settings import Settings
 from app.telemetry.escape import escape
 
 _DIGEST: Final = 12
 """Characters of a digest that tell it from others."""
 
 
-async def welcome(
-    lifecycle: Lifecycle, servers: Sequence[Server], write: Callable[[str], object] | None
-) -> None:
-    """Once the service is ready, write one screen: what runs, and where.
-
-    Args:
-        lifecycle: of the service.
-        servers: that listen.
-        write: takes text for a terminal; None: there is none.
-    """
-    await lifecycle.ready.wait()
-    if write is None or not servers:  # they close when the service stops
-        return
-    host, port, *_ = servers[0].sockets[0].getsockname()
-    console = Console(force_terminal=True, highlight=False)
-    banner = create_banner(
-        describe(lifecycle), create_url(host, port), has_page=lifecycle.settings.page
-    )
-    with console.capture() as capture:
-        console.print(banner)
-    write(capture.get())
-
-
-def create_url(host: str, port: int) -> str:
-    """Where a browser on this machine finds what listens on an address."""
-    if ip_address(host).is_unspecified:
-        host = "localhost"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def announcer(settings: Settings) -> Callable[[InfoResponse, str], None] | None:
+    """What shows a server that is ready on the terminal, if stdout is one that shows its log."""
+    console = terminal_console()
+    if settings.log_format == "json" or console is None:
+        return None
+    return lambda info, url: console.print(create_banner(info, url, has_page=settings.page))
 
 
 def create_banner(info: InfoResponse, url: str, *, has_page: bool) -> Panel:

@@ -79,10 +79,12 @@ def _options(
 
 def serve(**given: str | None) -> None:
     """Serve over HTTP until a signal comes."""
+    from app.cli.banner import announcer
     from app.server.uvicorn_server import run
 
     try:
-        code = run(load_settings(**given))
+        settings = load_settings(**given)
+        code = run(settings, announcer(settings))
     except InvalidSettingError as error:
         _fail(str(error), _USAGE)
     sys.exit(code)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import math
 import resource
-from collections.abc import Callable
 from enum import Enum
 from functools import partial
 from typing import Any, Final, cast
@@ -31,6 +30,7 @@ from app.server.request_head import (
     choose_request_id,
     create_request_id,
 )
+from app.server.transport import CoalescingTransport
 from app.server.uvicorn_check import check_uvicorn
 from app.settings import Settings
 from app.telemetry.access_log import AccessLog
@@ -65,47 +65,6 @@ class _Part(Enum):
     IDLE = 0
     HEAD = 1
     BODY = 2
-
-
-class _Exit(asyncio.Transport):
-    """What the answer to a request sees of the transport: closing it is the protocol's business.
-
-    uvicorn writes head and body apart, and each write is a system call that wakes the client. So
-    what is written waits until the answer is complete, or for the loop's next turn.
-    """
-
-    def __init__(
-        self,
-        transport: asyncio.Transport,
-        leave: Callable[[], None],
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
-        super().__init__()
-        self._transport = transport
-        self._leave = leave
-        self._loop = loop
-        self._waiting: list[bytes | bytearray | memoryview] = []
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        if not self._waiting:
-            self._loop.call_soon(self._flush_if_open)
-        self._waiting.append(data)
-
-    def flush(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        if waiting:
-            self._transport.writelines(waiting)
-
-    def _flush_if_open(self) -> None:
-        if self.is_closing():
-            self._waiting = []
-        self.flush()
-
-    def is_closing(self) -> bool:
-        return self._transport.is_closing()
-
-    def close(self) -> None:
-        self._leave()
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -143,7 +102,7 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own signature
         """Start the clock, or turn the connection away."""
         super().connection_made(transport)
-        self._exit = _Exit(transport, self._leave, self.loop)
+        self._coalescing = CoalescingTransport(transport, self._leave, self.loop)
         if len(self.connections) > self._max_connections:
             detail = "There are too many connections (MAX_CONNECTIONS); try again."
             self._answer(OverloadedError(detail, {"Retry-After": "1"}))
@@ -235,7 +194,7 @@ class HttpProtocol(HttpToolsProtocol):
             raise OverloadedError(detail, {"Retry-After": "1"})
         super().on_headers_complete()
         self.headers = []  # for trailers, which are nobody's headers
-        self.cycle.transport = self._exit
+        self.cycle.transport = self._coalescing
         self._part = _Part.BODY
         if not self.cycle.response_complete:
             self._clock.set_read(math.inf)
@@ -262,7 +221,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Go on with the next request; uvicorn's, but for the timer it starts each time."""
-        self._exit.flush()
+        self._coalescing.flush()
         self.server_state.total_requests += 1
         if self._leaving or self.transport.is_closing():
             return
@@ -300,7 +259,7 @@ class HttpProtocol(HttpToolsProtocol):
         scope, headers = cycle.scope, self.server_state.default_headers
         request_id = choose_request_id(scope["headers"])
         last = not cycle.keep_alive
-        self._exit.write(create_answer(error, request_id, scope["path"], headers, last=last))
+        self._coalescing.write(create_answer(error, request_id, scope["path"], headers, last=last))
         cycle.response_started = cycle.response_complete = True
         self._metrics.refusals.labels(error.code).inc()
         self._metrics.record_request(route.path, error.status, 0)
@@ -343,7 +302,7 @@ class HttpProtocol(HttpToolsProtocol):
             return
         request_id = create_request_id()
         headers = self.server_state.default_headers
-        self._exit.write(create_answer(error, request_id, self._path, headers, last=True))
+        self._coalescing.write(create_answer(error, request_id, self._path, headers, last=True))
         self._leave()
         self._metrics.refusals.labels(error.code).inc()
         if not self._answering:  # else the middleware tells of it
@@ -355,7 +314,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Close when everything is written; a client that is still sending may hear it first."""
         if self._leaving or self.transport.is_closing():
             return
-        self._exit.flush()
+        self._coalescing.flush()
         self._leaving = True
         self._clock.set_read(math.inf)
         if self._part is _Part.IDLE:

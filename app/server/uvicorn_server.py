@@ -1,4 +1,4 @@
-"""How the process runs: uvicorn's configuration, signals, drain."""
+"""Runs the process: uvicorn's configuration, signals, drain, exit code."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
+from ipaddress import ip_address
 from types import FrameType
 from typing import cast
 
@@ -18,18 +19,17 @@ import uvicorn
 from fastapi import FastAPI
 
 from app.api.application import create_app
-from app.cli.banner import welcome
-from app.cli.terminal import terminal_console
+from app.inference.information import InfoResponse, describe
 from app.inference.lifecycle import Lifecycle
 from app.inference.memory import limit_arenas, map_large_blocks
 from app.inference.service import Service
 from app.server.connection import create_http_protocol
-from app.server.host import check_host
 from app.server.uvicorn_check import UnfitUvicornError
 from app.server.watchdog import Watch, Watchdog
-from app.settings import Settings, unknown_variables
-from app.telemetry.log_sink import LogSink
+from app.settings import Settings, refuse_setting, unknown_variables
+from app.telemetry.log_queue import LogQueue
 from app.telemetry.logs import configure_logs
+from app.telemetry.run_within import run_within
 from model.errors import ModelError
 
 _log = logging.getLogger(__name__)
@@ -51,15 +51,23 @@ _PATIENCE = 2
 _LEAST_PATIENCE_S = 30.0
 """What they may always take, however few requests wait so long: the machine may be slow."""
 _HUNG = os.EX_SOFTWARE
-_TELL_S = 2.0
+_LAST_WORDS_S = 2.0
+
+Announce = Callable[[InfoResponse, str], object]
+"""Told once, when the service is ready: what runs, and its URL."""
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, but a signal drains first, and the exit code says how it ended."""
+    """uvicorn's server, but a signal drains first, and the exit code says how it ended.
 
-    def __init__(self, settings: Settings, write: Callable[[str], object] | None = None) -> None:
+    Args:
+        settings: all options.
+        announce: called in a thread, since a terminal may not be read.
+    """
+
+    def __init__(self, settings: Settings, announce: Announce | None = None) -> None:
         self._settings = settings
-        self._write = write
+        self._announce = announce
         self.exit_code = 0
         self._interrupted = False
         self._tick: tuple[int, ...] = ()
@@ -130,10 +138,17 @@ class Server(uvicorn.Server):
 
     async def main_loop(self) -> None:
         """uvicorn's, from the start to a signal."""
-        welcoming = asyncio.create_task(welcome(self.lifecycle, self.servers, self._write))
+        announcing = asyncio.create_task(self._announce_when_ready())
         await super().main_loop()
-        welcoming.cancel()
+        announcing.cancel()
         self._tick = ()
+
+    async def _announce_when_ready(self) -> None:
+        await self.lifecycle.ready.wait()
+        if self._announce:
+            host, port, *_ = self.servers[0].sockets[0].getsockname()
+            told = describe(self.lifecycle), create_url(host, port)
+            threading.Thread(target=self._announce, args=told, daemon=True).start()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """uvicorn's, but who has connected is served: closing a listener resets those it holds."""
@@ -198,32 +213,31 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, announce: Announce | None = None) -> int:
     """Serve until a signal; returns the process's exit code.
 
     Raises:
-        InvalidSettingError: HOST is nothing to listen on.
+        InvalidSettingError: nothing can listen on HOST.
     """
-    check_host(settings.host)
+    _check_host(settings.host)
     limit_arenas()
     map_large_blocks()
     sys.setswitchinterval(_SWITCH_S)
-    with configure_logs(settings.log_format, settings.log_level) as sink:
+    with configure_logs(settings.log_format, settings.log_level) as log_queue:
         for name in unknown_variables():
             _log.warning("%s is set, but there is no such setting.", name)
-        code = _serve(settings, sink)
+        code = _serve(settings, announce, log_queue)
     if threading.active_count() > 1:
-        # The interpreter's own ending would wait for a picture, or abort in native code.
+        # The interpreter's own exit would wait for an image, or abort in native code.
         os._exit(code)
     return code
 
 
-def _serve(settings: Settings, sink: LogSink) -> int:
+def _serve(settings: Settings, announce: Announce | None, log_queue: LogQueue) -> int:
     try:
-        terminal = settings.log_format != "json" and terminal_console()
-        server = Server(settings, sink.write if terminal else None)
-        sink.on_drop = server.lifecycle.metrics.log_lines_dropped.inc
-        with Watchdog(server.watches, lambda why: _give_up(why, sink)):
+        server = Server(settings, announce)
+        log_queue.on_drop = server.lifecycle.metrics.log_lines_dropped.inc
+        with Watchdog(server.watches, lambda why: _end_hung_process(why, log_queue)):
             server.run()
     except UnfitUvicornError as error:
         _log.critical("Cannot start: %s", error)
@@ -233,14 +247,32 @@ def _serve(settings: Settings, sink: LogSink) -> int:
     return server.exit_code
 
 
-def _give_up(why: str, sink: LogSink) -> None:
-    """End a process that hangs, with a log line if that can still be had."""
+def _end_hung_process(why: str, log_queue: LogQueue) -> None:
+    """Log why, if what hangs does not hold the log's lock, and exit."""
 
-    def tell() -> None:
+    def log() -> None:
         _log.critical(why)
-        sink.close()
+        log_queue.stop()
 
-    teller = threading.Thread(target=tell, daemon=True)  # what hangs may hold the log's lock
-    teller.start()
-    teller.join(_TELL_S)
+    run_within(_LAST_WORDS_S, log)
     os._exit(_HUNG)
+
+
+def create_url(host: str, port: int) -> str:
+    """The URL at which a browser on this machine finds what listens on an address."""
+    if ip_address(host).is_unspecified:
+        host = "localhost"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _check_host(host: str) -> None:
+    """Raise InvalidSettingError unless this machine can listen on an address or a name of one."""
+    try:
+        found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:  # a name that IDNA cannot encode
+        raise refuse_setting("host", "not an address or a name of one", host) from error
+    for family, kind, protocol, _, address in found:
+        with suppress(OSError), socket.socket(family, kind, protocol) as probe:
+            probe.bind(address)
+            return
+    raise refuse_setting("host", "not an address of this machine", host)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanContext
 
 from app import __version__
+from app.telemetry.run_within import run_within
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -104,9 +104,7 @@ class Traces:
 
     def close(self) -> None:
         """Send what is left, for a second at most."""
-        thread = threading.Thread(target=self.provider.shutdown, name="traces", daemon=True)
-        thread.start()
-        thread.join(_CLOSE_S)
+        run_within(_CLOSE_S, self.provider.shutdown)
 
 
 def format_traceparent(span: SpanContext) -> bytes:

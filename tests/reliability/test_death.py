@@ -28,7 +28,7 @@ main()
 _ENGINE = (
     """
 import threading
-import app.server, app.server.watchdog
+import app.server.uvicorn_server, app.server.watchdog
 from model.engines.onnx.engine import OnnxEngine
 run = OnnxEngine.run
 def spoiled(self, pixels, *args, **kwargs):
@@ -36,7 +36,7 @@ def spoiled(self, pixels, *args, **kwargs):
         SPOIL
     return run(self, pixels, *args, **kwargs)
 OnnxEngine.run = spoiled
-app.server._LEAST_PATIENCE_S = 3
+app.server.uvicorn_server._LEAST_PATIENCE_S = 3
 """
     + _MAIN
 )
@@ -83,15 +83,15 @@ def test_an_event_loop_that_stands_still_ends_the_process() -> None:
     program = (
         """
 import threading
-import app.server, app.server.watchdog
-tick = app.server.Server.on_tick
+import app.server.uvicorn_server, app.server.watchdog
+tick = app.server.uvicorn_server.Server.on_tick
 async def hang(self, counter):
     ended = await tick(self, counter)
     if self.lifecycle.ready.is_set():
         threading.Event().wait()
     return ended
-app.server.Server.on_tick = hang
-app.server._LOOP_S = 1
+app.server.uvicorn_server.Server.on_tick = hang
+app.server.uvicorn_server._LOOP_S = 1
 """
         + _MAIN
     )

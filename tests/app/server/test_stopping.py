@@ -120,7 +120,7 @@ def test_a_second_ctrl_c_forces_the_end() -> None:
 def test_a_process_whose_engine_hangs_says_so_and_ends_itself() -> None:
     program = """
 import threading
-import app.server, app.server.watchdog
+import app.server.uvicorn_server, app.server.watchdog
 from model.engines.onnx.engine import OnnxEngine
 run = OnnxEngine.run
 def hang(self, pixels, *args, **kwargs):
@@ -129,7 +129,7 @@ def hang(self, pixels, *args, **kwargs):
     return run(self, pixels, *args, **kwargs)
 OnnxEngine.run = hang
 app.server.watchdog._INTERVAL_S = 0.05
-app.server._LEAST_PATIENCE_S = 0.5
+app.server.uvicorn_server._LEAST_PATIENCE_S = 0.5
 from app.cli.main import main
 main()
 """

@@ -3,52 +3,74 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from app.telemetry.access_log import ACCESS
 from app.telemetry.logs import configure_logs
+
+
+@contextmanager
+def logged_to(
+    output: Path, monkeypatch: pytest.MonkeyPatch, log_format: str = "json"
+) -> Iterator[logging.Logger]:
+    """A logger whose lines are in the file afterwards."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    with output.open("w+") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        try:
+            with configure_logs(log_format, "info"):  # type: ignore[arg-type]  # pytest gives strings
+                yield logging.getLogger("x")
+        finally:
+            root.handlers[:] = handlers
+            root.setLevel(level)
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
 def test_control_characters_are_escaped_in_every_format(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, log_format: str
 ) -> None:
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
-    with (tmp_path / "log").open("w+") as output:
-        monkeypatch.setattr(sys, "stdout", output)
-        try:
-            with configure_logs(log_format, "info"):  # type: ignore[arg-type]  # pytest gives strings
-                logging.getLogger("x").info(
-                    "said %s", "a\r\nb\x1b[31m\x9b", extra={"path": "/c\r\nd\x1b[31m\x9b"}
-                )
-        finally:
-            root.handlers[:], level = before[0], before[1]
-            root.setLevel(level)
-        text = (tmp_path / "log").read_bytes().decode()
+    output = tmp_path / "log"
+    with logged_to(output, monkeypatch, log_format) as logger:
+        logger.info("said %s", "a\r\nb\x1b[31m\x9b", extra={"path": "/c\r\nd\x1b[31m\x9b"})
+    text = output.read_bytes().decode()
     assert text.count("\n") == 1
     assert not set("\r\x1b\x9b") & set(text)
     if log_format == "json":
         assert json.loads(text)["path"] == "/c\r\nd\x1b[31m\x9b"
 
 
-def test_a_requests_line_is_what_every_other_line_is(
+def test_a_line_has_message_level_logger_extra_and_time(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
-    with (tmp_path / "log").open("w+") as output:
-        monkeypatch.setattr(sys, "stdout", output)
+    output = tmp_path / "log"
+    with logged_to(output, monkeypatch) as logger:
+        logger.info("said %s", "it", extra={"path": "/é", "status": 200, "color_message": "it"})
+    line = json.loads(output.read_text())
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {
+        "event": "said it",
+        "level": "info",
+        "logger": "x",
+        "path": "/é",
+        "status": 200,
+    }
+
+
+def test_a_traceback_is_told_without_local_variables(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    output = tmp_path / "log"
+    with logged_to(output, monkeypatch) as logger:
+        key = "abracadabra"
         try:
-            with configure_logs("json", "info"):
-                for name in (ACCESS, "x"):
-                    logging.getLogger(name).info("request", extra={"path": "/\x9bé", "status": 200})
-        finally:
-            root.handlers[:], level = before[0], before[1]
-            root.setLevel(level)
-        access, other = (tmp_path / "log").read_text().splitlines()
-    start, end = access.split('"timestamp"')
-    assert start.replace('"access"', '"x"') == other.split('"timestamp"')[0]
-    assert len(end) == len(other.split('"timestamp"')[1])
+            int(key[:1])
+        except ValueError:
+            logger.exception("failed")
+    text = output.read_text()
+    assert key not in text
+    (told,) = json.loads(text)["exception"]
+    assert told["exc_type"] == "ValueError"

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.telemetry import log_sink
-from app.telemetry.log_sink import LogSink
+from app.telemetry import log_queue
+from app.telemetry.log_queue import LogQueue
 
 
 @pytest.fixture
@@ -16,6 +16,21 @@ def pipe() -> Iterator[tuple[int, int]]:
     reader, writer = os.pipe()
     yield reader, writer
     os.close(writer)
+
+
+def create_queue(file: int, max_records: int = 100) -> LogQueue:
+    return LogQueue(file, logging.Formatter("%(message)s"), max_records)
+
+
+def log(queue: LogQueue, message: str) -> None:
+    queue.handle(logging.makeLogRecord({"msg": message}))
+
+
+def count_drops(queue: LogQueue) -> list[int]:
+    """A list that grows by one with each record that is dropped."""
+    dropped: list[int] = []
+    queue.on_drop = lambda: dropped.append(1)
+    return dropped
 
 
 def fill(writer: int) -> int:
@@ -38,9 +53,9 @@ def read_all(reader: int) -> bytes:
 
 def test_lines_come_out_whole_and_in_order() -> None:
     reader, writer = os.pipe()
-    with LogSink(writer) as sink:
+    with create_queue(writer) as queue:
         for number in range(100):
-            sink.write(f"line {number} \udc80é\n")
+            log(queue, f"line {number} \udc80é")
     os.close(writer)
     lines = read_all(reader).decode().splitlines()
     assert lines == [f"line {number} \\udc80é" for number in range(100)]
@@ -51,50 +66,52 @@ def test_who_logs_never_waits_and_what_does_not_fit_is_counted(
 ) -> None:
     reader, writer = os.pipe()
     filled = fill(writer)
-    dropped: list[int] = []
-    with LogSink(writer, room=10) as sink:
-        sink.on_drop = dropped.append
+    with create_queue(writer, max_records=2) as queue:
+        dropped = count_drops(queue)
         for _ in range(100):
-            sink.write("1234\n")  # would hang here
+            log(queue, "1234")  # would hang here
         assert dropped
         os.read(reader, filled)
     os.close(writer)
     written = read_all(reader).count(b"1234")
-    assert written + sum(dropped) == 100
+    assert written + len(dropped) == 100
     assert 1 <= written < 10
     assert [record.message for record in caplog.records] == [
-        f"{sum(dropped)} log lines were dropped: nobody took them."
+        f"Dropped {len(dropped)} log lines, because nobody read them."
     ]
 
 
 def test_a_reader_that_is_gone_costs_its_lines_and_nothing_else(pipe: tuple[int, int]) -> None:
     reader, writer = pipe
     os.close(reader)
-    dropped: list[int] = []
-    with LogSink(writer) as sink:
-        sink.on_drop = dropped.append
+    with create_queue(writer) as queue:
+        dropped = count_drops(queue)
         for _ in range(3):
-            sink.write("line\n")
-    assert sum(dropped) == 3
+            log(queue, "line")
+    assert len(dropped) == 3
+
+
+def test_a_record_that_cannot_be_formatted_is_dropped_and_the_next_one_written() -> None:
+    reader, writer = os.pipe()
+    with create_queue(writer) as queue:
+        dropped = count_drops(queue)
+        queue.handle(logging.makeLogRecord({"msg": "%d", "args": ("no number",)}))
+        log(queue, "line")
+    os.close(writer)
+    assert len(dropped) == 1
+    assert read_all(reader) == b"line\n"
 
 
 def test_an_end_with_nobody_reading_comes_all_the_same(
     pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_sink, "_CLOSE_S", 0.05)
+    monkeypatch.setattr(log_queue, "_CLOSE_S", 0.05)
     reader, writer = pipe
     fill(writer)
-    with LogSink(writer) as sink:
-        sink.write("line\n")
-    assert sink._thread.is_alive()
+    with create_queue(writer) as queue:
+        dropped = count_drops(queue)
+        log(queue, "line")
+    assert not dropped
     os.close(reader)
-    sink._thread.join()
-
-
-def test_a_handler_writes_to_it_as_to_a_stream() -> None:
-    reader, writer = os.pipe()
-    with LogSink(writer) as sink:
-        record = logging.makeLogRecord({"msg": "told"})
-        logging.StreamHandler(sink).handle(record)
-    os.close(writer)
-    assert read_all(reader) == b"told\n"
+    while not dropped:
+        pass
