@@ -1,4 +1,4 @@
-"""Every failure that a client can be told of; status and code are api names and stay.
+"""Defines every failure that a client is told of; statuses and codes are part of the API.
 
 AppError                          500 internal_error
 +-- MalformedRequestError         400
@@ -25,26 +25,24 @@ AppError                          500 internal_error
 |   +-- NotReadyError, ShuttingDownError, OutOfMemoryError
 +-- DeadlineExceededError         504
 
-Texts are fixed: no exception's own, and nothing that a client sent.
-This file is longer than others because it is the whole table, a few lines a row.
+Texts are fixed, so that none repeats an exception's or what a client sent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from copy import copy
 from typing import ClassVar, Self
 
 
 class AppError(Exception):
-    """Something went wrong that nobody foresaw.
+    """An unexpected failure.
 
     Args:
-        detail: one sentence for the client instead of the class's own.
+        detail: one sentence for the client, instead of the class's own.
         headers: to send with the answer.
 
     Attributes:
-        parameter: the field of the request that is wrong, where that is known.
+        parameter: the field of the request that is wrong, if that is known.
     """
 
     status: ClassVar[int] = 500
@@ -63,10 +61,10 @@ class AppError(Exception):
         super().__init__(self.detail)
 
     def at(self, place: str) -> Self:
-        """The same error, whose sentence says where in the request it is."""
-        there = copy(self)
-        there.detail = f"{place}: {self.detail}"
-        return there
+        """Return the same error with a sentence that says where in the request it is."""
+        error = copy(self)
+        error.detail = f"{place}: {self.detail}"
+        return error
 
 
 class MalformedRequestError(AppError):
@@ -84,14 +82,14 @@ class MalformedMultipartError(MalformedRequestError):
 
 
 class UrlInputDisabledError(AppError):
-    """An address instead of an image."""
+    """The image is given as a URL."""
 
     status, code, title = 400, "url_input_disabled", "URL input disabled"
     detail = "Images are not fetched from URLs; send a data: URI with base64."
 
 
 class UnauthorizedError(AppError):
-    """No key, or none of ours."""
+    """The API key is missing or unknown."""
 
     status, code, title = 401, "unauthorized", "Unauthorized"
     detail = "Send a key of this service as `Authorization: Bearer KEY`."
@@ -115,21 +113,21 @@ class ModelNotFoundError(NotFoundError):
 
 
 class MethodNotAllowedError(AppError):
-    """The path is there, but not for this method."""
+    """The path does not answer this method."""
 
     status, code, title = 405, "method_not_allowed", "Method not allowed"
     detail = "This path does not answer that method; see the Allow header."
 
 
 class NotAcceptableError(AppError):
-    """No representation that the client accepts."""
+    """The client accepts none of the media types on offer."""
 
     status, code, title = 406, "not_acceptable", "Not acceptable"
     detail = "Vectors can be application/json; one layer application/x-npy; all application/x-npz."
 
 
 class RequestTimeoutError(AppError):
-    """The client was too slow to send its request."""
+    """The client sent its request too slowly."""
 
     status, code, title = 408, "request_timeout", "Request timeout"
     detail = "The body did not arrive in time (BODY_TIMEOUT_S)."
@@ -137,7 +135,7 @@ class RequestTimeoutError(AppError):
 
 
 class BodyTooLargeError(AppError):
-    """More bytes than a body may have."""
+    """The body has too many bytes."""
 
     status, code, title = 413, "body_too_large", "Body too large"
     detail = "The body has more bytes than allowed (MAX_BODY_MIB; of a batch, MAX_BATCH_BODY_MIB)."
@@ -145,21 +143,21 @@ class BodyTooLargeError(AppError):
 
 
 class ImageTooLargeError(AppError):
-    """More pixels than a picture may have."""
+    """The image has too many pixels or too long a side."""
 
     status, code, title = 413, "image_too_large", "Image too large"
     detail = "The image has more pixels or a longer side than allowed (MAX_PIXELS_MP, MAX_SIDE)."
 
 
 class OutputTooLargeError(AppError):
-    """More numbers than an answer may have."""
+    """The answer would have too many numbers."""
 
     status, code, title = 413, "output_too_large", "Output too large"
     detail = "The answer would be larger than allowed (MAX_OUTPUT_MIB)."
 
 
 class UriTooLongError(AppError):
-    """A path and query of more bytes than allowed."""
+    """The path and query have too many bytes."""
 
     status, code, title = 414, "uri_too_long", "URI too long"
     detail = "The path and query have more than 4 KiB."
@@ -167,7 +165,7 @@ class UriTooLongError(AppError):
 
 
 class HeadersTooLargeError(AppError):
-    """More header bytes or lines than a request may have."""
+    """The headers have too many bytes or lines."""
 
     status, code, title = 431, "headers_too_large", "Headers too large"
     detail = "The headers have more than 16 KiB or 100 lines."
@@ -175,7 +173,7 @@ class HeadersTooLargeError(AppError):
 
 
 class UnsupportedMediaTypeError(AppError):
-    """A Content-Type that carries no image."""
+    """The Content-Type carries no image."""
 
     status, code, title = 415, "unsupported_media_type", "Unsupported media type"
     detail = (
@@ -185,42 +183,42 @@ class UnsupportedMediaTypeError(AppError):
 
 
 class UnsupportedImageFormatError(AppError):
-    """The bytes begin like no allowed format."""
+    """The image starts like none of the supported formats."""
 
     status, code, title = 415, "unsupported_image_format", "Unsupported image format"
     detail = "The body is not a JPEG, PNG, WebP, GIF or BMP image."
 
 
 class UnsupportedContentEncodingError(AppError):
-    """A compressed body."""
+    """The body is compressed."""
 
     status, code, title = 415, "unsupported_content_encoding", "Unsupported content encoding"
     detail = "The body must not be compressed: leave Content-Encoding out."
 
 
 class MissingFileError(AppError):
-    """No image in the body."""
+    """The body has no image."""
 
     status, code, title = 422, "missing_file", "Missing file"
     detail = "The body has no image: multipart wants a file part named `file`, JSON its own field."
 
 
 class EmptyFileError(AppError):
-    """An image of no bytes."""
+    """The image has no bytes."""
 
     status, code, title = 422, "empty_file", "Empty file"
     detail = "The image has no bytes."
 
 
 class TooManyFilesError(AppError):
-    """More images, or more parts, than one body may have."""
+    """The body has too many images or parts."""
 
     status, code, title = 422, "too_many_files", "Too many files"
     detail = "The body has more parts than this route takes."
 
 
 class InvalidParameterError(AppError):
-    """A query parameter, header or field out of its range."""
+    """A query parameter, header or field is not valid."""
 
     status, code, title = 422, "invalid_parameter", "Invalid parameter"
     detail = "A parameter is not valid."
@@ -231,21 +229,21 @@ class InvalidParameterError(AppError):
 
 
 class InvalidImageError(AppError):
-    """An allowed format, but damaged."""
+    """The image is damaged."""
 
     status, code, title = 422, "invalid_image", "Invalid image"
     detail = "The image begins like an allowed format, but cannot be read."
 
 
 class ImageTruncatedError(AppError):
-    """The end is missing."""
+    """The end of the image is missing."""
 
     status, code, title = 422, "image_truncated", "Truncated image"
     detail = "The image ends before its last row."
 
 
 class ImageTooComplexError(AppError):
-    """It would take too long to decode."""
+    """The image would take too long to decode."""
 
     status, code, title = 422, "image_too_complex", "Image too complex"
     detail = "The image would take too long to decode for its size."
@@ -259,14 +257,14 @@ class NoClassifierError(AppError):
 
 
 class OverloadedError(AppError):
-    """The queue is full; try again later."""
+    """The queue is full."""
 
     status, code, title = 429, "overloaded", "Overloaded"
     detail = "The queue is full (QUEUE_MS); try again after Retry-After seconds."
 
 
 class ModelOutputInvalidError(AppError):
-    """The engine gave NaN, or another number of rows than images."""
+    """The engine returned NaN, or not one row for each image."""
 
     code, title = "model_output_invalid", "Invalid model output"
     detail = "The model's output for this image is not a valid answer."
@@ -283,35 +281,34 @@ class UnavailableError(AppError):
 
 
 class NotReadyError(UnavailableError):
-    """Not loaded yet, or broken."""
+    """The models are not loaded yet, or the engine fails."""
 
     code, title = "not_ready", "Not ready"
     detail = "The service is not ready; GET /readyz?verbose tells why."
 
 
 class ShuttingDownError(UnavailableError):
-    """About to end."""
+    """The service is shutting down."""
 
     code, title = "shutting_down", "Shutting down"
     detail = "The service is shutting down; try another replica."
 
 
 class OutOfMemoryError(UnavailableError):
-    """This image did not fit into memory, even alone."""
+    """The image does not fit into memory, even alone."""
 
     code, title = "out_of_memory", "Out of memory"
     detail = "There is not enough memory for this image now."
 
 
 class DeadlineExceededError(AppError):
-    """The request's time was up before its answer was there."""
+    """The deadline passed before the answer was ready."""
 
     status, code, title = 504, "deadline_exceeded", "Deadline exceeded"
     detail = "The deadline passed before the answer was there (REQUEST_TIMEOUT_S)."
 
 
-def every_error() -> Iterator[type[AppError]]:
-    """Each of them that clients are told of, in the order of this file."""
-    for one in globals().copy().values():
-        if isinstance(one, type) and issubclass(one, AppError) and one is not UnavailableError:
-            yield one
+def every_error() -> list[type[AppError]]:
+    """List the errors that clients are told of, in the order of this file."""
+    classes = [value for value in globals().values() if isinstance(value, type)]
+    return [one for one in classes if issubclass(one, AppError) and one is not UnavailableError]

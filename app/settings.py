@@ -1,4 +1,4 @@
-"""Every option of the service: an environment variable, and a flag of `serve`, each."""
+"""Declares every option of the service: an environment variable and a flag of `serve` each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from model.sources.load import default_name
 
 ENV_PREFIX = "MOBILENET_"
 API_KEY_VARIABLE = f"{ENV_PREFIX}API_KEY"
-"""No setting: the key that the commands show to a server."""
+"""Not a setting: the key that `classify` and `embed` send to a server."""
 
 _ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?")
 
@@ -26,17 +26,24 @@ _Auto = Literal["auto"]
 
 
 class InvalidSettingError(Exception):
-    """A setting that cannot be used; its text is one line that names it."""
+    """A setting has an unusable value; the message is one line that names it."""
 
 
 def refuse_setting(name: str, why: str, given: object) -> InvalidSettingError:
-    """What to raise for a setting whose value cannot be used."""
-    (wrong,) = (one for one in describe_settings() if one.name == name)
-    return InvalidSettingError(f"{wrong.variable} ({wrong.flag}): {why}, got {str(given)!r}")
+    """Create the error for a setting with an unusable value."""
+    return InvalidSettingError(f"{_variable(name)} ({_flag(name)}): {why}, got {str(given)!r}")
+
+
+def _variable(name: str) -> str:
+    return f"{ENV_PREFIX}{name.upper()}"
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 class Settings(BaseSettings):
-    """Read from keyword arguments first, then from `MOBILENET_*` variables."""
+    """Reads keyword arguments first, then `MOBILENET_*` variables."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX, frozen=True, extra="forbid", allow_inf_nan=False
@@ -178,7 +185,7 @@ class Settings(BaseSettings):
         return value
 
     def model_sources(self) -> Iterator[tuple[str, str]]:
-        """Name and source of each model, in the order given; see `load_model`."""
+        """Yield name and source of each model, in the order given; see `load_model`."""
         return map(_name_and_source, self.models)
 
 
@@ -188,60 +195,49 @@ def _name_and_source(entry: str) -> tuple[str, str]:
 
 
 def load_settings(**given: Any) -> Settings:
-    """Read the settings; what is given wins over the environment.
+    """Read the settings; what is given, unless it is None, wins over the environment.
 
     Raises:
-        InvalidSettingError: one of them is out of its range.
+        InvalidSettingError: a setting is out of range.
     """
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        every = error.errors(include_url=False)
-        first = every[0]
-        why = " or ".join(one["msg"] for one in every if one["loc"][0] == first["loc"][0])
-        raise refuse_setting(str(first["loc"][0]), why, first["input"]) from error
+        errors = error.errors(include_url=False)
+        name, given_value = errors[0]["loc"][0], errors[0]["input"]
+        why = " or ".join(one["msg"] for one in errors if one["loc"][0] == name)
+        raise refuse_setting(str(name), why, given_value) from error
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One option, as a person reads of it."""
+    """One option, as messages and documents name it."""
 
     name: str
+    variable: str
+    flag: str
     default: str
     meaning: str
 
-    @property
-    def variable(self) -> str:
-        """Its environment variable."""
-        return f"{ENV_PREFIX}{self.name.upper()}"
-
-    @property
-    def flag(self) -> str:
-        """Its flag of `serve`."""
-        return f"--{self.name.replace('_', '-')}"
-
-
-def _as_given(default: Any) -> str:
-    if default is None or default == ():
-        return "none"
-    if isinstance(default, tuple):
-        return ",".join(default)
-    return str(default).lower() if isinstance(default, bool) else str(default)
-
 
 def describe_settings() -> list[Setting]:
-    """Every option, in the order of the class."""
+    """Describe every option, in the order of the class."""
     return [
-        Setting(
-            name,
-            _as_given(field.default),
-            field.description or "",
-        )
+        Setting(name, _variable(name), _flag(name), _write(field.default), field.description or "")
         for name, field in Settings.model_fields.items()
     ]
 
 
+def _write(value: Any) -> str:
+    """Write a default as an environment variable would."""
+    if value is None or value == ():
+        return "none"
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def unknown_variables() -> list[str]:
-    """The `MOBILENET_*` variables in the environment that no setting reads."""
-    known = {API_KEY_VARIABLE, *(setting.variable for setting in describe_settings())}
+    """List the `MOBILENET_*` variables in the environment that no setting reads."""
+    known = {API_KEY_VARIABLE, *map(_variable, Settings.model_fields)}
     return sorted(name for name in os.environ if name.startswith(ENV_PREFIX) and name not in known)

@@ -113,7 +113,7 @@ class Server(uvicorn.Server):
                 self._once_ready(lambda service: service.batcher.batches.numbers()),
             ),
             Watch(
-                "A picture has been in a decode thread",
+                "An image has been in a decode thread",
                 limit_s,
                 self._once_ready(lambda service: service.decode_threads.pictures.numbers()),
             ),

@@ -1,7 +1,7 @@
-"""Ends a process that no longer gets on with its work, for whatever restarts it.
+"""Ends a process that hangs, so that its orchestrator restarts it.
 
 Threads cannot be killed, and not every orchestrator restarts a container that answers its health
-check with red.
+check with red. `faulthandler` would also end a process that was stopped and goes on.
 """
 
 from __future__ import annotations
@@ -9,85 +9,78 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 _INTERVAL_S = 1.0
-"""Between two looks, in seconds."""
-_LONGEST_GAP_S = 2 * _INTERVAL_S
-"""What counts of the time between two looks: more of it, and the whole process did not run."""
+_MAX_GAP_S = 2 * _INTERVAL_S
+"""Counted of the time between two checks: if there is more, the whole process did not run."""
 
 
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """Work that must get on.
+class Watch(NamedTuple):
+    """A kind of work that must not hang.
 
     Attributes:
-        what: one piece of it is, as the log names it.
-        limit_s: how long a piece may take, in seconds.
-        under_way: the pieces that are being worked at, each by a key of its own.
+        symptom: the start of the sentence that is logged: it is followed by "for 10 s".
+        limit_s: how long one task may take, in seconds.
+        running: lists the tasks that are running, each by a key of its own.
     """
 
-    what: str
+    symptom: str
     limit_s: float
-    under_way: Callable[[], Iterable[Hashable]]
+    running: Callable[[], Iterable[Hashable]]
 
 
 class Watchdog:
-    """Use as a context manager: it looks, in a thread of its own, until it is left.
+    """Use as a context manager: its thread checks once a second until the block ends.
 
-    It counts the time that it could have looked in itself, and no other: a process that was stopped
-    and goes on, a machine that slept, or one too busy for this thread has not hung.
+    Only time in which the process ran counts: one that was stopped and goes on has not hung, nor
+    has a machine that slept.
 
     Args:
-        watches: what it looks at.
-        end: called with why the process must end, in one sentence.
+        watches: the work to check.
+        on_hang: called in the thread with the reason, as a sentence.
         now: monotonic clock in seconds.
     """
 
     def __init__(
         self,
         watches: Sequence[Watch],
-        end: Callable[[str], None],
+        on_hang: Callable[[str], None],
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._watches = watches
-        self._end = end
+        self._on_hang = on_hang
         self._now = now
-        self._seen = now()
+        self._checked = now()
         self._awake_s = 0.0
-        self._since: dict[tuple[str, Hashable], float] = {}
-        self._left = threading.Event()
+        self._since: dict[tuple[Watch, Hashable], float] = {}
+        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
     def __enter__(self) -> Self:
-        """Start to look."""
+        """Start the thread."""
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Look no more."""
-        self._left.set()
+        """Stop the thread."""
+        self._stopping.set()
         self._thread.join()
 
-    def look(self) -> str | None:
-        """Why the process must end, if it must."""
+    def check(self) -> str | None:
+        """Return why the process must end, if it must."""
         now = self._now()
-        self._awake_s += min(now - self._seen, _LONGEST_GAP_S)
-        self._seen = now
-        limits = {
-            (watch.what, piece): watch.limit_s
-            for watch in self._watches
-            for piece in watch.under_way()
-        }
-        self._since = {piece: self._since.get(piece, self._awake_s) for piece in limits}
-        for (what, piece), limit_s in limits.items():
-            if self._awake_s - self._since[what, piece] >= limit_s:
-                return f"{what} for {limit_s:g} s: this process ends, to be started anew."
+        self._awake_s += min(now - self._checked, _MAX_GAP_S)
+        self._checked = now
+        running = [(watch, task) for watch in self._watches for task in watch.running()]
+        self._since = {key: self._since.get(key, self._awake_s) for key in running}
+        for (watch, _), since in self._since.items():
+            if self._awake_s - since >= watch.limit_s:
+                return f"{watch.symptom} for {watch.limit_s:g} s: exiting to be restarted."
         return None
 
     def _run(self) -> None:
-        while not self._left.wait(_INTERVAL_S):
-            if why := self.look():
-                self._end(why)
+        while not self._stopping.wait(_INTERVAL_S):
+            if reason := self.check():
+                self._on_hang(reason)
                 return

@@ -143,6 +143,6 @@ main()
         assert server.end() == os.EX_SOFTWARE
     (line,) = [line for line in server.lines if '"critical"' in line]
     assert json.loads(line)["event"] == (
-        "A batch has been running for 0.5 s: this process ends, to be started anew."
+        "A batch has been running for 0.5 s: exiting to be restarted."
     )
     assert "Traceback" not in "".join(server.lines)

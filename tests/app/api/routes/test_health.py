@@ -92,10 +92,10 @@ def test_an_engine_that_hangs_costs_its_callers_their_time_and_readiness_but_not
         ready = httpx2.get(f"{server.url}/readyz")
         assert (ready.status_code, ready.json()) == (503, {"status": "not ready"})
         assert ready.headers["Retry-After"] == "1"
-        batches = next(watch for watch in server.server.watches if "batch has" in watch.what)
-        assert len(list(batches.under_way())) == 1
+        batches = next(watch for watch in server.server.watches if "batch has" in watch.symptom)
+        assert len(list(batches.running())) == 1
         fake_engine.gate.set()
-        server.wait_for(lambda: not list(batches.under_way()))
+        server.wait_for(lambda: not list(batches.running()))
         assert httpx2.get(f"{server.url}/readyz").status_code == 200
 
 
@@ -106,7 +106,7 @@ def test_an_engine_that_fails_on_everything_turns_readiness_red_until_it_works_a
         raise RuntimeError("the device is lost")
 
     with serve() as server, httpx2.Client(base_url=server.url) as client:
-        broken = next(watch for watch in server.server.watches if "engine" in watch.what)
+        broken = next(watch for watch in server.server.watches if "engine" in watch.symptom)
         working, fake_engine.fail = fake_engine.fail, fail
         for _ in range(5):
             assert client.get("/readyz").status_code == 200
@@ -114,14 +114,14 @@ def test_an_engine_that_fails_on_everything_turns_readiness_red_until_it_works_a
             assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
         ready = client.get("/readyz?verbose")
         assert (ready.status_code, ready.json()["checks"]["engine_works"]) == (503, False)
-        assert list(broken.under_way())
+        assert list(broken.running())
         ran = len(fake_engine.batches)
         assert client.get("/livez").status_code == 200
         assert len(fake_engine.batches) == ran  # it does not try on its own
         fake_engine.fail = working
         assert client.post("/classify", files={"file": uniform(1)}).status_code == 200
         assert client.get("/readyz").status_code == 200
-        assert not list(broken.under_way())
+        assert not list(broken.running())
 
 
 def test_a_decode_thread_that_is_stuck_leaves_the_others_and_is_seen(
@@ -138,7 +138,7 @@ def test_a_decode_thread_that_is_stuck_leaves_the_others_and_is_seen(
 
     with serve(threads=2) as server:
         monkeypatch.setattr(Decoder, "open", hang)
-        pictures = next(watch for watch in server.server.watches if "picture" in watch.what)
+        pictures = next(watch for watch in server.server.watches if "image" in watch.symptom)
         try:
             answer = httpx2.post(
                 f"{server.url}/classify",
@@ -147,7 +147,7 @@ def test_a_decode_thread_that_is_stuck_leaves_the_others_and_is_seen(
             )
             assert answer.status_code == 504
             assert stuck.is_set()
-            assert len(list(pictures.under_way())) == 1
+            assert len(list(pictures.running())) == 1
             answer = httpx2.post(f"{server.url}/classify", files={"file": uniform(1)})
             assert answer.status_code == 200
         finally:
