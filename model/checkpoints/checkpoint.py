@@ -35,7 +35,6 @@ DEFAULT_DIRECTORY = Path(__file__).parents[1] / "weights" / "mobilenet_v1_1.0_22
 _CONFIG, _PREPROCESSOR, _WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
 _QUANTIZATION = "quantization.safetensors"
 _SUMS = "SHA256SUMS"
-_PIXEL_CHANNELS = 3
 _COUNTER = "num_batches_tracked"  # of training steps
 _PREFIX, _CLASSIFIER = "mobilenet_v1.", "classifier."
 _NORMALIZATION = ("weight", "bias", "running_mean", "running_var")
@@ -95,7 +94,7 @@ def load_checkpoint(directory: Path, name: str | None = None) -> Checkpoint:
     data = _read_tensor_files(directory)
     digests = {file: hashlib.sha256(content).hexdigest() for file, content in data.items()}
     _verify_sums(directory, digests)
-    config = _load_config(directory / _CONFIG)
+    config = MobileNetV1Config.load(directory / _CONFIG)
     preprocessing = Preprocessing.load(directory / _PREPROCESSOR)
     path = directory / _WEIGHTS
     weights = _read_weights(path, data[_WEIGHTS])
@@ -174,15 +173,6 @@ def _verify_sums(directory: Path, known: Mapping[str, str]) -> None:
             raise InvalidCheckpointError(f"{path}: {error.strerror}") from error
         if actual != expected:
             raise InvalidCheckpointError(f"{path}: sha256 is not the one in {_SUMS}")
-
-
-def _load_config(path: Path) -> MobileNetV1Config:
-    config = MobileNetV1Config.load(path)
-    if config.num_channels != _PIXEL_CHANNELS:
-        raise InvalidCheckpointError(
-            f"{path}: num_channels is {config.num_channels}, but pixels are RGB"
-        )
-    return config
 
 
 def _read_tensor_files(directory: Path) -> dict[str, bytes]:

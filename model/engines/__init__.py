@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model.errors import EngineUnavailableError, UnsupportedModelError
+from model.errors import EngineUnavailableError
 
 if TYPE_CHECKING:
     from model.checkpoints.checkpoint import Checkpoint
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["load_engine"]
 
-_RGB = 3
 _CUDA_DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/dxg"))  # of Linux, of WSL
 
 # ONNX Runtime reports to its maker from its import on, and writes a device id into the home
@@ -38,10 +37,6 @@ def load_engine(
         EngineUnavailableError: the engine's package or device is not there.
         UnsupportedModelError: the engine cannot run this checkpoint.
     """
-    if checkpoint.config.num_channels != _RGB:
-        raise UnsupportedModelError(
-            f"num_channels {checkpoint.config.num_channels}: pictures have {_RGB}"
-        )
     if name == "auto":
         name = "torch" if device == "cuda" or (device == "auto" and _finds_cuda()) else "onnx"
     if name == "onnx":

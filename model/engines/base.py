@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from model.network.config import END_POINTS, LOGITS, POOLED, MobileNetV1Config
+from model.network.config import END_POINTS, LOGITS, MIN_IMAGE_SIDE, POOLED, MobileNetV1Config
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -43,17 +43,24 @@ def default_outputs(config: MobileNetV1Config) -> tuple[str, ...]:
     return (LOGITS, POOLED) if config.num_labels else (POOLED,)
 
 
+def check_request(pixels: NDArray[np.uint8], outputs: Collection[str]) -> None:
+    """Check what an engine is asked for.
+
+    Raises:
+        ValueError: the images are too small, or there is no such output.
+    """
+    if min(pixels.shape[1:3]) < MIN_IMAGE_SIDE:
+        raise ValueError(f"images must be at least {MIN_IMAGE_SIDE} pixels wide and high")
+    if unknown := set(outputs) - {LOGITS, POOLED, *END_POINTS}:
+        raise ValueError(f"unknown outputs: {sorted(unknown)}")
+
+
 def deepest_layer(outputs: Collection[str]) -> str | None:
     """The end point after which nothing needs to be computed; None means that the head is needed.
 
     Args:
         outputs: names as in `EngineOutput`, at least one.
-
-    Raises:
-        ValueError: a name is none of them.
     """
-    if unknown := set(outputs) - {LOGITS, POOLED, *END_POINTS}:
-        raise ValueError(f"unknown outputs: {sorted(unknown)}")
     if LOGITS in outputs or POOLED in outputs:
         return None
     return max(outputs, key=END_POINTS.index)

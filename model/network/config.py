@@ -77,7 +77,7 @@ class MobileNetV1Config(Document):
     """What `config.json` says about the network; unknown keys of it are kept out."""
 
     model_type: Literal["mobilenet_v1"] = "mobilenet_v1"
-    num_channels: int = Field(3, ge=1, le=16)
+    num_channels: Literal[3] = 3
     image_size: int | tuple[int, int] = 224
     depth_multiplier: float = Field(1.0, gt=0, le=8)
     min_depth: int = Field(8, ge=1, le=4096)
@@ -153,6 +153,11 @@ class MobileNetV1Config(Document):
             ]
             channels = out_channels
         return tuple(layers)
+
+    @property
+    def classifier(self) -> ConvLayer:
+        """The classification layer as a 1x1 convolution of the pooled features."""
+        return ConvLayer(LOGITS, "classifier", self.num_features, self.num_labels, 1, 1)
 
     def maps(
         self, height: int, width: int, output_stride: int = 32

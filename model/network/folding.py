@@ -1,4 +1,4 @@
-"""BatchNorm folded into the convolution before it, for every engine that runs floating point."""
+"""BatchNorm folded into the convolution before it."""
 
 from __future__ import annotations
 
@@ -7,25 +7,31 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
-    from model.checkpoints.checkpoint import Checkpoint
     from model.network.config import ConvLayer
 
 
 def fold(
-    checkpoint: Checkpoint, layer: ConvLayer
+    weights: Mapping[str, NDArray[np.float32]], layer: ConvLayer, epsilon: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """One layer's kernel and bias, with its BatchNorm folded in.
 
     Folded in float64, as Jacob et al. do (https://arxiv.org/abs/1712.05877), and rounded once: the
     engines then differ by the order of their sums alone.
 
+    Args:
+        weights: under transformers' names.
+        layer: which one of them.
+        epsilon: added to the variance.
+
     Returns:
         Kernel of shape (out, in / groups, h, w) and bias of shape (out,).
     """
     kernel, gamma, beta, mean, variance = (
-        checkpoint.weights[f"{layer.key}.{part}"].astype(np.float64)
+        weights[f"{layer.key}.{part}"].astype(np.float64)
         for part in (
             "convolution.weight",
             "normalization.weight",
@@ -34,6 +40,27 @@ def fold(
             "normalization.running_var",
         )
     )
-    factor = gamma / np.sqrt(variance + checkpoint.config.layer_norm_eps)
+    factor = gamma / np.sqrt(variance + epsilon)
     folded = kernel * factor[:, None, None, None]
     return folded.astype(np.float32), (beta - mean * factor).astype(np.float32)
+
+
+def identity_batch_norm(
+    key: str, kernel: NDArray[np.float32], bias: NDArray[np.float32], epsilon: float
+) -> dict[str, NDArray[np.float32]]:
+    """The weights of a folded layer, with a BatchNorm that only adds the bias.
+
+    Args:
+        key: of the layer.
+        kernel: (out, in / groups, height, width).
+        bias: (out,).
+        epsilon: added to the variance.
+    """
+    ones = np.ones(len(bias), np.float32)
+    return {
+        f"{key}.convolution.weight": kernel,
+        f"{key}.normalization.weight": ones,
+        f"{key}.normalization.bias": bias,
+        f"{key}.normalization.running_mean": np.zeros_like(ones),
+        f"{key}.normalization.running_var": ones - np.float32(epsilon),
+    }

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from model.errors import InvalidCheckpointError
+from model.network.folding import identity_batch_norm
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -192,27 +193,6 @@ def kernel_shapes(config: MobileNetV1Config) -> dict[str, tuple[int, int, int, i
     if config.num_labels:
         shapes[CLASSIFIER] = (config.num_labels, config.num_features, 1, 1)
     return shapes
-
-
-def identity_batch_norm(
-    key: str, kernel: NDArray[np.float32], bias: NDArray[np.float32], epsilon: float
-) -> dict[str, NDArray[np.float32]]:
-    """A layer whose BatchNorm is folded in, as weights that have one: it only adds the bias.
-
-    Args:
-        key: of the layer.
-        kernel: (out, in / groups, height, width).
-        bias: (out,).
-        epsilon: what BatchNorm adds to the variance.
-    """
-    ones = np.ones(len(bias), np.float32)
-    return {
-        f"{key}.convolution.weight": kernel,
-        f"{key}.normalization.weight": ones,
-        f"{key}.normalization.bias": bias,
-        f"{key}.normalization.running_mean": np.zeros_like(ones),
-        f"{key}.normalization.running_var": ones - np.float32(epsilon),
-    }
 
 
 def _write(name: str, parameters: QuantizationParameters) -> dict[str, NDArray[Any]]:

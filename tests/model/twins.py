@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from model.checkpoints.checkpoint import Checkpoint, expected_shapes
-from model.engines.torch.architecture import MobileNetV1, create_network
+from model.engines.torch.network import ACTIVATIONS, same_padding
 from model.images.preprocessor_config import Preprocessing
-from model.network.config import MobileNetV1Config
+from model.network.config import LOGITS, POOLED, MobileNetV1Config
 
 DEPTH_MULTIPLIERS = (0.25, 0.5, 0.75, 1.0)
 SIZES = ((32, 32), (97, 131), (128, 128), (160, 160), (192, 192), (224, 224), (301, 257))
@@ -73,8 +74,43 @@ def to_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
     return {name: torch.from_numpy(value) for name, value in checkpoint.weights.items()}
 
 
-def to_network(checkpoint: Checkpoint) -> MobileNetV1:
-    return create_network(checkpoint.config, to_tensors(checkpoint))
+def compute_unfolded(
+    checkpoint: Checkpoint, images: Tensor, output_stride: int = 32
+) -> dict[str, Tensor]:
+    """Every layer's output with its BatchNorm as it stands, in the images' precision."""
+    config = checkpoint.config
+    weights = {name: value.to(images.dtype) for name, value in to_tensors(checkpoint).items()}
+    features, outputs = images, {}
+    for layer in config.layers_at(output_stride):
+        reach = (layer.kernel_size - 1) * layer.rate + 1
+        padding = [
+            part
+            for side in (features.shape[-1], features.shape[-2])
+            for part in (
+                same_padding(side, reach, layer.stride) if config.tf_padding else [reach // 2] * 2
+            )
+        ]
+        features = functional.conv2d(
+            functional.pad(features, padding),
+            weights[f"{layer.key}.convolution.weight"],
+            stride=layer.stride,
+            dilation=layer.rate,
+            groups=layer.groups,
+        )
+        mean, variance, weight, bias = (
+            weights[f"{layer.key}.normalization.{part}"]
+            for part in ("running_mean", "running_var", "weight", "bias")
+        )
+        features = functional.batch_norm(
+            features, mean, variance, weight, bias, eps=config.layer_norm_eps
+        )
+        outputs[layer.end_point] = features = ACTIVATIONS[config.hidden_act](features)
+    outputs[POOLED] = features.mean(dim=(2, 3))
+    if config.num_labels:
+        outputs[LOGITS] = functional.linear(
+            outputs[POOLED], weights["classifier.weight"], weights["classifier.bias"]
+        )
+    return outputs
 
 
 def relative_error(actual: NDArray[np.float32], expected: NDArray[np.float32]) -> float:

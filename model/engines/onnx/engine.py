@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 from google.protobuf.message import EncodeError
 
-from model.engines.base import EngineOutput, deepest_layer, default_outputs
+from model.engines.base import EngineOutput, check_request, deepest_layer, default_outputs
 from model.engines.onnx import graph as onnx_graph
 from model.engines.onnx import quantized_graph
 from model.engines.onnx.graph import PIXELS
@@ -84,8 +84,7 @@ class OnnxEngine:
         alone: bool = True,
     ) -> EngineOutput:
         """Compute one batch; see `Engine.run`."""
-        if min(pixels.shape[1:3]) < MIN_IMAGE_SIDE:
-            raise ValueError(f"images must be at least {MIN_IMAGE_SIDE} pixels wide and high")
+        check_request(pixels, outputs)
         names = list(outputs or self._default_outputs)
         with _memory_errors():
             arrays = self._run(pixels, names, output_stride, alone=alone)
@@ -107,8 +106,7 @@ class OnnxEngine:
 
     def trim(self) -> None:
         """Give back what larger batches needed; see `Engine.trim`."""
-        channels = self.checkpoint.config.num_channels
-        least = np.zeros((1, MIN_IMAGE_SIDE, MIN_IMAGE_SIDE, channels), np.uint8)
+        least = np.zeros((1, MIN_IMAGE_SIDE, MIN_IMAGE_SIDE, 3), np.uint8)
         self._default.get(alone=True).run(None, {PIXELS: least}, self._shrinking)
 
     def _sessions(self, outputs: Collection[str], output_stride: int) -> _Sessions:

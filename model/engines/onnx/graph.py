@@ -88,7 +88,7 @@ def create_graph(
     nodes = _input(checkpoint, constants)
     source, unmet = "input", set(outputs)
     for layer in config.layers_at(output_stride):
-        kernel, bias = fold(checkpoint, layer)
+        kernel, bias = fold(checkpoint.weights, layer, config.layer_norm_eps)
         constants |= {f"{layer.key}.weight": kernel, f"{layer.key}.bias": bias}
         nodes += _convolution(layer, config, source)
         source = _map_name(layer)

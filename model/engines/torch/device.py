@@ -24,6 +24,7 @@ _CUDA_STREAMS = 3
 class TorchDevice(Protocol):
     """One of the two below; `upload` and `download` are called within `batch`."""
 
+    name: str
     streams: int
 
     @contextmanager
@@ -42,6 +43,8 @@ class TorchDevice(Protocol):
 
 class Cpu:
     """All threads for a batch that is alone, else one thread each, as many batches as threads."""
+
+    name = "cpu"
 
     def __init__(self, threads: int) -> None:
         self.streams = threads
@@ -78,7 +81,7 @@ class Cuda:
             raise EngineUnavailableError("device cuda: PyTorch finds no CUDA device")
         # cuDNN's default, TF32, has float16's 10 bits of fraction.
         torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]  # PyTorch hides it from mypy
-        self._device = device
+        self.name = device
         self._local = threading.local()
 
     @contextmanager
@@ -91,7 +94,7 @@ class Cuda:
 
     def upload(self, pixels: NDArray[np.uint8]) -> Tensor:
         """Copy without waiting."""
-        return torch.from_numpy(pixels).pin_memory().to(self._device, non_blocking=True)
+        return torch.from_numpy(pixels).pin_memory().to(self.name, non_blocking=True)
 
     def download(self, arrays: Mapping[str, Tensor]) -> dict[str, NDArray[np.float32]]:
         """Copy all, which PyTorch does into pinned memory, then wait once."""

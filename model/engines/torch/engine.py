@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import nn
 
-from model.engines.base import EngineOutput, deepest_layer, default_outputs
+from model.engines.base import EngineOutput, check_request, default_outputs
 from model.engines.torch.device import Cpu, Cuda, TorchDevice
-from model.engines.torch.folded_network import FoldedNetwork
-from model.engines.torch.quantized_network import QuantizedNetwork
+from model.engines.torch.network import Network, QuantizedNetwork
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -20,11 +18,9 @@ if TYPE_CHECKING:
 
     from model.checkpoints.checkpoint import Checkpoint
 
-_MAP_DIMENSIONS = 4
-
 
 class TorchEngine:
-    """Runs the folded network, or a quantized one level for level.
+    """Runs the network on real numbers, or a quantized one on its levels.
 
     Raises:
         EngineUnavailableError: the device is `cuda`, and there is none.
@@ -38,12 +34,11 @@ class TorchEngine:
         self.checkpoint = checkpoint
         self.device = device
         self.streams = self._device.streams
-        network: nn.Module = (
-            QuantizedNetwork(checkpoint, checkpoint.quantization)
+        self._network = (
+            QuantizedNetwork(checkpoint, checkpoint.quantization, self._device.name)
             if checkpoint.quantization
-            else FoldedNetwork(checkpoint)
+            else Network(checkpoint, self._device.name)
         )
-        self._network = network.to(device).eval()
 
     def run(
         self,
@@ -54,18 +49,13 @@ class TorchEngine:
         alone: bool = True,
     ) -> EngineOutput:
         """Compute one batch; see `Engine.run`."""
-        wanted = outputs or default_outputs(self.checkpoint.config)
-        deepest = deepest_layer(wanted)
+        check_request(pixels, outputs)
+        outputs = outputs or default_outputs(self.checkpoint.config)
         try:
             with torch.inference_mode(), self._device.batch(alone=alone):
                 images = self._device.upload(np.require(pixels, requirements=["C", "W"]))
-                arrays = self._network(images, output_stride, deepest)
-                rows = {
-                    name: array.permute(0, 2, 3, 1) if array.ndim == _MAP_DIMENSIONS else array
-                    for name, array in arrays.items()
-                    if name in wanted
-                }
-                return EngineOutput(self._device.download(rows))
+                arrays = self._network.run(images, outputs, output_stride)
+                return EngineOutput(self._device.download(arrays))
         except torch.OutOfMemoryError as error:
             raise MemoryError("the device is out of memory") from error
 

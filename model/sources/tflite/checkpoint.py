@@ -16,13 +16,8 @@ from model.checkpoints.labels import IMAGENET_CLASSES, load_imagenet_labels
 from model.errors import InvalidCheckpointError
 from model.images.preprocessor_config import Preprocessing
 from model.network.config import MobileNetV1Config
-from model.network.quantization import (
-    CLASSIFIER,
-    MAX_LEVEL,
-    Quantization,
-    QuantizedLayer,
-    identity_batch_norm,
-)
+from model.network.folding import identity_batch_norm
+from model.network.quantization import CLASSIFIER, MAX_LEVEL, Quantization, QuantizedLayer
 from model.sources.tflite.chain import Operator, Tensor, read_chain
 from model.sources.tflite.weights import read_floats, read_levels, read_parameters
 

@@ -18,8 +18,8 @@ from model.checkpoints.checkpoint import (
 )
 from model.errors import InvalidCheckpointError
 from model.images.preprocessor_config import Preprocessing
-from model.network.config import MobileNetV1Config
-from tests.model.twins import create_weights, relative_error, tiny_config, to_network
+from model.network.config import LOGITS, MobileNetV1Config
+from tests.model.twins import compute_unfolded, create_weights, relative_error, tiny_config
 
 FILES = ("config.json", "model.safetensors", "preprocessor_config.json")
 STEM = "mobilenet_v1.conv_stem"
@@ -113,7 +113,7 @@ def test_a_checkpoint_that_transformers_saved_is_loaded(tmp_path: Path) -> None:
     checkpoint = load_checkpoint(tmp_path)
     images = torch.rand((1, 3, 64, 64))
     with torch.inference_mode():
-        ours = to_network(checkpoint)(images).numpy()
+        ours = compute_unfolded(checkpoint, images)[LOGITS].numpy()
         assert relative_error(ours, theirs(images).logits.numpy()) <= 1e-5
 
 

@@ -143,7 +143,7 @@ def test_a_missing_tensor_is_refused_by_name(unsigned: Path, name: str) -> None:
     [
         pytest.param('{"model_type": "resnet"}', "model_type", id="another-model"),
         pytest.param("not json", "JSON", id="not-json"),
-        pytest.param('{"num_channels": 1}', "num_channels is 1", id="grey"),
+        pytest.param('{"num_channels": 1}', "num_channels: Input should be 3", id="grey"),
         pytest.param('{"id2label": {"0": "a", "2": "c"}}', "without a gap", id="gap"),
     ],
 )

@@ -14,6 +14,7 @@ import model.engines
 from model.engines import load_engine
 from model.errors import EngineUnavailableError, UnsupportedModelError
 from model.images.pixels import preprocess
+from model.network.config import LOGITS, POOLED
 from model.network.scores import softmax
 from tests.model.twins import SIZES, create_checkpoint, size_id, tiny_config
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from model.checkpoints.checkpoint import Checkpoint
     from model.engines.base import Engine
 
+TOLERANCES = {"onnx": 1e-5, "torch": 1e-4}
 ROOT = Path(__file__).parents[3]
 RUN_ONCE = """
 from model.checkpoints.checkpoint import DEFAULT_DIRECTORY, load_checkpoint
@@ -115,11 +117,13 @@ def test_batch_mates_do_not_change_an_answer(
 def test_a_batch_among_others_gets_the_answers_of_one_alone(
     default_checkpoint: Checkpoint, batch: NDArray[np.uint8]
 ) -> None:
-    for name in ("onnx", "torch"):
+    for name, tolerance in TOLERANCES.items():
         engine = load_engine(default_checkpoint, name=name, device="cpu", threads=2)
         alone, among = (engine.run(batch[:3], alone=flag) for flag in (True, False))
-        assert_same_answer(alone.logits, among.logits)
-        assert_same_answer(alone.pooled, among.pooled)
+        for output in (LOGITS, POOLED):
+            np.testing.assert_allclose(
+                alone.arrays[output], among.arrays[output], rtol=0, atol=tolerance
+            )
 
 
 def assert_same_answer(actual: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
@@ -162,16 +166,6 @@ def test_sides_below_32_pixels_are_refused(
 def test_an_unknown_activation_is_refused_when_the_engine_loads(engine: str) -> None:
     unknown = create_checkpoint(tiny_config(hidden_act="softsign"))
     with pytest.raises(UnsupportedModelError, match=r"'softsign'.*'relu6'"):
-        load_engine(unknown, name=engine, device="cpu")
-
-
-@pytest.mark.parametrize("channels", [1, 4])
-@pytest.mark.parametrize("engine", ["onnx", "torch"])
-def test_a_network_that_does_not_see_rgb_is_refused_when_the_engine_loads(
-    engine: str, channels: int
-) -> None:
-    unknown = create_checkpoint(tiny_config(num_channels=channels))
-    with pytest.raises(UnsupportedModelError, match=f"num_channels {channels}"):
         load_engine(unknown, name=engine, device="cpu")
 
 

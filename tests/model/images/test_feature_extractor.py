@@ -15,8 +15,8 @@ import torch
 from model.checkpoints.checkpoint import expected_shapes, load_checkpoint, save_checkpoint
 from model.errors import InvalidCheckpointError
 from model.images.preprocessor_config import Preprocessing
-from model.network.config import MobileNetV1Config
-from tests.model.twins import create_weights, relative_error, tiny_config, to_network
+from model.network.config import LOGITS, POOLED, MobileNetV1Config
+from tests.model.twins import compute_unfolded, create_weights, relative_error, tiny_config
 
 
 @pytest.fixture
@@ -25,12 +25,9 @@ def images() -> torch.Tensor:
 
 
 def pooled(directory: Path, images: torch.Tensor) -> Any:
-    network = to_network(load_checkpoint(directory))
-    with torch.inference_mode():
-        *_, last = network.forward_features(images).values()
-        features, logits = network.forward_head(last)
-    assert torch.equal(features, logits)
-    return features.numpy()
+    outputs = compute_unfolded(load_checkpoint(directory), images)
+    assert LOGITS not in outputs
+    return outputs[POOLED].numpy()
 
 
 def test_a_network_without_classes_has_no_classifier() -> None:

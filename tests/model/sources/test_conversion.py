@@ -12,16 +12,17 @@ from PIL import Image
 
 from model.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from model.images.pixels import preprocess
+from model.network.config import LOGITS, POOLED
 from model.sources.released import import_checkpoint
+from tests.model.sources.frozen_graph.graphs import LOGITS as LOGITS_SCOPE
 from tests.model.sources.frozen_graph.graphs import (
-    LOGITS,
     create_archive,
     create_graph_def,
     create_released,
     find_node,
     release,
 )
-from tests.model.twins import DEPTH_MULTIPLIERS, relative_error, to_network
+from tests.model.twins import DEPTH_MULTIPLIERS, compute_unfolded, relative_error
 
 SIZES = (128, 160, 192, 224)
 NORMS = ("FusedBatchNorm", "FusedBatchNormV3", "separate")
@@ -49,8 +50,8 @@ def assert_transformers_agrees(
         assert torch.allclose(ours.float(), image, atol=1e-6)
     with torch.inference_mode():
         logits = theirs.eval()(images).logits.numpy()
-        assert relative_error(to_network(converted)(images).numpy(), logits) <= 1e-5
-        assert relative_error(to_network(original)(images).numpy(), logits) <= 1e-5
+        assert relative_error(compute_unfolded(converted, images)[LOGITS].numpy(), logits) <= 1e-5
+        assert relative_error(compute_unfolded(original, images)[LOGITS].numpy(), logits) <= 1e-5
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -80,16 +81,16 @@ def test_a_graph_without_a_classifier_gives_the_same_features_in_transformers(
     original = create_released(0.5, 160)
     graph = create_graph_def(original)
     for part in ("weights", "biases"):
-        graph.node.remove(find_node(graph, f"{LOGITS}/{part}"))
+        graph.node.remove(find_node(graph, f"{LOGITS_SCOPE}/{part}"))
     (tmp_path / "frozen.pb").write_bytes(graph.SerializeToString())
     import_checkpoint(tmp_path / "frozen.pb", tmp_path / "converted")
     theirs, info = AutoModel.from_pretrained(tmp_path / "converted", output_loading_info=True)
     assert not any(info.values())
     images = torch.rand((2, 3, 160, 160), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        *_, last = to_network(original).forward_features(images).values()
+        ours = compute_unfolded(original, images)[POOLED].numpy()
         pooled = theirs.eval()(images).pooler_output.numpy()
-    assert relative_error(last.mean(dim=(2, 3)).numpy(), pooled) <= 1e-5
+    assert relative_error(ours, pooled) <= 1e-5
 
 
 @pytest.mark.skipif("RELEASED_CHECKPOINTS" not in os.environ, reason="no released checkpoints")

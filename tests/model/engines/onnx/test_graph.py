@@ -97,7 +97,7 @@ def test_an_activation_is_that_of_transformers(
 
 
 def test_both_engines_know_the_same_activations() -> None:
-    from model.engines.torch.architecture import ACTIVATIONS as OF_TORCH
+    from model.engines.torch.network import ACTIVATIONS as OF_TORCH
 
     assert ACTIVATIONS.keys() == OF_TORCH.keys()
 
@@ -140,7 +140,7 @@ def test_the_scaling_follows_the_checkpoint_s_mean_and_deviation() -> None:
 def test_folding_keeps_what_a_layer_computes() -> None:
     checkpoint = create_checkpoint(tiny_config())
     stem = checkpoint.config.layers[0]
-    kernel, bias = fold(checkpoint, stem)
+    kernel, bias = fold(checkpoint.weights, stem, checkpoint.config.layer_norm_eps)
     assert kernel.shape == stem.weight_shape
     assert bias.shape == (stem.out_channels,)
     factor = kernel / checkpoint.weights[f"{stem.key}.convolution.weight"]

@@ -59,7 +59,6 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
 def engine(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> TorchEngine:
     """One that takes the CPU for a CUDA device."""
     monkeypatch.setattr(torch_engine, "Cuda", lambda: Cuda("cpu"))
-    monkeypatch.setattr(torch.nn.Module, "to", lambda module, _: module)
     return TorchEngine(create_checkpoint(tiny_config()), 1, "cuda")
 
 

@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 from app.cli.main import app
 from model.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from model.engines.onnx.engine import OnnxEngine
-from model.network.quantization import QuantizationParameters, identity_batch_norm
+from model.network.folding import identity_batch_norm
+from model.network.quantization import QuantizationParameters
 from model.network.scores import softmax
 from model.sources.released import import_checkpoint
 from tests.model.quantized_twins import RELU6, WIDE, create_pixels, create_quantized
