@@ -7,6 +7,7 @@ from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
+from python_multipart.multipart import parse_options_header
 
 from app.errors import NotAcceptableError
 
@@ -16,14 +17,19 @@ NPZ = "application/x-npz"
 
 
 def negotiate(accept: str, offers: Sequence[str]) -> str:
-    """The offer that an Accept header prefers (RFC 9110, 12.5.1); the first of equals.
+    """Choose the offer that an Accept header prefers (RFC 9110, 12.5.1); the first of equals.
 
     Raises:
-        NotAcceptableError: it accepts none of them.
+        NotAcceptableError: the header accepts no offer.
     """
-    ranges = [_parse_range(part) for part in accept.split(",")]
-    best = max(offers, key=lambda offer: _quality(offer, ranges))
-    if _quality(best, ranges) <= 0:
+    qualities = dict(map(_parse_range, accept.split(",")))
+
+    def quality(offer: str) -> float:
+        ranges = (offer, f"{offer.partition('/')[0]}/*", "*/*")  # the most specific one decides
+        return next((qualities[one] for one in ranges if one in qualities), 0.0)
+
+    best = max(offers, key=quality)
+    if quality(best) <= 0:
         raise NotAcceptableError
     return best
 
@@ -47,20 +53,8 @@ def encode_arrays(arrays: Mapping[str, NDArray[np.float32]], media_type: str, dt
 
 
 def _parse_range(text: str) -> tuple[str, float]:
-    media_range, *parameters = (part.strip().lower() for part in text.split(";"))
-    for parameter in parameters:
-        if parameter.startswith("q="):
-            try:
-                return media_range, float(parameter.removeprefix("q="))
-            except ValueError:
-                break
-    return media_range, 1.0
-
-
-def _quality(offer: str, ranges: Sequence[tuple[str, float]]) -> float:
-    """What the most specific range that matches says of an offer; 0 where none does."""
-    for wanted in (offer, f"{offer.partition('/')[0]}/*", "*/*"):
-        for media_range, quality in ranges:
-            if media_range == wanted:
-                return quality
-    return 0.0
+    media_range, parameters = parse_options_header(text)
+    try:
+        return media_range.decode("latin-1"), float(parameters.get(b"q", 1))
+    except ValueError:
+        return media_range.decode("latin-1"), 1.0
