@@ -15,12 +15,12 @@ from app.inference.information import InfoResponse, ModelInfo
 from app.settings import Settings
 from app.telemetry.escape import escape
 
-_DIGEST: Final = 12
-"""Characters of a digest that tell it from others."""
+_DIGEST_CHARACTERS: Final = 12
+"""Characters of a digest that are shown."""
 
 
 def announcer(settings: Settings) -> Callable[[InfoResponse, str], None] | None:
-    """What shows a server that is ready on the terminal, if stdout is one that shows its log."""
+    """Create what shows a ready server on the terminal; None if logs are JSON or there is none."""
     console = terminal_console()
     if settings.log_format == "json" or console is None:
         return None
@@ -28,17 +28,17 @@ def announcer(settings: Settings) -> Callable[[InfoResponse, str], None] | None:
 
 
 def create_banner(info: InfoResponse, url: str, *, has_page: bool) -> Panel:
-    """One screen about a server that is ready."""
+    """Create one screen about a ready server."""
     page = [("page", f"{url}/")] if has_page else []
-    places = [("address", url), *page, ("docs", f"{url}/docs")]
+    addresses = [("address", url), *page, ("docs", f"{url}/docs")]
     example = f"curl -F file=@cat.jpg {url}/classify"
     return Panel(
         Group(
-            _rows(describe_speed(info)),
+            _create_table(describe_speed(info)),
             "",
-            _rows(places, "cyan"),
+            _create_table(addresses, "cyan"),
             "",
-            _rows([("try", example)]),
+            _create_table([("try", example)]),
         ),
         title=Text(f"mobilenet-serve {info.version}", style="bold"),
         title_align="left",
@@ -49,12 +49,12 @@ def create_banner(info: InfoResponse, url: str, *, has_page: bool) -> Panel:
 
 
 def create_summary(info: InfoResponse) -> Table:
-    """The same about models, without a server."""
-    return _rows(describe_speed(info))
+    """Create the part of the screen that is about models."""
+    return _create_table(describe_speed(info))
 
 
 def describe_speed(info: InfoResponse) -> list[tuple[str, str]]:
-    """What runs, as names and values."""
+    """Describe what runs, as names and values."""
     first = info.models[0]
     images = _count(info.max_batch_size, "image")
     return [
@@ -70,14 +70,14 @@ def _describe_model(model: ModelInfo) -> str:
     sides = model.input_size if isinstance(model.input_size, tuple) else [model.input_size] * 2
     size = "x".join(map(str, sides))
     classes = f"{model.num_labels} classes" if model.num_labels else "no classes"
-    return f"{escape(model.name)}  {size}, {classes}, sha256 {model.digest[:_DIGEST]}"
+    return f"{escape(model.name)}  {size}, {classes}, sha256 {model.digest[:_DIGEST_CHARACTERS]}"
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _rows(rows: Iterable[tuple[str, str]], style: str = "") -> Table:
+def _create_table(rows: Iterable[tuple[str, str]], style: str = "") -> Table:
     table = Table.grid(padding=(0, 3))
     table.add_column(style="dim", min_width=7)
     table.add_column(overflow="fold")

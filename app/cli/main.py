@@ -1,4 +1,4 @@
-"""The commands: serve, classify, embed, convert, info, labels, settings."""
+"""Defines the commands: serve, classify, embed, convert, info, labels, settings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import json
 import os
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -18,6 +19,7 @@ from app.cli.bulk.commands import classify, embed
 from app.cli.bulk.options import CLASSIFY_EPILOG, EMBED_EPILOG
 from app.cli.serve_flags import SERVE_EPILOG, serve_flags
 from app.settings import InvalidSettingError, Settings, describe_settings, load_settings
+from app.telemetry.escape import escape
 from model.errors import ModelError
 from model.network.config import MIN_IMAGE_SIDE
 
@@ -51,18 +53,18 @@ def main() -> None:
     """Run the command line."""
     try:
         app(prog_name="mobilenet-serve")
-    finally:
-        error = sys.exception() if hasattr(sys, "exception") else sys.exc_info()[1]
-        if isinstance(error, SystemExit) and threading.active_count() > 1:
-            # The interpreter's own ending would wait for threads, or abort in native code.
+    except SystemExit as error:
+        if threading.active_count() > 1:
+            # The interpreter's own exit would wait for threads, or abort in native code.
             for stream in (sys.stdout, sys.stderr):
                 with suppress(OSError, ValueError):
                     stream.flush()
-            os._exit(error.code if isinstance(error.code, int) else int(error.code is not None))
+            os._exit(error.code if isinstance(error.code, int) else _FAILED)
+        raise
 
 
-def _show_version(shown: bool) -> None:  # noqa: FBT001  # typer calls it so
-    if shown:
+def _show_version(asked: bool) -> None:  # noqa: FBT001  # typer calls it so
+    if asked:
         typer.echo(__version__)
         raise typer.Exit
 
@@ -82,12 +84,9 @@ def serve(**given: str | None) -> None:
     from app.cli.banner import announcer
     from app.server.uvicorn_server import run
 
-    try:
+    with _reporting_errors():
         settings = load_settings(**given)
-        code = run(settings, announcer(settings))
-    except InvalidSettingError as error:
-        _fail(str(error), _USAGE)
-    sys.exit(code)
+        raise typer.Exit(run(settings, announcer(settings)))
 
 
 # typer reads a command's flags from its signature.
@@ -109,18 +108,16 @@ _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def info(*, model: _Model = None, as_json: _Json = False) -> None:
     """Load a model, and tell what it is and what `serve` would choose on this machine."""
     from pydantic_core import to_json
+    from rich.console import Console
 
     from app.cli.banner import create_summary
 
-    settings = _load_settings(models=model)
-    try:
-        described = _describe(settings)
-    except ModelError as error:
-        _fail(str(error), _FAILED)
+    with _reporting_errors():
+        described = _describe(load_settings(models=model))
     if as_json:
         typer.echo(to_json(described, indent=2))
     else:
-        _print(create_summary(described))
+        Console(highlight=False).print(create_summary(described))
 
 
 @app.command(epilog=_LABELS_EPILOG)
@@ -138,19 +135,15 @@ def labels(
     """Find the classes of a model; all of them without SEARCH. Exits with 1 if there is none."""
     from model.sources.load import load_model
 
-    name, source = next(_load_settings(models=model).model_sources())
-    try:
+    with _reporting_errors():
+        name, source = next(load_settings(models=model).model_sources())
         known = load_model(source, name).labels
-    except ModelError as error:
-        _fail(str(error), _FAILED)
     found = [label for label in known if _matches(label, search)]
     if as_json:
         fields = ("class_id", "wnid", "label")
         rows = [{name: getattr(label, name) for name in fields} for label in found]
         typer.echo(json.dumps(rows, indent=2))
     else:
-        from app.telemetry.escape import escape
-
         for label in found:
             typer.echo(f"{label.class_id:4}  {label.wnid or '-':9}  {escape(label.label)}")
     raise typer.Exit(0 if found else _FAILED)
@@ -212,28 +205,26 @@ def convert(
     """Turn a released checkpoint into a directory that serve and transformers read."""
     from model.sources.load import convert_model
 
-    try:
-        convert_model(source, directory, image_size=image_size, dequantize=dequantize)
-    except ModelError as error:
-        _fail(str(error), _FAILED)
-    except OSError as error:
-        _fail(f"{error.filename or directory}: {error.strerror or 'cannot be written'}", _FAILED)
+    with _reporting_errors():
+        try:
+            convert_model(source, directory, image_size=image_size, dequantize=dequantize)
+        except OSError as error:
+            why = error.strerror or "cannot be written"
+            _fail(f"{error.filename or directory}: {why}", _FAILED)
     typer.echo(f"Wrote {directory}")
 
 
-def _load_settings(**given: str | None) -> Settings:
+@contextmanager
+def _reporting_errors() -> Iterator[None]:
+    """Turn what a user can mend into one line and an exit code."""
     try:
-        return load_settings(**given)
+        yield
     except InvalidSettingError as error:
         _fail(str(error), _USAGE)
-
-
-def _print(what: object) -> None:
-    from rich.console import Console
-
-    Console(highlight=False).print(what)
+    except ModelError as error:
+        _fail(str(error), _FAILED)
 
 
 def _fail(message: str, code: int) -> NoReturn:
     typer.echo(f"Error: {message}", err=True)
-    sys.exit(code)
+    raise typer.Exit(code)

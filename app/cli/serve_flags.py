@@ -1,4 +1,4 @@
-"""The flags of `serve`: one a setting, in groups."""
+"""Creates the flags of `serve`: one for each setting, in groups."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Each flag has an environment variable; the flag wins. `docs/settings.md` has the
 
 
 def serve_flags() -> Iterator[inspect.Parameter]:
-    """One parameter a setting; each is read and checked by `Settings`, wherever it comes from."""
+    """Yield a parameter for each setting; `Settings` parses and checks its value."""
     panels = {name: panel for panel, names in _PANELS.items() for name in names}
     for setting in describe_settings():
         option = typer.Option(
@@ -56,7 +56,7 @@ def serve_flags() -> Iterator[inspect.Parameter]:
 
 
 def _values(name: str) -> str:
-    """What may be given, where that is one of a few words."""
+    """List the values of a setting, if there are few."""
     annotation = Settings.model_fields[name].annotation
     if annotation is bool:
         return "true|false"

@@ -1,4 +1,4 @@
-"""What is printed for people."""
+"""Finds the terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def terminal_console() -> Console | None:
-    """The console of stdout, if that is a terminal."""
+    """Return a console on stdout, if that is a terminal."""
     from rich.console import Console
 
     return Console(highlight=False) if sys.stdout and sys.stdout.isatty() else None

@@ -90,7 +90,7 @@ class Computation:
     ) -> None:
         here, decode_s = entry.submitted, decoded.decode_s
         if decode_s:
-            traces.tell(
+            traces.record_stage(
                 "decode",
                 here - decode_s,
                 decode_s,
@@ -99,8 +99,8 @@ class Computation:
                 width=source.width,
                 height=source.height,
             )
-        traces.tell("queue", here, row.queue_s)
-        traces.tell(
+        traces.record_stage("queue", here, row.queue_s)
+        traces.record_stage(
             "inference",
             here + row.queue_s,
             row.inference_s,

@@ -1,26 +1,26 @@
-"""`python -m app.server.probe`: exit code 0 while the server in this container is ready.
+"""Checks the health of a container: `python -m app.server.probe` exits with 0 if it is ready.
 
-For container health checks; imports nothing of the service, because it runs every few seconds.
+Imports nothing of the service, because it runs every few seconds.
 """
 
 import os
 import sys
 import urllib.request
 
-_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # to ask it, not to listen
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # to connect, not to listen
 
 
 def find_address() -> str:
-    """Where to ask, as a URL has it: what the settings listen on, or the loopback of all."""
+    """Return the address that the server listens on, as in a URL."""
     host = os.environ.get("MOBILENET_HOST") or "127.0.0.1"
-    host = _ANY.get(host, host)
+    host = _LOOPBACK.get(host, host)
     port = os.environ.get("MOBILENET_PORT") or "8000"
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def main() -> int:
-    """Ask /readyz on the address that the settings name."""
-    # A proxy of the environment is for other hosts.
+    """Ask /readyz; returns the exit code."""
+    # The environment's proxy is for other hosts.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(f"http://{find_address()}/readyz", timeout=2):

@@ -1,4 +1,4 @@
-"""What is logged of each request."""
+"""Logs requests."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _SHED_EVERY_S: Final = 1.0
 
 
 class AccessLog:
-    """One line a request; of those that are shed, one a second and status, with a count.
+    """Writes a line for each request; of those that are shed, one a second and status.
 
-    Under overload most requests are refused: a line for each would cost a third of the refusal, and
-    hide all others. Its level says whom it concerns: an error is ours, a warning says that requests
-    are shed, and what a client did wrong is information.
+    Under overload most requests are refused, and their lines would hide all others. The level says
+    whom a line concerns: an error is the service's, a warning says that requests are shed, and what
+    a client did wrong is information.
 
     Args:
         now: monotonic clock in seconds.
@@ -33,7 +33,7 @@ class AccessLog:
         self._unlogged: Counter[int] = Counter()
 
     def tell(self, status: int, fields: Mapping[str, Any]) -> None:
-        """Log a request; `unlogged` tells how many of its status had no line since the last one."""
+        """Log a request; `unlogged` counts those of its status that had no line since the last."""
         extra = {**fields, "status": status}
         if status in _SHED:
             now = self._now()

@@ -152,7 +152,7 @@ class Metrics:
         Args:
             route: as it is declared, or `UNMATCHED`.
             status: of the answer, or `CLIENT_CLOSED`.
-            duration_s: from the request's headers on, in seconds; None is not told.
+            duration_s: from the request's headers on, in seconds; None if it is not observed.
         """
         closed = status == CLIENT_CLOSED
         self.requests.labels(route, "client_closed" if closed else str(status)).inc()
@@ -161,14 +161,18 @@ class Metrics:
             self.request_duration.labels(route, kind).observe(duration_s)
 
     def record_tick(self, interval_s: float) -> None:
-        """The event loop has come to a timer, which it sets anew each time for so many seconds."""
+        """Observe how late the event loop runs a timer that it sets again and again.
+
+        Args:
+            interval_s: what the timer was set to, in seconds.
+        """
         now = self._now()
         if self._ticked:
             self.loop_lag.observe(max(0.0, now - self._ticked - interval_s))
         self._ticked = now
 
     def record_stages(self, **seconds: float | None) -> None:
-        """Count times by stage, in seconds; None is a stage that was not reached."""
+        """Observe times by stage, in seconds; None is a stage that was not reached."""
         for stage, value in seconds.items():
             if value is not None:
                 self.stage_duration.labels(stage).observe(value)

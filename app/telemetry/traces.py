@@ -1,6 +1,6 @@
-"""OpenTelemetry: where a request's time went, span by span, for whoever runs a collector.
+"""Traces requests and batches with OpenTelemetry.
 
-Nothing of it runs unless the standard variables name a collector and the extra `otel` is there.
+Does nothing unless the standard variables name a collector and the extra `otel` is installed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _NAME: Final = "mobilenet-serve"
 _CLOSE_S: Final = 1.0
-"""What the end may wait for a collector, in seconds."""
 _SPOKEN: Final = "http/protobuf"
 _PROBES: Final = frozenset({"/livez", "/readyz", "/healthz", "/health", "/metrics"})
 
@@ -32,11 +31,11 @@ _log = logging.getLogger(__name__)
 
 
 class Traced(Protocol):
-    """What of a batch's entry is of interest here.
+    """A batch's entry.
 
     Attributes:
-        request: the span of the request that it belongs to, if that is traced.
-        batch: the span of the batch that computed it, if there is one.
+        request: span of the request that it belongs to, if that is traced.
+        batch: span of the batch that computed it, if there is one.
     """
 
     request: SpanContext | None
@@ -44,11 +43,11 @@ class Traced(Protocol):
 
 
 class Traces:
-    """Makes spans; the request's own is the framework's.
+    """Creates spans; the framework creates the request's own.
 
     Args:
-        provider: sends them on.
-        now: the clock of what is told, in seconds.
+        provider: exports them.
+        now: the clock of recorded stages, in seconds.
     """
 
     def __init__(self, provider: TracerProvider, now: Callable[[], float] = time.monotonic) -> None:
@@ -58,13 +57,13 @@ class Traces:
 
     @property
     def request(self) -> SpanContext | None:
-        """The span of the request that is being answered, if it is kept."""
+        """The span of the request that is being answered, if it is sampled."""
         context = trace.get_current_span().get_span_context()
         return context if context.trace_flags.sampled else None
 
     @contextmanager
     def batch(self, entries: Sequence[Traced]) -> Iterator[None]:
-        """Run a batch inside: a trace of its own, with a link to each request that it serves."""
+        """Trace the batch that runs inside, with a link to each request that it serves."""
         links = [Link(entry.request) for entry in entries if entry.request]
         if not links:
             yield
@@ -76,7 +75,7 @@ class Traces:
         with trace.use_span(span, end_on_exit=True, record_exception=False):
             yield
 
-    def tell(
+    def record_stage(
         self,
         name: str,
         started: float,
@@ -84,14 +83,14 @@ class Traces:
         link: SpanContext | None = None,
         **attributes: str | float,
     ) -> None:
-        """Tell of a stage that is over, of the request that is being answered.
+        """Record a stage of the request that is being answered, once it is over.
 
         Args:
             name: of the stage.
             started: when it began, by the clock.
             seconds: how long it took.
             link: a span of another trace that it belongs to as well.
-            attributes: with names of ours.
+            attributes: get the prefix `mobilenet.`.
         """
         begun = time.time_ns() - int((self._now() - started) * 1e9)
         span = self._tracer.start_span(
@@ -103,12 +102,12 @@ class Traces:
         span.end(begun + int(seconds * 1e9))
 
     def close(self) -> None:
-        """Send what is left, for a second at most."""
+        """Export what is left, for a second at most."""
         run_within(_CLOSE_S, self.provider.shutdown)
 
 
 def format_traceparent(span: SpanContext) -> bytes:
-    """The header's value, as W3C's Trace Context has it."""
+    """Format a span as the header of W3C's Trace Context."""
     return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}".encode()
 
 
@@ -118,7 +117,7 @@ def is_probe(scope: Any) -> bool:
 
 
 def create_traces() -> Traces | None:
-    """What the environment asks for; None: no collector is named, or the extra is missing."""
+    """Create what the environment asks for; None without a collector or the extra."""
     endpoint = _read("ENDPOINT")
     disabled = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
     if not endpoint or disabled or os.environ.get("OTEL_TRACES_EXPORTER", "otlp") != "otlp":
@@ -140,12 +139,12 @@ def create_traces() -> Traces | None:
 
 
 def create_provider() -> TracerProvider:
-    """A provider that sends nothing yet; sampler and resource are the environment's."""
+    """Create a provider without an exporter; the environment sets sampler and resource."""
     from opentelemetry.sdk.resources import OTELResourceDetector, Resource
     from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
 
     class HideQueries(SpanProcessor):
-        """A client may put into a query what is nobody's business."""
+        """Hides queries, into which a client may put secrets."""
 
         def on_start(self, span: Span, parent_context: Context | None = None) -> None:
             del parent_context
@@ -153,7 +152,7 @@ def create_provider() -> TracerProvider:
                 span.set_attribute("url.query", "REDACTED")
 
     own = Resource.create({"service.name": _NAME, "service.version": __version__})
-    # The end is ours, and bounded; the SDK's own would wait for half a minute.
+    # `close` shuts it down within a second; the SDK would wait for half a minute.
     provider = TracerProvider(
         resource=own.merge(OTELResourceDetector().detect()), shutdown_on_exit=False
     )
