@@ -1,176 +1,112 @@
-# Every target installs what it needs, once: a second run starts at once.
+# Plain `make` lists the targets. Each installs what it needs, once: a second run starts at once.
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := -m pip --quiet --disable-pip-version-check
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' app/__init__.py)
-# The container engine's command, and the Dockerfile's target.
+# The container engine's command.
 CONTAINERS ?= docker
-TARGET ?= cpu
 
-.PHONY: serve test test-page test-reliability test-observability \
-	check format bench bench-models bench-decode bench-peers bench-scale bench-replicas bench-container bench-cache bench-bulk \
-	docs site site-serve lock clean \
-	version image image-test package-test test-rolling test-ray audit licences snapshots
+.PHONY: help serve check test format bench docs site snapshots lock image audit licences version clean
 
-serve: .venv/base.stamp
+help: ## list the targets
+	@awk 'BEGIN { FS = ":.*## " } /^##@/ { print "\n" substr($$0, 5) } \
+		/^[a-z]+:.*## / { printf "  make %-10s%s\n", $$1, $$2 }' Makefile
+
+##@ Run
+serve: .venv/base.stamp ## the service on port 8000, or on PORT
 	$(BIN)/python -m app serve $(if $(PORT),--port $(PORT))
 
-test: .venv/dev.stamp
-	$(BIN)/python -m pytest --cov --cov-fail-under=90
-
-# The page in Debian's Chromium, which it does not install. PAGE=--readme-picture redraws docs/page.png.
-test-page: .venv/dev.stamp
-	$(BIN)/python -m pytest -m page tests/page $(PAGE)
-
-# All of the corpus, and what takes minutes; `make test` leaves out what is slow. Loads last a minute
-# each. RELIABILITY=--load-seconds=8 is the short form of all of it, in ten minutes; with =600 the soak
-# and the containers' loads last as long.
-test-reliability: .venv/dev.stamp
-	$(BIN)/python -m pytest -m reliability -o faulthandler_timeout=1800 $(RELIABILITY)
-
-# Prometheus itself, on the rules and under load; it is skipped where there is none.
-test-observability: .venv/dev.stamp
-	$(BIN)/python -m pytest -m observability
-
-check: .venv/dev.stamp
+##@ Develop
+check: .venv/dev.stamp ## ruff, mypy, import-linter, and the links of the documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/zensical build --strict
 
-format: .venv/dev.stamp
+# A WHAT is a mark of pyproject.toml: tests that take long, or need more than Python.
+test: .venv/dev.stamp $(if $(filter ray,$(WHAT)),.venv/ray.stamp) ## the quick tests; WHAT=page, reliability, observability, image, install, rolling or ray
+	$(BIN)/python -m pytest $(if $(WHAT),-s -m $(WHAT) -o faulthandler_timeout=1800,--cov --cov-fail-under=90) $(ARGS)
+
+format: .venv/dev.stamp ## the code, by ruff
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-$(BIN)/python:
-	$(PYTHON) -m venv .venv
+snapshots: .venv/dev.stamp ## write the names that others build upon; look at the difference
+	WRITE_SNAPSHOTS=1 $(BIN)/python -m pytest -q tests/test_snapshots.py
 
-.venv/base.stamp: requirements/base.lock | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
-	touch $@
+# Existing pins stay unless pyproject.toml asks for more; ARGS=--upgrade takes the newest.
+lock: export UV_CUSTOM_COMPILE_COMMAND = make lock
+lock: ## the dependencies of pyproject.toml, in requirements/
+	folder=$$(mktemp -d); trap 'rm -r "$$folder"' EXIT; set -e; \
+	$(PYTHON) -m venv $$folder; $$folder/bin/python $(PIP) install uv; \
+	lock="$$folder/bin/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url $(ARGS)"; \
+	$$lock --generate-hashes pyproject.toml -o requirements/base.txt; \
+	$$lock --constraint requirements/base.txt --all-extras --group dev pyproject.toml -o requirements/dev.txt; \
+	$$lock --generate-hashes --group release -o requirements/release.txt
 
-# No hashes here: torch's wheel differs by platform and accelerator.
-.venv/dev.stamp: requirements/dev.lock | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $<
-	touch $@ .venv/base.stamp
+##@ Measure
+bench: .venv/dev.stamp $(if $(filter peers,$(WHAT)),.venv-peers/stamp) ## speed against the machine's limit; WHAT=models, decode or peers; needs wrk
+	$(BIN)/python -m bench.$(or $(WHAT),service) $(ARGS)
 
-bench: .venv/dev.stamp
-	$(BIN)/python -m bench.service $(BENCH)
+##@ Document
+docs: .venv/base.stamp ## write the pages of docs/ that come from the code
+	$(BIN)/python -m reference
 
-bench-models: .venv/dev.stamp
-	$(BIN)/python -m bench.models
+site: .venv/dev.stamp ## the documentation as a site, on port 8001
+	$(BIN)/zensical serve --dev-addr localhost:8001
 
-bench-decode: .venv/dev.stamp
-	$(BIN)/python -m bench.scaled_decode $(BENCH)
-
-bench-peers: .venv/dev.stamp .venv-peers/stamp
-	$(BIN)/python -m bench.peers $(PEERS)
-
-# An environment of their own: what they need is none of the service's business.
-.venv-peers/stamp: requirements/peers.txt requirements/dev.lock
-	$(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r $<
-	touch $@
-
-# A rolling update of two replicas behind nginx, under load; needs nginx and wrk.
-test-rolling: .venv/dev.stamp
-	$(BIN)/python -m pytest -s -m slow tests/deploy/test_rolling_update.py
-
-# Ray in an environment of its own, as above.
-test-ray: .venv-ray/stamp
-	.venv-ray/bin/python -m bench.ray_serve $(BENCH)
-
-.venv-ray/stamp: requirements/base.lock requirements/ray.txt
-	$(PYTHON) -m venv .venv-ray
-	.venv-ray/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
-		-r requirements/base.lock
-	.venv-ray/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/ray.txt
-	touch $@
-
-bench-scale: .venv/dev.stamp
-	$(BIN)/python -m bench.scale $(SCALE)
-
-bench-replicas: .venv/dev.stamp
-	$(BIN)/python -m bench.replicas $(BENCH)
-
-bench-container: .venv/dev.stamp
-	$(BIN)/python -m bench.container $(BENCH)
-
-bench-cache: .venv/dev.stamp
-	$(BIN)/python -m bench.cache $(BENCH)
-
-bench-bulk: .venv/dev.stamp
-	$(BIN)/python -m bench.bulk $(BENCH)
-
-version:
-	@echo $(VERSION)
-
-# IMAGE="--build-arg BASE=python:3.11-slim-bookworm@sha256:..." pins the base.
-image:
-	$(CONTAINERS) build --target $(TARGET) --tag mobilenet-serve:$(TARGET) \
+##@ Release
+# ARGS="--build-arg BASE=python:3.11-slim-bookworm@sha256:..." pins the base.
+image: ## the container image, mobilenet-serve:cpu
+	$(CONTAINERS) build --tag mobilenet-serve:cpu \
 		--label org.opencontainers.image.version=$(VERSION) \
-		--label org.opencontainers.image.revision=$$(git rev-parse HEAD) $(IMAGE) .
+		--label org.opencontainers.image.revision=$$(git rev-parse HEAD) $(ARGS) .
 
-# Five minutes of load in one core and 512 MiB are part of it; RELIABILITY=--load-seconds=10 is short.
-image-test: .venv/dev.stamp image
-	$(BIN)/hadolint Dockerfile
-	$(BIN)/python -m pytest -s -m slow -o faulthandler_timeout=1800 --load-seconds=300 $(RELIABILITY) \
-		tests/deploy/test_image.py
+audit: .venv-release/stamp ## ask PyPI for advisories on what is locked with hashes
+	.venv-release/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/base.txt
+	.venv-release/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/release.txt
 
-# `pip install .` in a clean environment, elsewhere: it serves.
-package-test: .venv/dev.stamp
-	$(BIN)/python -m pytest -m slow tests/deploy/test_package.py
-
-# What a release is made with, and beside it exactly what the image has.
-.venv-release/stamp: requirements/release.lock requirements/base.lock
-	$(PYTHON) -m venv .venv-release
-	.venv-release/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
-		-r requirements/release.lock
-	$(PYTHON) -m venv --without-pip .venv-release/base
-	.venv-release/bin/python -m pip --python .venv-release/base/bin/python install --quiet \
-		--disable-pip-version-check --require-hashes -r requirements/base.lock
-	touch $@
-
-# Asks PyPI for the advisories of everything that is locked with hashes.
-audit: .venv-release/stamp
-	.venv-release/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/base.lock
-	.venv-release/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/release.lock
-
-# Fails on a licence that asks for more than to be named.
-licences: .venv-release/stamp
+licences: .venv-release/stamp ## write docs/licences.md; fails on a licence that asks for more than to be named
 	{ printf '# Licences\n\nOf what the CPU image adds to its base; written by `make licences`.\n'; \
 		printf 'The image for GPUs has libraries of NVIDIA besides, under its own terms.\n\n'; \
 		.venv-release/bin/pip-licenses --python .venv-release/base/bin/python --format=markdown \
 			--from=mixed --partial-match --fail-on='GPL;AGPL;SSPL'; } > docs/licences.md
 
-# The names that others build upon; look at the difference.
-snapshots: .venv/dev.stamp
-	WRITE_SNAPSHOTS=1 $(BIN)/python -m pytest -q tests/test_snapshots.py
+version: ## print it
+	@echo $(VERSION)
 
-# The pages that are written from the code.
-docs: .venv/base.stamp
-	$(BIN)/python -m reference
-
-# All pages as a site, in site/; a link or an anchor that leads nowhere is an error.
-site: .venv/dev.stamp
-	$(BIN)/zensical build --strict --clean
-
-site-serve: .venv/dev.stamp
-	$(BIN)/zensical serve --dev-addr localhost:8001
-
-lock:
-	$(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/pip install --quiet uv
-	.venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --custom-compile-command "make lock" pyproject.toml -o requirements/base.lock
-	.venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --extra dev \
-		--no-emit-index-url --no-emit-package mobilenet-serve --constraint requirements/base.lock \
-		--custom-compile-command "make lock" pyproject.toml -o requirements/dev.lock
-	.venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --custom-compile-command "make lock" --group pyproject.toml:release \
-		-o requirements/release.lock
-	rm -rf .venv-lock
-
-clean:
-	rm -rf .venv .venv-peers .venv-ray .venv-release site .cache .mypy_cache .ruff_cache .pytest_cache \
+clean: ## remove the environments and whatever else is made
+	rm -rf .venv .venv-peers .venv-release site .cache .mypy_cache .ruff_cache .pytest_cache \
 		.coverage .import_linter_cache
+
+$(BIN)/python:
+	$(PYTHON) -m venv .venv
+
+.venv/base.stamp: requirements/base.txt | $(BIN)/python
+	$(BIN)/python $(PIP) install --require-hashes -r $<
+	touch $@
+
+# No hashes here: torch's wheel differs by platform and accelerator.
+.venv/dev.stamp: requirements/dev.txt | $(BIN)/python
+	$(BIN)/python $(PIP) install -r $<
+	touch $@ .venv/base.stamp
+
+.venv/ray.stamp: requirements/ray.txt .venv/dev.stamp
+	$(BIN)/python $(PIP) install --constraint requirements/dev.txt -r $<
+	touch $@
+
+# Apart, because the peers and what the service is tested with do not go together.
+.venv-peers/stamp: requirements/peers.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python $(PIP) install -r $<
+	touch $@
+
+# What a release is made with, and beside it exactly what the image has.
+.venv-release/stamp: requirements/release.txt requirements/base.txt
+	$(PYTHON) -m venv .venv-release
+	.venv-release/bin/python $(PIP) install --require-hashes -r requirements/release.txt
+	$(PYTHON) -m venv --without-pip .venv-release/base
+	.venv-release/bin/python -m pip --python .venv-release/base/bin/python install --quiet \
+		--disable-pip-version-check --require-hashes -r requirements/base.txt
+	touch $@

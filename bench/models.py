@@ -1,41 +1,48 @@
-"""Measure the speed of every MobileNet V1 on one core, and draw accuracy against it.
+"""Measures every MobileNet V1 on one core, and draws accuracy against speed.
 
-Writes the table of docs/models.md between its marks, and docs/models.svg. Published figures are
-read from released.csv, whose source is TF-Slim's research/slim/nets/mobilenet_v1.md. Speed does not
-depend on what was learned, so the weights are random.
-
-Run it with `make bench-models`, on a machine that does nothing else.
+Writes the table of docs/models.md, and docs/models.svg. Published figures are read from
+released.csv, whose source is TF-Slim's research/slim/nets/mobilenet_v1.md. Speed does not depend on
+what was learned, so the weights are random. Run it with `make bench WHAT=models`.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import os
 import statistics
 import time
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from matplotlib import pyplot as plt
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
+from bench.arguments import create_parser
 from bench.documents import save_plot, write_section
+from model.checkpoints.checkpoint import Checkpoint, expected_shapes
 from model.engines import load_engine
 from model.engines.base import Engine
+from model.images.preprocessor_config import Preprocessing
 from model.network.config import MobileNetV1Config
-from tests.model.quantized_twins import create_quantization
-from tests.model.twins import create_checkpoint
+from model.network.quantization import (
+    Quantization,
+    QuantizationParameters,
+    QuantizedLayer,
+    kernel_shapes,
+)
 
-RELEASED = Path(__file__).parent / "released.csv"
-CLASSES = 1001
+_RELEASED = Path(__file__).parent / "released.csv"
+_CLASSES = 1001
+_PIXELS = QuantizationParameters(1 / 128, 128)
+_RELU6 = QuantizationParameters(6 / 255, 0)
 
 
-@dataclass
-class Released:
-    """One architecture: what was published, and what is measured here."""
+@dataclass(frozen=True)
+class Model:
+    """One architecture as it was published; accuracies are in percent."""
 
     depth_multiplier: float
     side: int
@@ -45,77 +52,86 @@ class Released:
     top5: float
     quantized_top1: float
     quantized_top5: float
-    images_per_s: float = 0.0
-    relative: float = 0.0
-    quantized_images_per_s: float = 0.0
-    quantized_relative: float = 0.0
-
-    @property
-    def name(self) -> str:
-        """As in Google's file names."""
-        return f"{self.depth_multiplier}_{self.side}"
 
 
-def read_released() -> list[Released]:
-    """The 16 architectures, the largest first."""
-    with RELEASED.open(encoding="utf-8", newline="") as file:
-        return [
-            Released(
-                depth_multiplier=float(row["depth_multiplier"]),
-                side=int(row["side"]),
-                million_multiply_adds=int(row["million_multiply_adds"]),
-                million_parameters=float(row["million_parameters"]),
-                top1=float(row["top1"]),
-                top5=float(row["top5"]),
-                quantized_top1=float(row["quantized_top1"]),
-                quantized_top5=float(row["quantized_top5"]),
-            )
-            for row in csv.DictReader(file)
-        ]
+class Speeds:
+    """Images a second of each model, float and quantized, one entry a round."""
+
+    def __init__(self, reference: Model) -> None:
+        self._reference = reference
+        self._rounds: dict[tuple[Model, bool], list[float]] = defaultdict(list)
+
+    def append(self, model: Model, images_per_s: float, *, quantized: bool) -> None:
+        """Add one round's figure."""
+        self._rounds[model, quantized].append(images_per_s)
+
+    def median(self, model: Model, *, quantized: bool) -> float:
+        """Return the median of the rounds."""
+        return statistics.median(self._rounds[model, quantized])
+
+    def relative(self, model: Model, *, quantized: bool) -> float:
+        """Return the median ratio to the float reference, each of one round."""
+        rounds = zip(
+            self._rounds[model, quantized], self._rounds[self._reference, False], strict=True
+        )
+        return statistics.median(speed / reference for speed, reference in rounds)
+
+
+def read_released() -> list[Model]:
+    """Return the 16 architectures, the largest first."""
+    with _RELEASED.open(encoding="utf-8", newline="") as file:
+        return TypeAdapter(list[Model]).validate_python(list(csv.DictReader(file)))
 
 
 def create_engine(depth_multiplier: float, *, quantized: bool) -> Engine:
-    """The default engine on one thread, with random weights that keep activations alive."""
+    """Return the default engine on one thread, with random weights."""
     config = MobileNetV1Config.model_validate(
-        {"depth_multiplier": depth_multiplier, "num_labels": CLASSES}
+        {"depth_multiplier": depth_multiplier, "num_labels": _CLASSES}
     )
-    checkpoint = create_checkpoint(config)
-    if quantized:
-        checkpoint = replace(checkpoint, quantization=create_quantization(config))
+    rng = np.random.default_rng(0)
+    weights = {  # positive: no variance may be negative, and no activation dies
+        name: rng.uniform(0.1, 0.2, shape).astype(np.float32)
+        for name, shape in expected_shapes(config).items()
+    }
+    quantization = create_quantization(config, rng) if quantized else None
+    checkpoint = Checkpoint("random", config, Preprocessing(), weights, "", quantization)
     return load_engine(checkpoint, name="onnx", threads=1)
 
 
-def measure(models: list[Released], rounds: int, seconds: float) -> None:
-    """Time them in turns, so that a slow moment of the machine slows all of them."""
-    multipliers = {model.depth_multiplier for model in models}
+def create_quantization(config: MobileNetV1Config, rng: np.random.Generator) -> Quantization:
+    """Return random 8-bit levels for every layer."""
+    layers: dict[str, QuantizedLayer] = {}
+    for number, (name, shape) in enumerate(kernel_shapes(config).items()):
+        layers[name] = QuantizedLayer(
+            rng.integers(0, 256, shape, dtype=np.uint8),
+            np.array([1e-3], np.float32),
+            128,
+            rng.integers(0, 10_000, shape[0], dtype=np.int32),
+            input=_RELU6 if number else _PIXELS,
+            output=_RELU6,
+        )
+    return Quantization(_PIXELS, layers, _RELU6, half_up=True)
+
+
+def measure(models: list[Model], rounds: int, seconds: float) -> Speeds:
+    """Time the models in turns, so that a slow moment of the machine slows all of them."""
     engines = {
         (multiplier, quantized): create_engine(multiplier, quantized=quantized)
-        for multiplier in multipliers
+        for multiplier in {model.depth_multiplier for model in models}
         for quantized in (False, True)
     }
     pixels = {
         side: np.random.default_rng(1).integers(0, 256, (1, side, side, 3), dtype=np.uint8)
         for side in {model.side for model in models}
     }
-    speeds: dict[tuple[str, bool], list[float]] = defaultdict(list)
+    speeds = Speeds(models[0])
     for _ in range(rounds):
         for model in models:
             for quantized in (False, True):
                 engine = engines[model.depth_multiplier, quantized]
                 speed = _images_per_s(engine, pixels[model.side], seconds)
-                speeds[model.name, quantized].append(speed)
-    for model in models:
-        model.images_per_s = statistics.median(speeds[model.name, False])
-        model.quantized_images_per_s = statistics.median(speeds[model.name, True])
-        model.relative, model.quantized_relative = (
-            statistics.median(
-                speed / of_reference
-                for speed, of_reference in zip(
-                    speeds[model.name, quantized], speeds[models[0].name, False], strict=True
-                )
-            )
-            for quantized in (False, True)
-        )
+                speeds.append(model, speed, quantized=quantized)
+    return speeds
 
 
 def _images_per_s(engine: Engine, image: NDArray[np.uint8], seconds: float) -> float:
@@ -127,51 +143,53 @@ def _images_per_s(engine: Engine, image: NDArray[np.uint8], seconds: float) -> f
     return count / elapsed
 
 
-def write_table(models: list[Released]) -> None:
-    """Replace what stands between the marks of docs/models.md."""
-    header = "| model | multiply-adds | parameters | float | images/s | relative"
+def table(models: list[Model], speeds: Speeds) -> str:
+    """Return all figures in Markdown."""
+    columns = "model | multiply-adds | parameters"
+    for kind in ("float", "quantized"):
+        columns += f" | {kind} | images/s | relative"
     lines = [
-        f"{header} | quantized | images/s | relative |",
+        f"| {columns} |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    lines += [
-        f"| mobilenet_v1_{m.name} | {m.million_multiply_adds} M | {m.million_parameters} M "
-        f"| {m.top1} / {m.top5} | {m.images_per_s:.0f} | {m.relative:.2f} "
-        f"| {m.quantized_top1} / {m.quantized_top5} | {m.quantized_images_per_s:.0f} "
-        f"| {m.quantized_relative:.2f} |"
-        for m in models
-    ]
-    write_section("models.md", "speed", "\n".join(lines))
+    for model in models:
+        float_, quantized = (
+            f"{speeds.median(model, quantized=q):.0f} | {speeds.relative(model, quantized=q):.2f}"
+            for q in (False, True)
+        )
+        lines.append(
+            f"| mobilenet_v1_{model.depth_multiplier}_{model.side} "
+            f"| {model.million_multiply_adds} M | {model.million_parameters} M "
+            f"| {model.top1} / {model.top5} | {float_} "
+            f"| {model.quantized_top1} / {model.quantized_top5} | {quantized} |"
+        )
+    return "\n".join(lines)
 
 
-def draw(models: list[Released]) -> None:
-    """Accuracy against speed, one line a depth multiplier."""
+def draw(models: list[Model], speeds: Speeds) -> None:
+    """Draw accuracy against speed, one line for each depth multiplier."""
     figure, axes = plt.subplots(figsize=(8, 5))
     for multiplier in sorted({model.depth_multiplier for model in models}, reverse=True):
         line = [model for model in models if model.depth_multiplier == multiplier]
-        speeds = [model.images_per_s for model in line]
-        (drawn,) = axes.plot(speeds, [m.top1 for m in line], "o-", label=f"{multiplier} float")
+        floats = [speeds.median(model, quantized=False) for model in line]
+        quantized = [speeds.median(model, quantized=True) for model in line]
+        (drawn,) = axes.plot(floats, [m.top1 for m in line], "o-", label=f"{multiplier} float")
         colour = drawn.get_color()
-        quantized = [m.quantized_top1 for m in line]
-        axes.plot(
-            [m.quantized_images_per_s for m in line],
-            quantized,
-            "x--",
-            color=colour,
-            alpha=0.6,
-            label=f"{multiplier} quantized",
-        )
-        for model in line:
+        label = f"{multiplier} quantized"
+        top1 = [model.quantized_top1 for model in line]
+        axes.plot(quantized, top1, "x--", color=colour, alpha=0.6, label=label)
+        for model, speed in zip(line, floats, strict=True):
             axes.annotate(
                 str(model.side),
-                (model.images_per_s, model.top1),
+                (speed, model.top1),
                 textcoords="offset points",
                 xytext=(4, 5),
                 fontsize=8,
                 color=colour,
             )
     axes.set_xscale("log")
-    axes.set_xticks([50, 100, 200, 500, 1000, 2000], ["50", "100", "200", "500", "1000", "2000"])
+    ticks = [50, 100, 200, 500, 1000, 2000]
+    axes.set_xticks(ticks, list(map(str, ticks)))
     axes.minorticks_off()
     axes.set_xlabel("images a second on one core (ONNX Runtime)")
     axes.set_ylabel("top-1 accuracy as published, %")
@@ -183,20 +201,14 @@ def draw(models: list[Released]) -> None:
 
 def main() -> None:
     """Measure, print, write and draw."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=1.0, help="for each model in each round")
-    arguments = parser.parse_args()
+    arguments = create_parser(__doc__, rounds=7, seconds=1).parse_args()
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     models = read_released()
-    measure(models, arguments.rounds, arguments.seconds)
-    for model in models:
-        print(
-            f"{model.name:>9} {model.images_per_s:8.1f} images/s {model.relative:6.2f}, "
-            f"quantized {model.quantized_images_per_s:8.1f} {model.quantized_relative:6.2f}"
-        )
-    write_table(models)
-    draw(models)
+    speeds = measure(models, arguments.rounds, arguments.seconds)
+    text = table(models, speeds)
+    print(text)
+    write_section("models.md", "speed", text)
+    draw(models, speeds)
 
 
 if __name__ == "__main__":

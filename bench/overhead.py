@@ -1,4 +1,4 @@
-"""What a request costs besides decoding and the engine, and what a refusal costs, in CPU time.
+"""Measures the CPU time of a request besides decoding and the engine, and of a refusal.
 
 Engine and decoding are replaced by stand-ins that take no time.
 """
@@ -8,18 +8,18 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 
-from bench.load import KINDS, LoadGenerator
-from bench.server import ServerProcess
+from rig.load import KINDS, LoadGenerator
+from rig.server import ServerProcess
 
 _CONNECTIONS = 8
 _MANY_CONNECTIONS = 64
-_NO_WORK = ("-m", "bench.stand_in", "--streams=2", "--image-ms=0", "--decode-ms=0")
-_BUSY = ("-m", "bench.stand_in", "--streams=1", "--image-ms=400", "--decode-ms=0")
+_NO_WORK = ("-m", "rig.stand_in", "--streams=2", "--image-ms=0")
+_BUSY = ("-m", "rig.stand_in", "--streams=1", "--image-ms=400")
 """One image in 400 ms: nearly all requests find no room."""
 
 
 def measure_overhead(generator: LoadGenerator, rounds: int, seconds: float) -> dict[str, float]:
-    """CPU milliseconds a request: of each kind of body, and of one that is refused."""
+    """Return CPU milliseconds a request: of each kind of body, and of one that is refused."""
     costs: dict[str, list[float]] = defaultdict(list)
     with (
         ServerProcess(program=_NO_WORK, queue_ms=60_000) as idle,

@@ -1,9 +1,9 @@
-"""The service against the limit of this machine; run it with `make bench`.
+"""Measures the service against the limit of this machine; run it with `make bench`.
 
 Measures in turns, so that a slow moment of the machine slows all: the same photos in one process
 without HTTP, and through the service at several numbers of connections, both decoding every photo
-at its own size. Prints the ratios, writes
-them to docs/performance.md, and draws throughput.svg, latency.svg and stages.svg there.
+at its own size. Writes the ratios to docs/performance.md, and draws throughput.svg, latency.svg and
+stages.svg there.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from matplotlib.figure import Figure
 from bench.arguments import create_parser
 from bench.documents import save_plot, write_section
 from bench.in_process import InProcess
-from bench.load import KINDS, Kind, Load, LoadGenerator
 from bench.overhead import measure_overhead
-from bench.photos import load_photos
-from bench.server import ServerProcess
 from bench.stages import StageTimes, draw_stages
+from rig.load import KINDS, Kind, Load, LoadGenerator
+from rig.photos import load_photos
+from rig.server import ServerProcess
 
 CONNECTIONS = (1, 4, 16, 64)
 
 
 class Measurements:
-    """One run's figures, one entry a round."""
+    """The figures of one run, one entry a round."""
 
     def __init__(self) -> None:
         self.limits: dict[Kind, list[float]] = defaultdict(list)
@@ -58,16 +58,16 @@ class Measurements:
             self.overhead = measure_overhead(generator, rounds, seconds)
 
     def throughput_ratio(self, kind: Kind, connections: int) -> float:
-        """Images a second over the limit, both of one round; the median of the rounds."""
+        """Return images a second over the limit, each of one round; the median of the rounds."""
         loads = self.loads[kind, connections]
         return _median_ratio([load.images_per_s for load in loads], self.limits[kind])
 
     def latency_ratio(self, kind: Kind) -> float:
-        """p50 of one client at a time over one photo in process with all threads."""
+        """Return p50 of one client at a time over one photo in process with all threads."""
         return _median_ratio([load.p50_ms for load in self.loads[kind, 1]], self.single_ms)
 
     def table(self) -> str:
-        """All of it, in Markdown."""
+        """Return all of it in Markdown."""
         limit = statistics.median([limit for limits in self.limits.values() for limit in limits])
         single = statistics.median(self.single_ms)
         summary = (
@@ -103,7 +103,7 @@ class Measurements:
 
 
 def draw(measurements: Measurements) -> None:
-    """Throughput and latency against connections."""
+    """Draw throughput and latency against connections."""
     figure, axes = plt.subplots(figsize=(7, 4))
     for kind in KINDS:
         ratios = [measurements.throughput_ratio(kind, count) for count in CONNECTIONS]
@@ -126,8 +126,7 @@ def draw(measurements: Measurements) -> None:
 
 def main() -> None:
     """Measure, print, write and draw."""
-    parser = create_parser(__doc__, rounds=5, seconds=5)
-    arguments = parser.parse_args()
+    arguments = create_parser(__doc__, rounds=5, seconds=5).parse_args()
     measurements = Measurements()
     measurements.measure(load_photos(arguments.photos), arguments.rounds, arguments.seconds)
     table = measurements.table()

@@ -1,4 +1,4 @@
-"""Where one request's time goes: the service's own metrics, before and after a load."""
+"""Splits a request's time into stages, by the service's metrics before and after a load."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class StageTimes:
                     self._totals[sample.name] += sample.value
 
     def since(self, before: Self) -> dict[str, float]:
-        """Mean milliseconds a request, by stage, of those that came after `before`.
+        """Return mean milliseconds a request, by stage, of those that came after `before`.
 
         `other` is the rest of a request: its body, its answer, and waiting for the event loop.
         """
@@ -50,7 +50,7 @@ class StageTimes:
 
 
 def draw_stages(times: dict[int, dict[str, float]]) -> None:
-    """One bar a number of connections, each stage's share of it, its milliseconds in it."""
+    """Draw one bar for each number of connections, with each stage's share and milliseconds."""
     figure, axes = plt.subplots(figsize=(7, 3.2))
     rows = [str(connections) for connections in times]
     left = [0.0] * len(rows)

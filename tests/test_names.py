@@ -19,6 +19,8 @@ ROOT = Path(__file__).parents[1]
 HANDBOOK = (ROOT / "docs/operate.md").read_text()
 PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+MARKS = re.findall(r'^    "(\w+): ', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+BENCHES = [path.stem for path in (ROOT / "bench").iterdir()]
 SETTINGS = {one.variable for one in describe_settings()}
 FOREIGN = re.compile(
     r"OTEL_|HF_|ORT_DISABLE_TELEMETRY|COMPOSE_PROFILES|RAY_SERVE_THROUGHPUT_OPTIMIZED"
@@ -32,6 +34,8 @@ SERIES = {name.removesuffix("_bucket") for name in known_series()}
 def test_a_target_a_setting_and_a_metric_that_a_page_names_exist(page: Path) -> None:
     text = page.read_text()
     assert set(re.findall(r"(?:`|\$ )make ([a-z][\w-]*)", text)) <= TARGETS
+    assert set(re.findall(r"make test WHAT=(\w+)", text)) <= set(MARKS)
+    assert set(re.findall(r"make bench WHAT=(\w+)", text)) <= set(BENCHES)
     words = set(re.findall(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b", text))
     named = {word for word in words if not FOREIGN.match(word)}
     assert {word if word in SETTINGS else f"MOBILENET_{word}" for word in named} <= SETTINGS

@@ -1,9 +1,9 @@
-"""The service against other ways to serve the same network; run it with `make bench-peers`.
+"""Measures the service against other ways to serve the same network.
 
-Every peer gets the same checkpoint and the same photos, with transformers and with the engine that
-the service has, set up as documented and tuned; see `bench.peers.peer`. Each is measured in turns
-with the service, so that a slow moment of the machine slows both. Prints the table and writes it
-into docs/performance.md between its marks.
+Every peer gets the same checkpoint and the same photos, with transformers and with the service's
+own engine, set up as documented and tuned; see `bench.peers.peer`. Each is measured in turns with
+the service, so that a slow moment of the machine slows both. Writes the table of
+docs/performance.md. Run it with `make bench WHAT=peers`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from dataclasses import dataclass, field
 from bench.arguments import create_parser
 from bench.documents import write_section
 from bench.in_process import InProcess
-from bench.load import Load, LoadGenerator
-from bench.peers.peer import PEERS, Peer
+from bench.peers.peer import PEERS, Peer, PeerSettings
 from bench.peers.process import PeerError, PeerProcess
-from bench.peers.settings import PeerSettings
-from bench.photos import load_photos
-from bench.server import ServerProcess
+from rig.load import Load, LoadGenerator
+from rig.photos import load_photos
+from rig.server import ServerProcess
 
 CONNECTIONS = 16
 _WARM_UP_S = 2
@@ -40,12 +39,22 @@ class Measured:
 
     @property
     def name(self) -> str:
-        """With the version."""
+        """The peer with its version."""
         return f"{self.peer.name} {self.version}"
 
     @property
+    def way(self) -> str:
+        """How it is set up, in a word."""
+        return "tuned" if self.settings.tuned else "as documented"
+
+    @property
+    def engine(self) -> str:
+        """The engine as it is written."""
+        return _ENGINES[self.settings.engine]
+
+    @property
     def ratio(self) -> float:
-        """Requests a second of the service over the peer's, both of one turn; the median."""
+        """Requests a second of the service over the peer's, each of one turn; the median."""
         return statistics.median(
             ours.images_per_s / theirs.images_per_s
             for ours, theirs in zip(self.of_service, self.loads, strict=True)
@@ -53,7 +62,7 @@ class Measured:
 
 
 class Comparison:
-    """All of one run."""
+    """The figures of one run."""
 
     def __init__(self, photos: list[bytes], rounds: int, seconds: float) -> None:
         self._photos, self._rounds, self._seconds = photos, rounds, seconds
@@ -62,7 +71,7 @@ class Comparison:
         self.limit: list[float] = []
 
     def run(self, peers: list[Peer]) -> None:
-        """Measure each with each engine; one that fails is told of, and left out."""
+        """Measure each peer in each way; one that fails is reported, and left out."""
         in_process = InProcess()
         with (
             ServerProcess(jpeg_scaled_decode=False) as server,
@@ -76,8 +85,8 @@ class Comparison:
                         measured = Measured(peer, peer.version(), settings)
                         self._measure(measured)
                     except (PeerError, subprocess.CalledProcessError) as error:
-                        print(f"{peer.name} with {settings.engine} failed: {error}", flush=True)
-                        self.failed.append(f"{peer.name}, {_way(settings)}")
+                        print(f"{peer.name}, {settings} failed: {error}", flush=True)
+                        self.failed.append(f"{peer.name} with {settings.engine}, {settings}")
                     else:
                         self.measured.append(measured)
                         print(_row(measured), flush=True)
@@ -98,7 +107,7 @@ class Comparison:
         return self._generator.run(url, peer.kind, CONNECTIONS, seconds, path)
 
     def table(self) -> str:
-        """All of it, in Markdown, the slowest first."""
+        """Return all of it in Markdown, the slowest first."""
         ours = [load for measured in self.measured for load in measured.of_service]
         limit = statistics.median(self.limit)
         lines = [
@@ -110,7 +119,7 @@ class Comparison:
             "",
             "How each is set up:",
             "",
-            *(f"- {m.name}, {_way(m.settings)}: {_setup(m)}" for m in self.measured),
+            *map(_describe, self.measured),
             f"- this service: {_OWN_SETUP}",
         ]
         if self.failed:
@@ -134,27 +143,20 @@ def main() -> None:
 
 
 def _row(measured: Measured) -> str:
-    set_up, engine = _words(measured.settings)
-    figures = _figures(measured.loads)
-    return f"| {measured.name} | {set_up} | {engine} | {figures} | {measured.ratio:.2f} |"
+    cells = measured.name, measured.way, measured.engine, _figures(measured.loads)
+    return f"| {' | '.join(cells)} | {measured.ratio:.2f} |"
 
 
-def _words(settings: PeerSettings) -> tuple[str, str]:
-    return "tuned" if settings.tuned else "as documented", _ENGINES[settings.engine]
-
-
-def _way(settings: PeerSettings) -> str:
-    return ", ".join(_words(settings))
+def _describe(measured: Measured) -> str:
+    peer, settings = measured.peer, measured.settings
+    notes = peer.tuned if settings.tuned else peer.documented
+    return f"- {measured.name}, {measured.way}, {measured.engine}: {settings}; {notes}"
 
 
 def _figures(loads: list[Load]) -> str:
     names = "images_per_s", "p50_ms", "refused_per_s"
     medians = (statistics.median(getattr(load, name) for load in loads) for name in names)
     return " | ".join(f"{median:.1f}" for median in medians)
-
-
-def _setup(measured: Measured) -> str:
-    return f"{measured.settings}; {measured.peer.notes(measured.settings)}"
 
 
 if __name__ == "__main__":

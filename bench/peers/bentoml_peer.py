@@ -11,7 +11,7 @@ from pathlib import Path
 import bentoml
 
 from bench.peers.engines import Answer, create_engine
-from bench.peers.settings import PeerSettings
+from bench.peers.peer import PeerSettings
 
 SETTINGS = PeerSettings.from_environment()
 """Read on import because BentoML's decorators want them there."""

@@ -11,7 +11,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.peers.settings import EngineName
+from bench.peers.peer import EngineName
 from model.checkpoints.checkpoint import DEFAULT_DIRECTORY, load_checkpoint
 from model.engines import load_engine
 from model.engines.onnx.graph import PIXELS, create_graph

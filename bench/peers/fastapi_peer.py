@@ -14,7 +14,7 @@ import anyio.to_thread
 from fastapi import FastAPI, UploadFile
 
 from bench.peers.engines import Answer, create_engine
-from bench.peers.settings import PeerSettings
+from bench.peers.peer import PeerSettings
 
 
 def create_app() -> FastAPI:

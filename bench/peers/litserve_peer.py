@@ -14,7 +14,7 @@ from fastapi import Request
 from numpy.typing import NDArray
 
 from bench.peers.engines import Answer, create_engine
-from bench.peers.settings import PeerSettings
+from bench.peers.peer import PeerSettings
 
 
 class Classifier(litserve.LitAPI):

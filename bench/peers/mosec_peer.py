@@ -12,7 +12,7 @@ import mosec
 from numpy.typing import NDArray
 
 from bench.peers.engines import Answer, create_engine
-from bench.peers.settings import PeerSettings
+from bench.peers.peer import PeerSettings
 
 
 class Stage(mosec.Worker):

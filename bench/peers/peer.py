@@ -1,4 +1,4 @@
-"""The peers, and how each is started, in two ways.
+"""Describes the peers, and how each is set up, in two ways.
 
 As documented: its own example for this job, with this network in it, as many processes as cores,
 and all else by default. Tuned: no more engine threads than cores, and of what the documentation
@@ -7,15 +7,62 @@ offers to choose, what was fastest of several.
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal, Self
 
-from bench.load import Kind
-from bench.peers.settings import PeerSettings
+from rig.load import Kind
+
+EngineName = Literal["onnx", "transformers"]
 
 PYTHON = Path(__file__).parents[2] / ".venv-peers" / "bin" / "python"
+_VARIABLE = "PEER_SETTINGS"
+
+
+@dataclass(frozen=True)
+class PeerSettings:
+    """What a peer's documentation leaves to whoever deploys it.
+
+    Attributes:
+        engine: what runs the network.
+        workers: processes that run the engine.
+        threads: of the engine in each process, and of the pool that feeds it; None leaves both to
+            their own defaults, as the examples of the documentation do.
+        max_batch_size: most images computed together.
+        max_wait_ms: longest time that a batch may wait to be filled.
+    """
+
+    engine: EngineName
+    workers: int
+    threads: int | None
+    max_batch_size: int = 1
+    max_wait_ms: int = 0
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """Return what the process that started this one has set."""
+        return cls(**json.loads(os.environ[_VARIABLE]))
+
+    @property
+    def tuned(self) -> bool:
+        """Whether it is tuned; else it is set up as documented."""
+        return self.threads is not None
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment variable that `from_environment` reads."""
+        return {_VARIABLE: json.dumps(asdict(self))}
+
+    def __str__(self) -> str:
+        """All of it but the engine, in words."""
+        threads = "as it chooses" if self.threads is None else self.threads
+        text = f"processes {self.workers}, engine threads in each {threads}"
+        if self.max_batch_size == 1:
+            return text
+        return f"{text}, max batch size {self.max_batch_size}, max wait {self.max_wait_ms} ms"
 
 
 @dataclass(frozen=True)
@@ -27,12 +74,12 @@ class Peer:
         package: its distribution.
         command: arguments of Python; `{port}` and `{workers}` are filled in.
         settings: one for each engine and way.
-        kind: the body that it takes.
+        kind: of the body that it takes.
         documented: what else is set as documented, in words.
-        tuned: likewise.
-        path: where it takes it.
-        environment: variables; `{folder}` is one for its files.
-        tuning: more of them, if it is tuned.
+        tuned: what else is set if it is tuned, in words.
+        path: of its route.
+        environment: variables; `{folder}` is a folder for its files.
+        tuning: more variables, if it is tuned.
     """
 
     name: str
@@ -46,12 +93,8 @@ class Peer:
     environment: Mapping[str, str] = field(default_factory=dict)
     tuning: Mapping[str, str] = field(default_factory=dict)
 
-    def notes(self, settings: PeerSettings) -> str:
-        """What else is set."""
-        return self.tuned if settings.tuned else self.documented
-
     def version(self) -> str:
-        """The version in the peers' environment.
+        """Return the version in the peers' environment.
 
         Raises:
             CalledProcessError: it is not installed.
@@ -61,7 +104,7 @@ class Peer:
         return done.stdout.strip()
 
 
-FASTAPI = Peer(
+_FASTAPI = Peer(
     "FastAPI",
     "fastapi",
     "-m uvicorn bench.peers.fastapi_peer:create_app --factory --host 127.0.0.1 --port {port} "
@@ -76,7 +119,7 @@ FASTAPI = Peer(
     documented="a `def` handler, its thread pool of 40, no access log",
     tuned="a `def` handler, a thread pool as large as the engine's, no access log",
 )
-LITSERVE = Peer(
+_LITSERVE = Peer(
     "LitServe",
     "litserve",
     "-m bench.peers.litserve_peer {port}",
@@ -90,7 +133,7 @@ LITSERVE = Peer(
     documented="batches decoded one by one in the process that computes them",
     tuned="`fast_queue`, a thread pool that decodes a batch, as many API servers as processes",
 )
-BENTOML = Peer(
+_BENTOML = Peer(
     "BentoML",
     "bentoml",
     "-m bentoml serve bench.peers.bentoml_peer:Classifier --host 127.0.0.1 --port {port}",
@@ -105,7 +148,7 @@ BENTOML = Peer(
     tuned="adaptive batching, which waits as long as it finds worth it",
     environment={"BENTOML_HOME": "{folder}", "BENTOML_DO_NOT_TRACK": "1"},
 )
-RAY_SERVE = Peer(
+_RAY_SERVE = Peer(
     "Ray Serve",
     "ray",
     "-m bench.peers.ray_peer {port}",
@@ -132,7 +175,7 @@ RAY_SERVE = Peer(
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": "{folder}/haproxy-state",
     },
 )
-MOSEC = Peer(
+_MOSEC = Peer(
     "mosec",
     "mosec",
     "-m bench.peers.mosec_peer --address 127.0.0.1 --port {port} --timeout 30000 "
@@ -149,4 +192,4 @@ MOSEC = Peer(
     path="/inference",
     environment={"OMP_NUM_THREADS": "1"},  # else PyTorch's threads hang after the fork
 )
-PEERS = (FASTAPI, LITSERVE, BENTOML, RAY_SERVE, MOSEC)
+PEERS = (_FASTAPI, _LITSERVE, _BENTOML, _RAY_SERVE, _MOSEC)

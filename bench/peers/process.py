@@ -1,4 +1,4 @@
-"""A peer in processes of its own, started and ended."""
+"""Runs a peer in processes of its own."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
-from bench.load import content_type, create_body
-from bench.peers.peer import PYTHON, Peer
-from bench.peers.settings import PeerSettings
-from bench.server import find_free_port
+from bench.peers.peer import PYTHON, Peer, PeerSettings
+from rig.load import content_type, create_body
+from rig.server import find_free_port
 
 _ROOT = Path(__file__).parents[2]
 _KNOWN_PHOTO = _ROOT / "tests" / "images" / "cat.jpg"
@@ -28,11 +27,11 @@ _LOG_TAIL = 2000
 
 
 class PeerError(Exception):
-    """It cannot be started, or its answer is wrong; the end of its log is in the text."""
+    """The peer does not start, or its answer is wrong."""
 
 
 class PeerProcess:
-    """A context manager: entering waits until the peer has answered a known photo rightly."""
+    """A context manager that starts a peer, and waits for the right answer to a known photo."""
 
     def __init__(self, peer: Peer, settings: PeerSettings) -> None:
         port = find_free_port()
@@ -45,7 +44,7 @@ class PeerProcess:
         """Start it.
 
         Raises:
-            PeerError: see there.
+            PeerError: it does not start, or its answer is wrong.
         """
         self._folder = tempfile.TemporaryDirectory(prefix="peer", ignore_cleanup_errors=True)
         self._log = tempfile.TemporaryFile()
@@ -69,7 +68,7 @@ class PeerProcess:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Stop its processes for a while: some work without being asked."""
+        """Suspend its processes for a while: some work without being asked."""
         self._signal(signal.SIGSTOP)
         try:
             yield
@@ -109,7 +108,7 @@ class PeerProcess:
             or best.get("label") != label
             or abs(best.get("score", 0) - score) > _TOLERANCE
         ):
-            raise PeerError(f"the answer is {best}, and should be {label}, {score}")
+            raise PeerError(f"answers {best} instead of {label}, {score}")
 
     def _log_tail(self) -> str:
         self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - _LOG_TAIL))
@@ -127,7 +126,7 @@ class PeerProcess:
         self._folder.cleanup()
 
     def _signal(self, number: signal.Signals) -> None:
-        """To all processes that inherited the folder: some leave the group they were started in."""
+        """Signal all processes that inherited the folder: some leave their process group."""
         mark = f"TMPDIR={self._folder.name}\0".encode()
         for environment in Path("/proc").glob("[0-9]*/environ"):
             with contextlib.suppress(OSError):  # it has ended meanwhile, or is another user's

@@ -16,7 +16,7 @@ from ray import serve
 from starlette.requests import Request
 
 from bench.peers.engines import Answer, create_engine
-from bench.peers.settings import PeerSettings
+from bench.peers.peer import PeerSettings
 
 SETTINGS = PeerSettings.from_environment()
 """Read on import because `serve.batch` wants them there."""

@@ -34,7 +34,7 @@ class Row:
         cpu_ms: what an answer may take of the server's processor time, in milliseconds.
         bomb: refusing it, or reading it, may take 50 ms and 20 MiB in the decoder.
         multipart: also sent as a form, which makes the body longer.
-        slow: sent by `make test-reliability` only.
+        slow: sent by `make test WHAT=reliability` only.
         decided: why it is answered otherwise than most would expect.
     """
 

@@ -11,7 +11,7 @@ import yaml
 
 from app.api.application import create_app
 from app.settings import Settings, describe_settings
-from bench.load_balancer import CONFIGURATION, find_nginx, render
+from tests.deploy.load_balancer import CONFIGURATION, find_nginx, render
 
 ROOT = Path(__file__).parents[2]
 

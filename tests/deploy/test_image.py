@@ -18,11 +18,11 @@ import httpx2
 import pytest
 
 from app import __version__
-from bench.container import Container
-from bench.load import LoadGenerator
-from bench.photos import load_photos
+from rig.load import LoadGenerator
+from rig.photos import load_photos
+from tests.deploy.container import Container
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.image, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 CAT = ROOT / "tests" / "images" / "cat.jpg"
@@ -86,7 +86,7 @@ def test_its_bill_of_materials_lists_what_is_installed() -> None:
     listed = {canonical(one["name"]): one["version"] for one in bill["components"]}
     installed = json.loads(run_inside("/venv/bin/python", "-I", "-c", INSTALLED))
     assert {canonical(name): version for name, version in installed.items()} == listed
-    lock = (ROOT / "requirements" / "base.lock").read_text()
+    lock = (ROOT / "requirements" / "base.txt").read_text()
     assert all(f"\n{name}=={version} " in lock for name, version in listed.items())
     assert {"onnxruntime", "numpy", "pillow", "fastapi"} <= set(listed)
 
@@ -109,7 +109,7 @@ def test_it_serves_under_load_with_one_core_and_512_mib(
     small: Container, request: pytest.FixtureRequest
 ) -> None:
     seconds: float = request.config.getoption("--load-seconds")
-    with LoadGenerator(load_photos(None)) as generator:
+    with LoadGenerator(load_photos()) as generator:
         load = generator.run(small.url, "multipart", CONNECTIONS, seconds)
     print(  # noqa: T201  # with -s
         f"\n{load.images_per_s:.1f} images/s for {load.seconds:.0f} s, {load.refused_per_s:.2f} "

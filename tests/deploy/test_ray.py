@@ -1,4 +1,4 @@
-"""What Ray is told, against the code; `make test-ray` runs it."""
+"""What Ray is told, against the code; `make test WHAT=ray` runs it."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ import httpx2
 import pytest
 import yaml
 
-from bench.server import find_free_port
+from rig.server import find_free_port
 from tests.deploy.queries import PROMETHEUS
 
 _WAIT_S = 120

@@ -17,7 +17,7 @@ import httpx2
 import pytest
 import yaml
 
-from bench.server import ServerProcess, find_free_port
+from rig.server import ServerProcess, find_free_port
 from tests.deploy.queries import ALERTS, PROMETHEUS, dashboard_queries
 from tests.observability.load import repeat
 from tests.observability.prometheus import Prometheus, find
@@ -34,7 +34,7 @@ ALERTING: tuple[dict[str, Any], ...] = (
     {},
 )
 """Refuses most, answers all of them late, stops slowly, stands still at times, and ends at once."""
-SLOW = ("-m", "bench.stand_in", "--streams=1", "--image-ms=700", "--decode-ms=0")
+SLOW = ("-m", "rig.stand_in", "--streams=1", "--image-ms=700")
 
 
 def test_promtool_finds_nothing_wrong_with_the_configuration_and_the_rules() -> None:

@@ -1,9 +1,9 @@
-"""What decoding big JPEGs at a reduced size saves and changes; run it with `make bench-decode`.
+"""Measures what decoding big JPEGs at a reduced size saves, and how it changes the answers.
 
 Every photo goes through decode and preprocess three times in turn: scaled down to 472x397 and
 written at the same quality, as a client could have sent it; at a reduced size; and at its full
 size. Times are of the thread's processor, which neighbours disturb least. Writes the table of
-docs/performance.md between its marks.
+docs/performance.md. Run it with `make bench WHAT=decode`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import argparse
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from bench.documents import write_section
-from bench.photos import encode, load_photos, resize_photo
 from model.checkpoints.checkpoint import DEFAULT_DIRECTORY, load_checkpoint
 from model.engines import load_engine
 from model.engines.cores import count_cores
 from model.images.decoder import DecodeLimits, Decoder
 from model.images.pixels import needed_size, preprocess
 from model.network.scores import softmax
+from rig.photos import encode, load_photos, resize_photo
 
 MEGAPIXELS = (1, 1.3, 2, 4, 5, 8, 12, 16, 20, 24)
 """At 1.3, 5 and 20 a photo of 472x397's shape is just large enough for 1/2, 1/4 and 1/8."""
@@ -51,7 +51,7 @@ class Comparison:
     """One photo, reduced against full."""
 
     scale: int
-    mega_bytes: float
+    megabytes: float
     agrees: bool
     score_difference: float
     cosine: float
@@ -60,8 +60,8 @@ class Comparison:
     small_ms: float
 
 
-class Bench:
-    """The service's own parts, called one after the other."""
+class Comparer:
+    """Decodes photos in full and at a reduced size, and runs the network on both."""
 
     def __init__(self) -> None:
         checkpoint = load_checkpoint(DEFAULT_DIRECTORY)
@@ -71,42 +71,75 @@ class Bench:
         self._decoder = Decoder(DecodeLimits())
 
     def compare(self, photo: bytes) -> Comparison:
-        """Decode a photo both ways, run the network on both, and time it scaled down beside."""
+        """Compare both ways, and time the photo scaled down beside them."""
         small = resize_photo(photo, SMALL[0] * SMALL[1] / 1e6)
-        _, small_ms = self._step(small, reduced=False)
-        reduced, reduced_ms = self._step(photo, reduced=True)
-        full, full_ms = self._step(photo, reduced=False)
+        _, small_ms = self._decode(small, reduced=False)
+        reduced, reduced_ms = self._decode(photo, reduced=True)
+        full, full_ms = self._decode(photo, reduced=False)
         output = self._engine.run(np.stack([reduced, full]), alone=True)
         scores = softmax(output.logits)
         best = scores.argmax(axis=1)
-        picture = self._decoder.decode_reduced(photo, self._needed_size)
+        image = self._decoder.decode_reduced(photo, self._needed_size)
+        one, other = output.arrays["pooled"]
         return Comparison(
-            scale=round(picture.size[0] / picture.image.width),
-            mega_bytes=len(photo) / 1e6,
+            scale=round(image.size[0] / image.image.width),
+            megabytes=len(photo) / 1e6,
             agrees=bool(best[0] == best[1]),
             score_difference=float(np.abs(scores[0] - scores[1]).max()),
-            cosine=_cosine(*output.arrays["pooled"]),
+            cosine=float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other))),
             reduced_ms=reduced_ms,
             full_ms=full_ms,
             small_ms=small_ms,
         )
 
-    def _step(self, photo: bytes, *, reduced: bool) -> tuple[NDArray[np.uint8], float]:
+    def _decode(self, photo: bytes, *, reduced: bool) -> tuple[NDArray[np.uint8], float]:
         started = time.thread_time()
-        picture = (
+        image = (
             self._decoder.decode_reduced(photo, self._needed_size)
             if reduced
             else self._decoder.decode(photo)
         )
-        pixels = preprocess(picture, self._preprocessing)
+        pixels = preprocess(image, self._preprocessing)
         return pixels, 1000 * (time.thread_time() - started)
 
 
+class Results(list[Comparison]):
+    """All photos of one kind and size."""
+
+    def median(self, name: str) -> float:
+        """Return the median of one figure."""
+        return float(statistics.median(getattr(one, name) for one in self))
+
+    def ratio(self, name: str) -> float:
+        """Return the median of a time over that of the same photo scaled down."""
+        return float(statistics.median(getattr(one, name) / one.small_ms for one in self))
+
+    def row(self, kind: str, megapixels: float) -> str:
+        """Return one line of the table."""
+        scale = max(one.scale for one in self)
+        cosines = [one.cosine for one in self]
+        cells = (
+            kind,
+            f"{megapixels:g}",
+            f"1/{scale}" if scale > 1 else "full",
+            f"{self.median('megabytes'):.1f}",
+            f"{sum(one.agrees for one in self)} of {len(self)}",
+            f"{max(one.score_difference for one in self):.3f}",
+            f"{min(cosines):.5f}",
+            f"{statistics.mean(cosines):.5f}",
+            f"{self.median('reduced_ms'):.1f}",
+            f"{self.median('full_ms'):.1f}",
+            f"{self.ratio('reduced_ms'):.1f}",
+            f"{self.ratio('full_ms'):.1f}",
+        )
+        return f"| {' | '.join(cells)} |"
+
+
 def makers(photos: list[bytes], *, given: bool) -> dict[str, Make]:
-    """Ways to make a photo of any size.
+    """Return ways to make a photo of any size.
 
     Given photos are only resized. The tests' are small, and what is only enlarged has no high
-    frequencies to lose: so it is done with grain too, and with many photos in one, side by side.
+    frequencies to lose: so grain is added too, and many photos are laid side by side in one.
     """
 
     def enlarge(number: int, megapixels: float) -> bytes:
@@ -114,8 +147,8 @@ def makers(photos: list[bytes], *, given: bool) -> dict[str, Make]:
 
     def add_grain(number: int, megapixels: float) -> bytes:
         values = np.asarray(Image.open(BytesIO(enlarge(number, megapixels))), np.float32)
-        chance = np.random.default_rng(number)
-        values = values + _GRAIN * chance.standard_normal(values.shape, np.float32)
+        rng = np.random.default_rng(number)
+        values = values + _GRAIN * rng.standard_normal(values.shape, np.float32)
         return encode(Image.fromarray(values.clip(0, 255).astype(np.uint8)))
 
     def lay_out(number: int, megapixels: float) -> bytes:
@@ -134,67 +167,36 @@ def makers(photos: list[bytes], *, given: bool) -> dict[str, Make]:
 
 def measure(photos: list[bytes], count: int, *, given: bool) -> dict[tuple[str, float], Results]:
     """Compare every photo at every size."""
-    bench = Bench()
+    comparer = Comparer()
     results: dict[tuple[str, float], Results] = defaultdict(Results)
     for kind, make in makers(photos, given=given).items():
         for megapixels in MEGAPIXELS:
             for number in range(min(count, len(photos))):
-                results[kind, megapixels].append(bench.compare(make(number, megapixels)))
+                results[kind, megapixels].append(comparer.compare(make(number, megapixels)))
     return results
 
 
-class Results(list[Comparison]):
-    """All photos of one kind and size."""
-
-    def median(self, name: str) -> float:
-        """Of one figure of them."""
-        return float(statistics.median(getattr(one, name) for one in self))
-
-    def ratio(self, name: str) -> float:
-        """Median of a time over that of the same photo scaled down, taken beside it."""
-        return float(statistics.median(getattr(one, name) / one.small_ms for one in self))
-
-    def cells(self) -> Iterator[str]:
-        """Of its row."""
-        scale = max(one.scale for one in self)
-        yield f"1/{scale}" if scale > 1 else "full"
-        yield f"{self.median('mega_bytes'):.1f}"
-        yield f"{sum(one.agrees for one in self)} of {len(self)}"
-        yield f"{max(one.score_difference for one in self):.3f}"
-        yield f"{min(one.cosine for one in self):.5f}"
-        yield f"{statistics.mean(one.cosine for one in self):.5f}"
-        for name in ("reduced_ms", "full_ms"):
-            yield f"{self.median(name):.1f}"
-        for name in ("reduced_ms", "full_ms"):
-            yield f"{self.ratio(name):.1f}"
-
-
 def table(results: dict[tuple[str, float], Results]) -> str:
-    """All of it, in Markdown."""
+    """Return all of it in Markdown."""
     every = Results(one for some in results.values() for one in some if one.scale > 1)
     cosines = [one.cosine for one in every]
     difference = max(one.score_difference for one in every)
     at_12 = "; ".join(
         f"{some.ratio('reduced_ms'):.1f} reduced and {some.ratio('full_ms'):.1f} in full "
-        f"({kind}, {some.median('mega_bytes'):.1f} MB)"
+        f"({kind}, {some.median('megabytes'):.1f} MB)"
         for (kind, megapixels), some in results.items()
-        if megapixels == 12  # noqa: PLR2004  # what is asked of every phone's photo
+        if megapixels == 12  # noqa: PLR2004  # the size of a phone's photo
     )
-    lines = [
-        (
-            f"Of {len(every)} reduced photos {sum(one.agrees for one in every)} keep their top-1 "
-            f"class; the least cosine of their embeddings is {min(cosines):.4f}, the mean "
-            f"{statistics.mean(cosines):.4f}, and no score changes by more than {difference:.3f}. "
-            f"Scaled down to 472x397 a photo takes {every.median('small_ms'):.1f} ms; at 12 "
-            f"megapixels it takes times that: {at_12}."
-        ),
-        "",
-        f"| {' | '.join(COLUMNS)} |",
-        f"|---|{'--:|' * (len(COLUMNS) - 1)}",
-    ]
-    for (kind, megapixels), some in results.items():
-        lines.append(f"| {' | '.join([kind, f'{megapixels:g}', *some.cells()])} |")
-    return "\n".join(lines)
+    summary = (
+        f"Of {len(every)} reduced photos {sum(one.agrees for one in every)} keep their top-1 "
+        f"class; the least cosine of their embeddings is {min(cosines):.4f}, the mean "
+        f"{statistics.mean(cosines):.4f}, and no score changes by more than {difference:.3f}. "
+        f"Scaled down to 472x397 a photo takes {every.median('small_ms'):.1f} ms; at 12 "
+        f"megapixels it takes times that: {at_12}."
+    )
+    rows = [some.row(kind, megapixels) for (kind, megapixels), some in results.items()]
+    head = [f"| {' | '.join(COLUMNS)} |", f"|---|{'--:|' * (len(COLUMNS) - 1)}"]
+    return "\n".join([summary, "", *head, *rows])
 
 
 def main() -> None:
@@ -211,10 +213,6 @@ def main() -> None:
     print(text)
     if not arguments.dry_run:
         write_section("performance.md", "scaled-decode", text)
-
-
-def _cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    return float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other)))
 
 
 if __name__ == "__main__":

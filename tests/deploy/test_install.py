@@ -1,4 +1,4 @@
-"""`pip install .` in a clean environment: the command serves, with the weights that are inside."""
+"""`pip install -e '.[hub]'` in a clean environment: the command serves, and the extra is there."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import httpx2
 import pytest
 
 from app import __version__
-from bench.server import find_free_port, wait_until_ready
+from rig.server import find_free_port, wait_until_ready
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.install, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,22 +22,23 @@ def binaries(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("installed")
     for command in (
         [sys.executable, "-m", "venv", str(folder)],
-        [str(folder / "bin" / "pip"), "install", "--quiet", str(ROOT)],
+        [str(folder / "bin" / "pip"), "install", "--quiet", "--editable", f"{ROOT}[hub]"],
     ):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     return folder / "bin"
 
 
-def test_the_command_says_the_version(binaries: Path, tmp_path: Path) -> None:
-    shown = subprocess.run(
-        [binaries / "mobilenet-serve", "--version"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert shown.stdout.strip() == __version__
+def test_the_command_says_the_version_and_the_extra_is_installed(
+    binaries: Path, tmp_path: Path
+) -> None:
+    for program, shown in (
+        (("mobilenet-serve", "--version"), __version__),
+        (("python", "-c", "import huggingface_hub; print('hub')"), "hub"),
+    ):
+        command = [binaries / program[0], *program[1:]]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == shown
 
 
 def test_the_command_serves_from_anywhere(binaries: Path, tmp_path: Path, cat: bytes) -> None:

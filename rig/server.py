@@ -1,4 +1,4 @@
-"""The service in a process of its own, as `make serve` starts it."""
+"""Runs the service in a process of its own, as `make serve` does."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Collection, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
@@ -19,7 +17,7 @@ _START_S = 60
 
 
 def find_free_port() -> int:
-    """A TCP port that nobody listens on at 127.0.0.1."""
+    """Return a TCP port of 127.0.0.1 that nobody listens on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
@@ -27,7 +25,7 @@ def find_free_port() -> int:
 
 
 def is_ready(url: str) -> bool:
-    """Ask /readyz."""
+    """Return whether /readyz answers 200."""
     try:
         with urllib.request.urlopen(f"{url}/readyz", timeout=1):  # noqa: S310  # our own address
             return True
@@ -38,12 +36,12 @@ def is_ready(url: str) -> bool:
 def wait_until_ready(
     url: str, seconds: float, process: subprocess.Popen[bytes] | None = None
 ) -> None:
-    """Ask /readyz until the answer is yes.
+    """Poll /readyz until it answers 200.
 
     Args:
         url: of the server.
         seconds: how long it may take.
-        process: the server's; once it has ended, nobody waits any longer.
+        process: the server's, if there is one: once it has ended, the wait is over.
 
     Raises:
         RuntimeError: the server is not ready in time, or has ended.
@@ -56,14 +54,17 @@ def wait_until_ready(
 
 
 class ServerProcess:
-    """A context manager: entering waits until the server is ready.
+    """A context manager that starts the server, waits until it is ready, and stops it.
 
-    Its log goes to a file, as a container engine would have it.
+    The log goes to a file, as a container engine would have it.
 
     Args:
-        program: what Python runs, in place of the service's own command line.
-        cores: the only ones that it may use.
+        program: arguments of Python in place of the service's own command line.
+        cores: the only ones that the server may use; all if empty.
         settings: flags of `serve`.
+
+    Attributes:
+        ready_s: seconds from the last start to the first green /readyz.
     """
 
     def __init__(
@@ -83,33 +84,35 @@ class ServerProcess:
 
     def __enter__(self) -> Self:
         """Start it."""
-        with ExitStack() as stack:
-            self._log = stack.enter_context(tempfile.TemporaryFile())
-            self.start()
-            self._stack = stack.pop_all()
+        self._log = tempfile.TemporaryFile()
+        self.start()
         return self
 
     def start(self) -> None:
-        """Start it, also anew after `kill`, and wait until it is ready."""
+        """Start it, also again after `kill` or `stop`, and wait until it is ready."""
         started = time.perf_counter()
         self._process = subprocess.Popen(self._command, stdout=self._log)
-        wait_until_ready(self.url, _START_S, self._process)
+        try:
+            wait_until_ready(self.url, _START_S, self._process)
+        except BaseException:
+            self.stop()
+            raise
         self.ready_s = time.perf_counter() - started
 
     def kill(self) -> None:
-        """End it as a crash would: it answers nothing any more."""
+        """End it as a crash would."""
         self._process.kill()
         self._process.wait()
 
     def stop(self) -> int:
-        """End it as an orchestrator would, with SIGTERM; its exit code."""
+        """End it as an orchestrator would, with SIGTERM, and return its exit code."""
         self._process.terminate()
         return self._process.wait()
 
     def __exit__(self, *_: object) -> None:
         """End it."""
-        with self._stack:
-            self.stop()
+        self.stop()
+        self._log.close()
 
     @property
     def resident_mib(self) -> float:
@@ -120,15 +123,6 @@ class ServerProcess:
     @property
     def cpu_s(self) -> float:
         """Processor time used so far, in seconds."""
-        return cpu_s(Path(f"/proc/{self._process.pid}/stat"))
-
-    @property
-    def loop_cpu_s(self) -> float:
-        """The event loop's part of it: its thread is the process's first."""
-        return cpu_s(Path(f"/proc/{self._process.pid}/task/{self._process.pid}/stat"))
-
-
-def cpu_s(stat: Path) -> float:
-    """Processor time of a process or a thread, of its `stat` in /proc, in seconds."""
-    fields = stat.read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        stat = Path(f"/proc/{self._process.pid}/stat").read_text()
+        fields = stat.rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,4 +1,4 @@
-"""Load from wrk (https://github.com/wg/wrk): a connection asks again once it is answered."""
+"""Sends load with wrk (https://github.com/wg/wrk): a connection asks again once it is answered."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ end
 
 @dataclass(frozen=True)
 class Load:
-    """What one run of wrk saw: requests answered with 200 a second, and latencies in ms."""
+    """The result of one run: `images_per_s` counts the requests that were answered with 200."""
 
     seconds: float
     images_per_s: float
@@ -51,9 +51,14 @@ class Load:
     p50_ms: float
     p99_ms: float
 
+    @property
+    def failed(self) -> int:
+        """Requests that were refused or broke."""
+        return self.broken + round(self.refused_per_s * self.seconds)
+
 
 class LoadGenerator:
-    """The photos as request bodies on disk, and wrk to send them. A context manager."""
+    """A context manager that keeps photos as request bodies on disk, for wrk to send."""
 
     def __init__(self, photos: list[bytes]) -> None:
         if shutil.which("wrk") is None:
@@ -81,7 +86,7 @@ class LoadGenerator:
     def run(
         self, url: str, kind: Kind, connections: int, seconds: float, path: str = "/classify"
     ) -> Load:
-        """Ask for so many seconds over so many connections."""
+        """Send requests for so many seconds over so many connections."""
         script = Path(self._folder.name) / f"{kind}.lua"
         load = [f"-c{connections}", f"-d{seconds:.0f}s", f"--timeout={_TIMEOUT_S}s"]
         command = ["wrk", "-t1", *load, "-s", str(script), url + path]
@@ -99,7 +104,7 @@ class LoadGenerator:
 
 
 def create_body(photo: bytes, kind: Kind) -> bytes:
-    """The body of a request: the photo itself, or a form with it as `file`."""
+    """Return a request's body: the photo itself, or a form with it as `file`."""
     if kind == "raw":
         return photo
     head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="photo.jpg"\r\n'
@@ -107,5 +112,5 @@ def create_body(photo: bytes, kind: Kind) -> bytes:
 
 
 def content_type(kind: Kind) -> str:
-    """The header that goes with it."""
+    """Return the Content-Type that goes with `create_body`."""
     return "image/jpeg" if kind == "raw" else f"multipart/form-data; boundary={_BOUNDARY}"

@@ -1,7 +1,4 @@
-"""nginx in front of replicas, with the configuration of docker-compose.yml.
-
-`python -m bench.load_balancer` prints what a request costs it.
-"""
+"""nginx in front of replicas, with the configuration of docker-compose.yml."""
 
 from __future__ import annotations
 
@@ -9,17 +6,14 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-from bench.load import LoadGenerator
-from bench.photos import load_photos
-from bench.server import ServerProcess, cpu_s, find_free_port, wait_until_ready
+from rig.server import find_free_port, wait_until_ready
 
-CONFIGURATION = Path(__file__).parents[1] / "deploy" / "nginx" / "nginx.conf"
+CONFIGURATION = Path(__file__).parents[2] / "deploy" / "nginx" / "nginx.conf"
 
 _START_S = 10
 _RESOLVER = re.compile(r"^ *resolver .*;\n", re.MULTILINE)
@@ -66,8 +60,7 @@ class LoadBalancer:
 
     def __init__(self, replicas: Sequence[str], *, retry: bool = True) -> None:
         nginx = find_nginx()
-        if nginx is None:
-            sys.exit("nginx is needed: apt-get install nginx")
+        assert nginx, "nginx is needed: apt-get install nginx"
         self._port = find_free_port()
         self.url = f"http://127.0.0.1:{self._port}"
         self._replicas, self._retry = replicas, retry
@@ -99,32 +92,8 @@ class LoadBalancer:
         self._write()
         self._process.send_signal(signal.SIGHUP)
 
-    @property
-    def cpu_s(self) -> float:
-        """Processor time of its workers so far, in seconds."""
-        pid = self._process.pid
-        workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return sum(cpu_s(Path(f"/proc/{worker}/stat")) for worker in workers)
-
     def __exit__(self, *_: object) -> None:
         """End it."""
         self._process.terminate()
         self._process.wait()
         self._folder.cleanup()
-
-
-def main() -> None:
-    """Load one replica through it, and divide."""
-    with (
-        LoadGenerator(load_photos(None)) as generator,
-        ServerProcess() as server,
-        LoadBalancer([server.url]) as balancer,
-    ):
-        before = balancer.cpu_s
-        load = generator.run(balancer.url, "raw", 16, 10)
-        cost_ms = (balancer.cpu_s - before) / (load.images_per_s * load.seconds) * 1000
-    print(f"{cost_ms:.3f} ms of CPU a request, at {load.images_per_s:.0f} a second")
-
-
-if __name__ == "__main__":
-    main()

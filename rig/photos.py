@@ -1,4 +1,4 @@
-"""Photos to measure with: a folder's, or different ones made from those of the tests."""
+"""Makes photos to send: those of a folder, or varied ones made from the tests'."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from PIL import Image, ImageEnhance
 
 _SOURCES = Path(__file__).parents[1] / "tests" / "images"
 _SHORT_SIDES = (330, 460)
-QUALITY = 93
-"""Of every JPEG that is written here, with Pillow's default subsampling, 4:2:0."""
+_QUALITY = 93
 
 
-def load_photos(folder: Path | None, count: int = 240) -> list[bytes]:
-    """JPEG files, no two alike.
+def load_photos(folder: Path | None = None, count: int = 240) -> list[bytes]:
+    """Return JPEG files, no two alike.
 
     Args:
         folder: whose `*.jpg` to take; None makes them: crops of the tests' photos, tilted and
-            brightened at random with a fixed seed, of about 470x400 pixels and 100 KB.
+            brightened at random with a fixed seed, of about 470x400 pixels.
         count: how many at most.
     """
     if folder is not None:
@@ -30,11 +29,18 @@ def load_photos(folder: Path | None, count: int = 240) -> list[bytes]:
 
 
 def resize_photo(photo: bytes, megapixels: float) -> bytes:
-    """The same photo with so many pixels."""
+    """Return the same photo at another size."""
     image = Image.open(BytesIO(photo))
     factor = (megapixels * 1e6 / (image.width * image.height)) ** 0.5
     size = round(image.width * factor), round(image.height * factor)
     return encode(image.resize(size, Image.Resampling.BICUBIC))
+
+
+def encode(image: Image.Image) -> bytes:
+    """Return a JPEG of the quality that all photos here have, with 4:2:0 subsampling."""
+    buffer = BytesIO()
+    image.save(buffer, "JPEG", quality=_QUALITY)
+    return buffer.getvalue()
 
 
 def _vary(image: Image.Image, chance: random.Random) -> bytes:
@@ -45,10 +51,3 @@ def _vary(image: Image.Image, chance: random.Random) -> bytes:
     size = round(width * factor), round(height * factor)
     varied = image.rotate(chance.uniform(-4, 4)).resize(size, Image.Resampling.BICUBIC, box)
     return encode(ImageEnhance.Brightness(varied).enhance(chance.uniform(0.8, 1.2)))
-
-
-def encode(image: Image.Image) -> bytes:
-    """Write a JPEG of the quality that all the photos here have."""
-    buffer = BytesIO()
-    image.save(buffer, "JPEG", quality=QUALITY)
-    return buffer.getvalue()
