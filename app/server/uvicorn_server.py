@@ -35,22 +35,20 @@ from model.errors import ModelError
 _log = logging.getLogger(__name__)
 
 _MIN_ANSWER_S = 0.5
-"""Kept back from the shutdown time for closing down after the last answer, in seconds."""
+"""The part of the shutdown time that is left after the last answer, in seconds."""
 
 _SWITCH_S = 0.0005
-"""How long a thread may keep the interpreter from others, in seconds: a stream that has a batch's
-answer must not wait for many requests' parsing. Measured: 2 % more images a second than 5 ms.
+"""How long a thread may hold the interpreter, in seconds, so that a stream with a batch's answer
+does not wait while many requests are parsed: 2 % more images a second than with the default 5 ms.
 """
 
 _TICK_S = 0.1
 """What uvicorn sleeps between two ticks, in seconds."""
-_LOOP_S = 10.0
-"""How long the event loop may stand still, in seconds."""
-_PATIENCE = 2
-"""How many request timeouts a batch or a picture may take: after one, nobody waits for it."""
-_LEAST_PATIENCE_S = 30.0
-"""What they may always take, however few requests wait so long: the machine may be slow."""
-_HUNG = os.EX_SOFTWARE
+_MAX_LOOP_STALL_S = 10.0
+_MAX_REQUEST_TIMEOUTS = 2
+"""How many request timeouts a batch or an image may take: after one, nobody waits for it."""
+_MIN_HANG_S = 30.0
+"""What they may take in any case, in seconds, since the machine may be slow."""
 _LAST_WORDS_S = 2.0
 
 Announce = Callable[[InfoResponse, str], object]
@@ -103,10 +101,10 @@ class Server(uvicorn.Server):
 
     @property
     def watches(self) -> list[Watch]:
-        """What must get on for this process to be of use."""
-        limit_s = max(_PATIENCE * self._settings.request_timeout_s, _LEAST_PATIENCE_S)
+        """What must not hang."""
+        limit_s = max(_MAX_REQUEST_TIMEOUTS * self._settings.request_timeout_s, _MIN_HANG_S)
         return [
-            Watch("The event loop has stood still", _LOOP_S, lambda: self._tick),
+            Watch("The event loop has stood still", _MAX_LOOP_STALL_S, lambda: self._tick),
             Watch(
                 "A batch has been running",
                 limit_s,
@@ -125,19 +123,19 @@ class Server(uvicorn.Server):
         ]
 
     def _once_ready(
-        self, under_way: Callable[[Service], Iterable[Hashable]]
+        self, running: Callable[[Service], Iterable[Hashable]]
     ) -> Callable[[], Iterable[Hashable]]:
         lifecycle = self.lifecycle
-        return lambda: under_way(lifecycle.service) if lifecycle.ready.is_set() else ()
+        return lambda: running(lifecycle.service) if lifecycle.ready.is_set() else ()
 
     async def on_tick(self, counter: int) -> bool:
-        """uvicorn's, about every tenth of a second: the loop runs."""
+        """Note that the loop runs; uvicorn calls it about every tenth of a second."""
         self.lifecycle.metrics.record_tick(_TICK_S)
         self._tick = (counter,)
         return await super().on_tick(counter)
 
     async def main_loop(self) -> None:
-        """uvicorn's, from the start to a signal."""
+        """Run from the start to a signal."""
         announcing = asyncio.create_task(self._announce_when_ready())
         await super().main_loop()
         announcing.cancel()
@@ -151,7 +149,7 @@ class Server(uvicorn.Server):
             threading.Thread(target=self._announce, args=told, daemon=True).start()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """uvicorn's, but who has connected is served: closing a listener resets those it holds."""
+        """Serve who has connected: closing a listener would reset the connections that it holds."""
         self._app.state.live.close()
         loop = asyncio.get_running_loop()
         for connection in self._close_listeners():
@@ -159,7 +157,7 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     def _close_listeners(self) -> list[socket.socket]:
-        """Listen no more; gives the connections that were made and not yet accepted."""
+        """Stop listening; returns the connections that were made and not yet accepted."""
         listeners = [
             socket.socket(fileno=os.dup(listener.fileno()))
             for server in self.servers
@@ -169,7 +167,7 @@ class Server(uvicorn.Server):
             server.close()
         connections = []
         for listener in listeners:
-            with listener, suppress(OSError):  # in the end, because nobody waits any more
+            with listener, suppress(OSError):  # once none is left
                 listener.settimeout(0)
                 while True:
                     connections.append(listener.accept()[0])
@@ -182,10 +180,10 @@ class Server(uvicorn.Server):
         )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Turn readiness red; stop at once, or after DRAIN_S. A second Ctrl-C forces the end.
+        """Turn readiness red, and stop at once or after DRAIN_S; a second Ctrl-C forces the exit.
 
-        uvicorn would raise the signal anew after shutting down, so that the exit code is the
-        signal's; a service that answered all it had accepted ends with 0.
+        uvicorn's own would exit with the signal's code; a service that has answered all that it
+        accepted exits with 0.
         """
         del frame
         if sig == signal.SIGINT:
@@ -255,7 +253,7 @@ def _end_hung_process(why: str, log_queue: LogQueue) -> None:
         log_queue.stop()
 
     run_within(_LAST_WORDS_S, log)
-    os._exit(_HUNG)
+    os._exit(os.EX_SOFTWARE)
 
 
 def create_url(host: str, port: int) -> str:

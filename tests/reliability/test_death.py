@@ -36,7 +36,7 @@ def spoiled(self, pixels, *args, **kwargs):
         SPOIL
     return run(self, pixels, *args, **kwargs)
 OnnxEngine.run = spoiled
-app.server.uvicorn_server._LEAST_PATIENCE_S = 3
+app.server.uvicorn_server._MIN_HANG_S = 3
 """
     + _MAIN
 )
@@ -91,7 +91,7 @@ async def hang(self, counter):
         threading.Event().wait()
     return ended
 app.server.uvicorn_server.Server.on_tick = hang
-app.server.uvicorn_server._LOOP_S = 1
+app.server.uvicorn_server._MAX_LOOP_STALL_S = 1
 """
         + _MAIN
     )

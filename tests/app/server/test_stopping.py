@@ -129,7 +129,7 @@ def hang(self, pixels, *args, **kwargs):
     return run(self, pixels, *args, **kwargs)
 OnnxEngine.run = hang
 app.server.watchdog._INTERVAL_S = 0.05
-app.server.uvicorn_server._LEAST_PATIENCE_S = 0.5
+app.server.uvicorn_server._MIN_HANG_S = 0.5
 from app.cli.main import main
 main()
 """
