@@ -1,4 +1,4 @@
-"""The image bytes in a request: multipart, raw body, or base64 in JSON."""
+"""Reads images from requests: multipart, raw body, or base64 in JSON."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _MAX_BOUNDARY_BYTES = 200
 
 
 async def read_image(request: Request) -> bytes:
-    """The one image in a request's body.
+    """Read the one image in a request's body.
 
     Raises:
-        UnsupportedContentEncodingError, UnsupportedMediaTypeError: the headers carry no image.
-        MalformedMultipartError, MalformedRequestError: the body is not what they say.
+        UnsupportedContentEncodingError, UnsupportedMediaTypeError: the headers promise no image.
+        MalformedMultipartError, MalformedRequestError: the body is not what the headers promise.
         MissingFileError, EmptyFileError, TooManyFilesError, InvalidParameterError: see there.
         BodyTooLargeError, RequestTimeoutError: raised by the middleware that bounds the body.
     """
@@ -56,10 +56,10 @@ async def read_image(request: Request) -> bytes:
 
 
 async def read_images(request: Request, max_files: int) -> list[bytes]:
-    """The images in the body of a batch request, in order; each may be empty.
+    """Read the images in the body of a batch request, in order; each may be empty.
 
     Raises:
-        As `read_image`, but for EmptyFileError.
+        As `read_image`, except EmptyFileError.
     """
     media_type, parameters = _content_type(request)
     if media_type == "multipart/form-data":
@@ -73,10 +73,10 @@ async def read_images(request: Request, max_files: int) -> list[bytes]:
 
 
 async def read_body(request: Request) -> bytes:
-    """A request's body as it is.
+    """Read a request's body as it is.
 
     Raises:
-        UnsupportedContentEncodingError: it is compressed.
+        UnsupportedContentEncodingError: the body is compressed.
         BodyTooLargeError, RequestTimeoutError: raised by the middleware that bounds the body.
     """
     _check_encoding(request)
@@ -102,7 +102,7 @@ def _parse_images(body: bytes, max_files: int) -> list[bytes]:
     images = _parse_json(ImagesBody, body).images
     if len(images) > max_files:
         raise TooManyFilesError
-    # One after another, so that there are never two copies of all.
+    # One at a time, so that there are never two copies of all images.
     return [decode_base64(images.pop(0)) for _ in range(len(images))]
 
 
@@ -135,7 +135,7 @@ async def _read_multipart(
 
 
 class _Form:
-    """Collects the file parts of one multipart body in memory, as it arrives."""
+    """Collects the file parts of a multipart body in memory, as it arrives."""
 
     def __init__(self, boundary: bytes, max_files: int) -> None:
         self._max_files = max_files
@@ -170,12 +170,12 @@ class _Form:
             raise MalformedMultipartError
         if not self._files:
             raise MissingFileError
-        self._start_part()  # lets go of the last one
-        # One after another, so that there are never two copies of all.
+        self._start_part()  # releases the last file
+        # One at a time, so that there are never two copies of all images.
         return [bytes(self._files.pop(0)) for _ in range(len(self._files))]
 
     def close(self) -> None:
-        """Let go of the parser: the two hold each other, and would wait for the collector."""
+        """Release the parser: a reference cycle would wait for the garbage collector."""
         del self._parser
 
     def _start_part(self) -> None:
@@ -213,7 +213,7 @@ class _Form:
         _, options = parse_options_header(disposition)
         if b"name" not in options:
             raise MalformedMultipartError
-        # The parser drops RFC 5987's `filename*`, which says as much: this part is a file.
+        # The parser drops RFC 5987's `filename*`, which also marks a file.
         is_file = b"filename" in options or b"filename*" in disposition.lower()
         if options[b"name"] != _FIELD or not is_file:
             return
