@@ -31,7 +31,7 @@ from model.images.pixels import needed_size, preprocess
 from model.images.preprocessor_config import Preprocessing
 
 if TYPE_CHECKING:
-    from model.images.decoder import NeededSize
+    from model.images.decoded_image import NeededSize
 
 _TRANSLATION: Mapping[type[ImageError], type[errors.AppError]] = {
     UnsupportedImageFormatError: errors.UnsupportedImageFormatError,

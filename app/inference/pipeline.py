@@ -13,7 +13,7 @@ from app.inference.decoding import Decoded, DecodeThreads
 from app.inference.plan import Image, Plan
 from app.telemetry.metrics import Metrics
 from app.telemetry.traces import Traces
-from model.images.decoder import sniff
+from model.images.formats.table import sniff
 
 
 class Computation:

@@ -1,1 +1,1 @@
-"""Untrusted image bytes -> pixels."""
+"""Turns untrusted image bytes into pixels."""

@@ -1,7 +1,4 @@
-"""How much memory a picture takes while it is decoded, told from its header, and a bound on it.
-
-What is counted was measured on the largest pictures of every format and mode.
-"""
+"""Bounds the memory of images that are decoded at the same time."""
 
 from __future__ import annotations
 
@@ -12,35 +9,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from PIL import Image
-
 PIXEL_BYTES = 12
-"""Of the dearest format, WebP: libwebp's two canvases, and what it hands over."""
-
-_IMAGE_BYTES = 4
-"""Of a pixel in Pillow, whatever it holds; those of one channel take less."""
-_TWO_IMAGES_BYTES = 2 * _IMAGE_BYTES
-"""Turning, converting and laying on white each make a second image beside the first."""
-
-
-def count_bytes(image: Image.Image, file_bytes: int, coefficients: int = 0) -> int:
-    """Bytes that decoding takes at its peak, until an upright image of mode RGB is there.
-
-    Args:
-        image: opened, and not loaded; perhaps at a reduced size.
-        file_bytes: its file's, of which there is a second copy.
-        coefficients: bytes that libjpeg holds besides; see `jpeg.coefficient_bytes`.
-    """
-    pixels = image.width * image.height
-    each = PIXEL_BYTES if image.format == "WEBP" else _TWO_IMAGES_BYTES
-    return file_bytes + max(pixels * each, pixels * _IMAGE_BYTES + coefficients)
+"""Peak memory of a pixel in the most expensive format, WebP: two canvases and the output."""
 
 
 class MemoryBudget:
-    """Lets pictures be decoded at once as long as what they take stays within a sum.
+    """Admits reservations while their sum stays within the budget.
 
     Attributes:
-        free: bytes that nobody holds.
+        free: bytes that nobody has reserved.
     """
 
     def __init__(self, most: int) -> None:
@@ -50,7 +27,7 @@ class MemoryBudget:
 
     @contextmanager
     def reserve(self, count: int) -> Iterator[None]:
-        """Wait until so many bytes are free, and hold them; who needs more than all gets all."""
+        """Wait until `count` bytes are free and hold them; more than the budget takes all of it."""
         count = min(count, self._most)
         with self._changed:
             self._changed.wait_for(lambda: self.free >= count)

@@ -1,4 +1,4 @@
-"""EXIF orientation: how a picture was held, 1 to 8, and what makes it upright."""
+"""Turns images upright by their EXIF orientation, 1 to 8."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 if TYPE_CHECKING:
-    from model.images.picture import Box, Size
+    from model.images.decoded_image import Box, Size
 
 UPRIGHT = 1
 _TAG = 0x0112
 _EXIF = ("exif", "Raw profile type exif")
 _MAX_EXIF_BYTES = 1 << 17
-"""A JPEG holds 64 KiB; some PNG hold the same in hexadecimal. Pillow walks it in Python."""
+"""A JPEG holds up to 64 KiB, some PNGs the same in hexadecimal. Pillow walks it in Python."""
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -25,12 +25,12 @@ _TRANSPOSE = {
 }
 _SIDEWAYS = (5, 6, 7, 8)
 _STARTS_RIGHT = (2, 3, 6, 7)
-"""Where the stored top left corner is on the right of the upright picture."""
+"""Orientations whose stored top left corner is on the right of the upright image."""
 _STARTS_BELOW = (3, 4, 7, 8)
 
 
 def read_orientation(image: Image.Image) -> int:
-    """Read it from EXIF; EXIF that cannot be read, or is huge, never fails a good picture."""
+    """Read the orientation; EXIF that is damaged or huge counts as upright."""
     if max(len(image.info.get(name) or "") for name in _EXIF) > _MAX_EXIF_BYTES:
         return UPRIGHT
     try:
@@ -53,7 +53,13 @@ def turn_size(size: Size, orientation: int) -> Size:
 
 
 def turn_box(box: Box, image_size: Size, orientation: int) -> Box:
-    """Turn a box upright that begins in the top left corner of an image of that stored size."""
+    """Turn a box upright.
+
+    Args:
+        box: beginning in the top left corner of the image as stored.
+        image_size: as stored.
+        orientation: from EXIF.
+    """
     _, _, right, below = box
     width, height = turn_size(image_size, orientation)
     if orientation in _SIDEWAYS:

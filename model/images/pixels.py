@@ -1,7 +1,7 @@
-"""RGB image -> pixels: resize, crop the centre.
+"""Resizes and crops an image to the network's input.
 
-Value for value what transformers' `MobileNetV1ImageProcessorPil` makes of the same picture, up to
-rescaling and normalization, which the engines do: pixels travel as uint8.
+Value for value as transformers' `MobileNetV1ImageProcessorPil`, but for rescaling and
+normalization, which the engines do: pixels travel as uint8.
 """
 
 from __future__ import annotations
@@ -10,51 +10,49 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.images.picture import Picture
+from model.images.decoded_image import DecodedImage
 from model.images.preprocessor_config import MAX_SIDE, Preprocessing, Size
 
 MAX_RESIZED_PIXELS = MAX_SIDE**2
-"""A resized picture never has more pixels than this: what would, is cropped first."""
+"""Limit of a resized image: one that would have more pixels is cropped first."""
 
 
 def preprocess(
-    picture: Image.Image | Picture, preprocessing: Preprocessing, side: int | None = None
+    image: Image.Image | DecodedImage, preprocessing: Preprocessing, side: int | None = None
 ) -> NDArray[np.uint8]:
-    """Resize and crop a picture.
+    """Resize and crop an image.
 
     Args:
-        picture: an RGB image, or one decoded at a reduced size, which gets the size that it would
-            get in full.
+        image: of mode RGB; one decoded at a reduced size is resized as the full one would be.
         preprocessing: the checkpoint's own sizes and filter.
-        side: of a square input in pixels, instead of the checkpoint's own; what the picture is
-            resized to keeps the checkpoint's proportion to it.
+        side: of a square input in pixels, instead of the checkpoint's own; the image is resized in
+            the checkpoint's proportion to it.
 
     Returns:
         Pixels of shape (height, width, 3), dtype uint8: `input_size`, or `side` both ways.
     """
     preprocessing = _for_side(preprocessing, side)
-    if isinstance(picture, Image.Image):
-        picture = Picture.whole(picture)
-    image = _resize(picture, preprocessing) if preprocessing.do_resize else picture.image
+    decoded = DecodedImage.whole(image) if isinstance(image, Image.Image) else image
+    resized = _resize(decoded, preprocessing) if preprocessing.do_resize else decoded.image
     if preprocessing.do_center_crop:
         height, width = preprocessing.input_size
-        left, top = (image.width - width) // 2, (image.height - height) // 2
-        image = image.crop((left, top, left + width, top + height))  # black outside the picture
-    return np.asarray(image)
+        left, top = (resized.width - width) // 2, (resized.height - height) // 2
+        resized = resized.crop((left, top, left + width, top + height))  # black outside the image
+    return np.asarray(resized)
 
 
 def needed_size(
     size: tuple[int, int], preprocessing: Preprocessing, side: int | None = None
 ) -> tuple[int, int] | None:
-    """Tell what `preprocess` resizes the whole of a picture to, so that it may be decoded smaller.
+    """The size that `preprocess` resizes a whole image to, which may be decoded smaller then.
 
     Args:
-        size: its width and height, upright.
+        size: width and height, upright.
         preprocessing: as for `preprocess`.
         side: as for `preprocess`.
 
     Returns:
-        Width and height; None where pixels are taken as they are, unresized or the nearest ones.
+        Width and height; None if pixels are used as they are, not resized or the nearest ones.
     """
     preprocessing = _for_side(preprocessing, side)
     if not preprocessing.do_resize or preprocessing.resample == Image.Resampling.NEAREST:
@@ -68,12 +66,12 @@ def _for_side(preprocessing: Preprocessing, side: int | None) -> Preprocessing:
     return preprocessing.with_side(side)
 
 
-def _resize(picture: Picture, preprocessing: Preprocessing) -> Image.Image:
+def _resize(decoded: DecodedImage, preprocessing: Preprocessing) -> Image.Image:
     if preprocessing.size.shortest_edge is not None:
-        picture = _crop_extreme(picture, preprocessing.size.shortest_edge)
-    new_size = _resized_size(picture.size, preprocessing.size)
+        decoded = _crop_extreme(decoded, preprocessing.size.shortest_edge)
+    new_size = _resized_size(decoded.size, preprocessing.size)
     resample = Image.Resampling(preprocessing.resample)
-    return picture.image.resize(new_size, resample, picture.box)
+    return decoded.image.resize(new_size, resample, decoded.box)
 
 
 def _resized_size(size: tuple[int, int], wanted: Size) -> tuple[int, int]:
@@ -86,17 +84,17 @@ def _resized_size(size: tuple[int, int], wanted: Size) -> tuple[int, int]:
     return int(short * width / height), short
 
 
-def _crop_extreme(picture: Picture, short: int) -> Picture:
-    """Cut the ends off a picture so long that resizing it would take more than the bound."""
-    image = picture.image
+def _crop_extreme(decoded: DecodedImage, short: int) -> DecodedImage:
+    """Cut the ends off an image that would exceed the limit when resized."""
+    image = decoded.image
     width, height = image.size
     longest = MAX_RESIZED_PIXELS * min(width, height) // short**2
     if max(width, height) <= longest:
-        return picture
+        return decoded
     # Cut as much from both ends: half a pixel would be half of `short` after resizing.
     longest = max(1, longest - (max(width, height) - longest) % 2)
     if width > height:
         left = (width - longest) // 2
-        return Picture.whole(image.crop((left, 0, left + longest, height)))
+        return DecodedImage.whole(image.crop((left, 0, left + longest, height)))
     top = (height - longest) // 2
-    return Picture.whole(image.crop((0, top, width, top + longest)))
+    return DecodedImage.whole(image.crop((0, top, width, top + longest)))

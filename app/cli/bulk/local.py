@@ -28,7 +28,7 @@ from model.network.scores import normalize, softmax, top_k
 from model.sources.load import load_model
 
 if TYPE_CHECKING:
-    from model.images.picture import Size
+    from model.images.decoded_image import Size
 
 _T = TypeVar("_T")
 _Arrays = Mapping[str, NDArray[np.float32]]

@@ -1,1 +1,1 @@
-"""The image formats that are read, one file each."""
+"""Image formats: what each one's header tells, and what of it must be bounded."""

@@ -1,53 +1,49 @@
-"""What Pillow does not bound of a BMP: it decodes runs (RLE8 and RLE4) in Python."""
+"""BMP: bounds run-length encoding (RLE8 and RLE4), which Pillow decodes in Python."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Self
 
 from model.errors import ImageTooComplexError, InvalidImageError
-
-if TYPE_CHECKING:
-    from model.images.picture import Size
+from model.images.formats.format import EncodedImage, Rate
 
 _OLD_HEADER_BYTES = 12
 _SIZED_BYTES = 26
-_RUNS = (1, 2)  # compressions
-_MAX_RUN_PIXELS = 1_000_000
-_MAX_RUN_BYTES = 300_000
+_RLE = (1, 2)  # compressions
+_MAX_RLE_PIXELS = 1_000_000
+_MAX_RLE_BYTES = 300_000
+_RATE, _RLE_RATE = Rate(0, 0, 0), Rate(0, 150, 150)
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
-    """What a BMP says of its pixels: width and height, and whether they are runs."""
+class Bmp(EncodedImage):
+    """A BMP file."""
 
-    size: Size
-    in_runs: bool
+    name = "BMP"
+    signatures = (b"BM",)
 
+    is_rle: bool
 
-def read_header(data: bytes) -> Header:
-    """Read the file header and what follows it.
+    @classmethod
+    def read(cls, data: bytes) -> Self:
+        """Read the file header and the info header."""
+        if len(data) < _SIZED_BYTES:
+            raise InvalidImageError("no header")
+        if int.from_bytes(data[14:18], "little") == _OLD_HEADER_BYTES:
+            size = int.from_bytes(data[18:20], "little"), int.from_bytes(data[20:22], "little")
+            return cls(data, size, is_rle=False)
+        height = abs(int.from_bytes(data[22:26], "little", signed=True))  # negative: top row first
+        size = int.from_bytes(data[18:22], "little"), height
+        return cls(data, size, is_rle=int.from_bytes(data[30:34], "little") in _RLE)
 
-    Raises:
-        InvalidImageError: it is cut.
-    """
-    if len(data) < _SIZED_BYTES:
-        raise InvalidImageError("no header")
-    if int.from_bytes(data[14:18], "little") == _OLD_HEADER_BYTES:
-        size = int.from_bytes(data[18:20], "little"), int.from_bytes(data[20:22], "little")
-        return Header(size, in_runs=False)
-    height = abs(int.from_bytes(data[22:26], "little", signed=True))  # negative from the top
-    size = int.from_bytes(data[18:22], "little"), height
-    return Header(size, in_runs=int.from_bytes(data[30:34], "little") in _RUNS)
+    def check(self) -> None:
+        """Bound the pixels and bytes of run-length encoding."""
+        pixels = self.size[0] * self.size[1]
+        if self.is_rle and (pixels > _MAX_RLE_PIXELS or len(self.data) > _MAX_RLE_BYTES):
+            raise ImageTooComplexError("too much run-length encoding")
 
-
-def check_runs(data: bytes) -> None:
-    """Bound a picture in runs.
-
-    Raises:
-        ImageTooComplexError: it has more than a million pixels, or 300,000 bytes.
-    """
-    header = read_header(data)
-    pixels = header.size[0] * header.size[1]
-    if header.in_runs and (pixels > _MAX_RUN_PIXELS or len(data) > _MAX_RUN_BYTES):
-        raise ImageTooComplexError("too many runs")
+    @property
+    def rate(self) -> Rate:
+        """Uncompressed pixels cost next to nothing."""
+        return _RLE_RATE if self.is_rle else _RATE

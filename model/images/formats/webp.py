@@ -1,70 +1,81 @@
-"""What Pillow leaves open about a WebP (https://developers.google.com/speed/webp/docs/riff_container).
+"""WebP (https://developers.google.com/speed/webp/docs/riff_container): checks length and size.
 
-libwebp does not say why it failed, and takes its canvases' memory before the size is known.
+libwebp does not say why it failed, and allocates its canvases before Pillow knows the size.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from io import BytesIO
+from typing import Self
 
 from PIL.WebPImagePlugin import WebPImageFile
 
 from model.errors import ImageTruncatedError, InvalidImageError
-
-if TYPE_CHECKING:
-    from model.images.picture import Size
+from model.images.budget import PIXEL_BYTES
+from model.images.formats.format import EncodedImage, Rate
 
 _RIFF_BYTES = 12
-_BODY = slice(20, 30)  # of the first chunk, as much as it takes to tell the size
+_BODY = slice(20, 30)  # as much of the first chunk as holds the size
 _NEEDED_BYTES = {b"VP8 ": 10, b"VP8L": 5, b"VP8X": 10}
 _SIDE_BITS = 0x3FFF
+_RATES = {b"VP8 ": Rate(5, 36, 32), b"VP8L": Rate(3, 13, 17), b"VP8X": Rate(8, 36, 35)}
 
 
-class StillImage(WebPImageFile):
-    """A WebP of which only the first picture is wanted, as `Image.open` would give it."""
+class _StillImage(WebPImageFile):
+    """A WebP of which only the first frame is wanted."""
 
     def load_prepare(self) -> None:
-        """Pillow's, once libwebp has decoded and before the image's memory is taken.
+        """Free libwebp's canvases, half of the memory of a WebP: they serve later frames only.
 
-        libwebp's two canvases, half of what a WebP would take, are for the pictures that follow.
+        Pillow calls this after libwebp has decoded and before it allocates the image.
         """
         self._decoder = None
         super().load_prepare()
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
-    """What a WebP says of its first picture, or of its canvas; its first chunk's kind."""
+class WebP(EncodedImage):
+    """A WebP file; `kind` is its first chunk's: VP8 (lossy), VP8L (lossless) or VP8X (extended)."""
 
-    size: Size
+    name = "WEBP"
+    signatures = (b"RIFF",)
+    pixel_bytes = PIXEL_BYTES
+
     kind: bytes
 
+    @classmethod
+    def matches(cls, data: bytes) -> bool:
+        """Tell WebP from the other RIFF formats; a file cut within its signature counts too."""
+        return data.startswith(cls.signatures) and data[8:12] in (b"WEBP", b"")
 
-def check_length(data: bytes) -> None:
-    """Compare with the length that the RIFF header declares.
+    @classmethod
+    def read(cls, data: bytes) -> Self:
+        """Read the RIFF header and the first chunk."""
+        if _RIFF_BYTES < len(data) < int.from_bytes(data[4:8], "little") + 8:
+            raise ImageTruncatedError("shorter than its header says")
+        kind, body = data[12:16], data[_BODY]
+        if kind not in _NEEDED_BYTES or len(body) < _NEEDED_BYTES[kind]:
+            raise InvalidImageError("no image")
+        if kind == b"VP8 ":
+            width, height = (
+                int.from_bytes(body[at : at + 2], "little") & _SIDE_BITS for at in (6, 8)
+            )
+        elif kind == b"VP8L":
+            bits = int.from_bytes(body[1:5], "little")
+            width, height = (bits & _SIDE_BITS) + 1, (bits >> 14 & _SIDE_BITS) + 1
+        else:
+            width, height = (int.from_bytes(body[at : at + 3], "little") + 1 for at in (4, 7))
+        return cls(data, (width, height), kind)
 
-    Raises:
-        ImageTruncatedError: the data end before it.
-    """
-    if _RIFF_BYTES < len(data) < int.from_bytes(data[4:8], "little") + 8:
-        raise ImageTruncatedError("shorter than its header says")
+    def check(self) -> None:
+        """Check nothing more: libwebp bounds its own work."""
 
+    @property
+    def rate(self) -> Rate:
+        """Lossless is the cheapest; an extended file may hold either, and an alpha channel."""
+        return _RATES[self.kind]
 
-def read_header(data: bytes) -> Header:
-    """Read the first chunk: VP8 (lossy), VP8L (lossless) or VP8X (extended).
-
-    Raises:
-        InvalidImageError: it is another, or cut.
-    """
-    kind, body = data[12:16], data[_BODY]
-    if kind not in _NEEDED_BYTES or len(body) < _NEEDED_BYTES[kind]:
-        raise InvalidImageError("no picture")
-    if kind == b"VP8 ":
-        width, height = (int.from_bytes(body[at : at + 2], "little") & _SIDE_BITS for at in (6, 8))
-    elif kind == b"VP8L":
-        bits = int.from_bytes(body[1:5], "little")
-        width, height = (bits & _SIDE_BITS) + 1, (bits >> 14 & _SIDE_BITS) + 1
-    else:
-        width, height = (int.from_bytes(body[at : at + 3], "little") + 1 for at in (4, 7))
-    return Header((width, height), kind)
+    def open(self) -> _StillImage:
+        """Open the file for its first frame only."""
+        return _StillImage(BytesIO(self.data))

@@ -12,8 +12,8 @@ import pytest
 
 from model.engines.warm_up import Speed
 from model.images.cost import create_sample
+from model.images.decoded_image import DecodedImage
 from model.images.decoder import Decoder
-from model.images.picture import Picture
 from tests.conftest import serve
 from tests.fakes import FakeEngine
 from tests.model.images.pictures import create_png, png_header
@@ -43,7 +43,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
     gate, decode, sample = Gate(), Decoder.open, create_sample()
 
     @contextmanager
-    def held(decoder: Decoder, data: bytes, *arguments: Any) -> Iterator[Picture]:
+    def held(decoder: Decoder, data: bytes, *arguments: Any) -> Iterator[DecodedImage]:
         if not data.startswith(sample):  # what it decodes before it is ready
             gate.hold(data)
         with decode(decoder, data, *arguments) as picture:

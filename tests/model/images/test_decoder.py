@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from model.errors import UnsupportedImageFormatError
-from model.images.decoder import Decoder, sniff
+from model.images.decoder import Decoder
+from model.images.formats.table import sniff
 from tests.model.images.pictures import (
     blocks,
     create_bmp,

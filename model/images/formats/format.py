@@ -1,0 +1,106 @@
+"""The contract of an image format."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from io import BytesIO
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from PIL import Image
+
+if TYPE_CHECKING:
+    from model.images.decoded_image import Box, NeededSize, Size
+
+_IMAGE_BYTES = 4
+"""Memory of a pixel in Pillow; images of one channel take less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What decoding costs, in nanoseconds: a pixel, a byte of the file, and a pixel at most."""
+
+    pixel: float
+    byte: float
+    most: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedImage(ABC):
+    """An image file of one format, its header read but no pixel decoded.
+
+    Attributes:
+        data: the file.
+        size: as stored, before any EXIF orientation.
+    """
+
+    name: ClassVar[str]
+    """Pillow's name of the format."""
+    signatures: ClassVar[tuple[bytes, ...]]
+    pixel_bytes: ClassVar[int] = 2 * _IMAGE_BYTES
+    """Peak memory of a pixel: turning, converting and laying on white each make a second image."""
+
+    data: bytes
+    size: Size
+
+    @classmethod
+    def matches(cls, data: bytes) -> bool:
+        """Tell whether a file begins like this format."""
+        return data.startswith(cls.signatures)
+
+    @classmethod
+    @abstractmethod
+    def read(cls, data: bytes) -> Self:
+        """Read the header.
+
+        Raises:
+            ImageError: it is damaged, cut, or too long.
+        """
+
+    @abstractmethod
+    def check(self) -> None:
+        """Check, without decoding a pixel, what Pillow leaves unbounded or unchecked.
+
+        Raises:
+            ImageError: decoding would take too long, or the file is damaged.
+        """
+
+    @property
+    @abstractmethod
+    def rate(self) -> Rate:
+        """What decoding costs; what the header does not tell is assumed at its most expensive."""
+
+    @property
+    def coefficient_bytes(self) -> int:
+        """Memory that the decoder needs beside the image."""
+        return 0
+
+    def open(self) -> Image.Image:
+        """Open the file with Pillow, which decodes pixels only when they are loaded."""
+        return Image.open(BytesIO(self.data), formats=(self.name,))
+
+    def choose_scale(self, needed_size: Size) -> int:  # noqa: ARG002  # few formats can scale
+        """Choose what the sides can be divided by while decoding: 8, 4, 2 or 1.
+
+        Args:
+            needed_size: what the image, as stored, will be resized to.
+        """
+        return 1
+
+    def reduce(self, image: Image.Image, needed_size: NeededSize) -> Box:  # noqa: ARG002  # see above
+        """Set the size that an opened image is decoded at.
+
+        Args:
+            image: as `open` returns it; its size may change.
+            needed_size: called with the image's upright size.
+
+        Returns:
+            The part of the decoded image that the full one covers.
+        """
+        return (0, 0, *image.size)
+
+    def peak_bytes(self, pixels: int) -> int:
+        """Memory at the peak of decoding so many pixels into an upright image of mode RGB."""
+        image_bytes = pixels * _IMAGE_BYTES + self.coefficient_bytes
+        return len(self.data) + max(pixels * self.pixel_bytes, image_bytes)
