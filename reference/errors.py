@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 
+from app.api.application import create_app
 from app.api.documents.examples import REQUEST_ID
-from app.api.problems import SHAPES, Shape
+from app.api.parts import get_parts
+from app.api.problems import ErrorFormat
 from app.errors import AppError, OverloadedError, every_error
+from app.settings import Settings
 from reference.markdown import code, page, table
 
 _PREFIXES = {
@@ -39,7 +42,7 @@ def write() -> str:
         "## In each protocol's shape",
         "The path's first segment tells the protocol. The OpenAI and Open Inference protocols know "
         "400 for whatever is wrong with a request: what is 415 or 422 above is 400 there.",
-        *(_show(shape) for shape in SHAPES),
+        *(_show(one) for one in get_parts(create_app(Settings())).routes.formats),
     )
 
 
@@ -52,7 +55,7 @@ def _row(error: type[AppError]) -> list[str]:
     return [str(error.status), code(error.code), when, error.detail]
 
 
-def _show(shape: Shape) -> str:
-    problem = shape.describe(OverloadedError(), REQUEST_ID)
-    document = json.dumps(problem, indent=2)
-    return f"At {_PREFIXES[shape.name]}, as {code(shape.media_type)}:\n\n```json\n{document}\n```"
+def _show(error_format: ErrorFormat) -> str:
+    document = json.dumps(error_format.describe(OverloadedError(), REQUEST_ID), indent=2)
+    head = f"At {_PREFIXES[error_format.name]}, as {code(error_format.media_type)}:"
+    return f"{head}\n\n```json\n{document}\n```"

@@ -1,10 +1,11 @@
-"""create_app: builds the parts, wires them, owns start and stop."""
+"""Builds the application: its parts, routes and middleware, and what starts and stops them."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -12,21 +13,23 @@ from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route
 
 from app import __version__
 from app.api.documents.openapi import DESCRIPTION, SWAGGER_UI, TAGS, create_openapi
-from app.api.middleware.cors import create_cors
-from app.api.middleware.guard import Guard
-from app.api.middleware.keys import ApiKeys, is_public, load_keys
-from app.api.middleware.request_context import Authorization, Door, RequestContext
+from app.api.middleware.admission import AdmissionControl
+from app.api.middleware.authorization import ApiKeys, Authorization, load_keys
+from app.api.middleware.request_context import RequestContext
+from app.api.page import routes as page
 from app.api.page.live import Live
-from app.api.page.routes import add_page
-from app.api.problems import create_problem_response
+from app.api.parts import Parts, get_parts
+from app.api.problems import create_error_response
 from app.api.routes import health, huggingface, information, native, openai
 from app.api.routes.open_inference import routes as open_inference
+from app.api.routing import Body, RouteTable, declare
+from app.api.validation import explain
 from app.errors import (
     AppError,
-    InvalidParameterError,
     MalformedRequestError,
     MethodNotAllowedError,
     NotFoundError,
@@ -35,25 +38,24 @@ from app.inference.lifecycle import Lifecycle
 from app.settings import Settings
 from app.telemetry.access_log import AccessLog
 from app.telemetry.metrics import Metrics
-from app.telemetry.traces import Traces, create_traces, is_probe
+from app.telemetry.traces import Traces, create_traces
 
-_MEBI = 1024 * 1024
-_HELD_BODIES = 2
-"""Of the largest that are allowed: so much memory all bodies may take together."""
-_FRAMEWORK_ERRORS = {404: NotFoundError, 405: MethodNotAllowedError}
+_MEBI: Final = 1024 * 1024
+_PROTOCOLS: Final = (huggingface, openai, open_inference)
+_FRAMEWORK_ERRORS: Final = {404: NotFoundError, 405: MethodNotAllowedError}
 
 OnFailure = Callable[[BaseException], None]
 
 
 def create_app(settings: Settings, on_failure: OnFailure | None = None) -> FastAPI:
-    """Build the service.
+    """Build the service; `get_parts` gives what it is built from.
 
     Args:
         settings: all options.
-        on_failure: told when loading fails; readiness stays red.
+        on_failure: called when loading fails; readiness stays red.
 
     Raises:
-        InvalidSettingError: API_KEYS_FILE is none.
+        InvalidSettingError: API_KEYS_FILE has no valid keys.
     """
     keys = load_keys(settings.api_keys_file) if settings.api_keys_file else None
     traces = create_traces()
@@ -67,76 +69,77 @@ def create_app(settings: Settings, on_failure: OnFailure | None = None) -> FastA
         redirect_slashes=False,
         swagger_ui_parameters=SWAGGER_UI,
         lifespan=_create_lifespan(lifecycle, on_failure),
-        telemetry=_configure_telemetry(traces),
+        telemetry=_configure_telemetry(traces, lambda scope: _is_probe(app, scope)),
     )
-    app.state.lifecycle = lifecycle
-    protocols = (huggingface, openai, open_inference)
-    for routes in (native, information, health, *protocols):
-        app.include_router(routes.router)
-    app.state.live = Live(lifecycle.metrics, _max_body_bytes(settings))
-    if settings.page:
-        add_page(app)
+    routes = RouteTable(_add_routes(app, settings), [one.ERRORS for one in _PROTOCOLS])
+    live = Live(lifecycle.metrics, routes.image_paths)
+    app.state.parts = Parts(settings, lifecycle, lifecycle.metrics, AccessLog(), live, routes)
     for error in (AppError, HTTPException, RequestValidationError):
         app.add_exception_handler(error, _answer_error)
-    _add_middleware(app, settings, lifecycle, keys)
+    _add_middleware(app, keys)
     (model, _), *_ = settings.model_sources()
-    openapi = create_openapi(app, model, lambda path: keys is not None and not is_public(path))
+    openapi = create_openapi(app, model, routes, has_keys=keys is not None)
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's way to extend the document
     return app
 
 
-def _add_middleware(
-    app: FastAPI, settings: Settings, lifecycle: Lifecycle, keys: ApiKeys | None
-) -> None:
-    """Innermost first: what is added last is the first to see a request."""
-    metrics = lifecycle.metrics
-    app.state.guard = guard = Guard(
-        check_admission=lifecycle.check_admission,
-        max_body_bytes=_max_body_bytes(settings),
-        check_key=keys.check if keys else lambda _: None,
-        origins=settings.cors_origins,
-    )
+def _add_routes(app: FastAPI, settings: Settings) -> list[BaseRoute]:
+    """Add every route; return them as declared, since FastAPI nests what it includes."""
+    routes = list(app.routes)
+    for documentation in routes:
+        match documentation:
+            case Mount():
+                declare(public=True)(documentation.app)
+            case Route():
+                declare(public=True)(documentation.endpoint)
+    for module in (native, information, health, *_PROTOCOLS):
+        app.include_router(module.router)
+        routes += module.router.routes
+    if settings.page:
+        app.include_router(page.router)
+        app.mount(page.STATIC, page.files)
+        routes += [*page.router.routes, app.routes[-1]]
+    return routes
+
+
+def _add_middleware(app: FastAPI, keys: ApiKeys | None) -> None:
+    """Add the innermost first: what is added last is the first to see a request."""
+    parts = get_parts(app)
+    settings = parts.settings
     app.add_middleware(
-        Door,
-        guard=guard,
+        AdmissionControl,
+        routes=parts.routes,
+        check_admission=parts.lifecycle.check_admission,
+        max_body_bytes={
+            Body.ONE_IMAGE: int(settings.max_body_mib * _MEBI),
+            Body.MANY_IMAGES: int(settings.max_batch_body_mib * _MEBI),
+        },
         body_timeout_s=settings.body_timeout_s,
-        max_held_bytes=_HELD_BODIES * guard.max_body_bytes,
-        metrics=metrics,
     )
     if keys:
-        app.add_middleware(Authorization, keys=keys, metrics=metrics)
-    app.state.access_log = access_log = AccessLog()
-    cors = create_cors(settings.cors_origins)
+        app.add_middleware(Authorization, keys=keys, routes=parts.routes)
     app.add_middleware(
         RequestContext,
-        metrics=metrics,
-        access_log=access_log,
-        cors=cors,
-        traces=lifecycle.traces,
+        origins=settings.cors_origins,
+        routes=parts.routes,
+        metrics=parts.metrics,
+        access_log=parts.access_log,
+        traces=parts.lifecycle.traces,
     )
 
 
-def _configure_telemetry(traces: Traces | None) -> TelemetryConfig:
-    """The framework makes a request's span, and sends nothing on by itself."""
+def _configure_telemetry(traces: Traces | None, exclude: Callable[[Any], bool]) -> TelemetryConfig:
+    """Let the framework make a request's span, and export nothing by itself."""
     config = TelemetryConfig(
         auto_configure=False, logs=False, metrics=False, operation_spans=False, tracing=False
     )
     if traces:
-        config |= TelemetryConfig(tracing=True, tracer_provider=traces.provider, exclude=is_probe)
+        config |= TelemetryConfig(tracing=True, tracer_provider=traces.provider, exclude=exclude)
     return config
 
 
-def _max_body_bytes(settings: Settings) -> dict[str, int]:
-    one, many = (int(mib * _MEBI) for mib in (settings.max_body_mib, settings.max_batch_body_mib))
-    return {
-        "/classify": one,
-        "/embed": one,
-        "/classify/batch": many,
-        "/embed/batch": many,
-        huggingface.PATH: one,
-        openai.PATH: many,
-        open_inference.PATH: many,
-    }
+def _is_probe(app: FastAPI, scope: Any) -> bool:
+    return get_parts(app).routes.find(scope["method"], scope["path"]).probe
 
 
 def _create_lifespan(
@@ -159,10 +162,9 @@ def _create_lifespan(
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:
-    """Turn anything that a handler raises on purpose into a problem document."""
-    return create_problem_response(
-        _translate(error), request.state.request_id, request.scope["path"]
-    )
+    """Answer what a route or the framework raises."""
+    error_format = get_parts(request.app).routes.find_format(request.scope["path"])
+    return create_error_response(_translate(error), request.state.record.request_id, error_format)
 
 
 def _translate(error: Exception) -> AppError:
@@ -174,13 +176,5 @@ def _translate(error: Exception) -> AppError:
         case HTTPException():
             return MalformedRequestError("The request cannot be understood.")
         case RequestValidationError():
-            return InvalidParameterError(_explain(error))
+            return explain(error.errors(), of="query")
     return AppError()
-
-
-def _explain(error: RequestValidationError) -> str:
-    """Say which parameter is wrong and why, without a word that the client sent."""
-    first = error.errors()[0]
-    if first["type"] == "extra_forbidden":
-        return "There is an unknown query parameter; /docs lists those of this route."
-    return f"{first['loc'][-1]}: {first['msg']}."

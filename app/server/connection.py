@@ -19,23 +19,19 @@ import httptools
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from app.api.middleware.guard import Guard, GuardedRoute
-from app.api.problems import create_answer
+from app.api.parts import Parts
+from app.api.problems import write_error_response
 from app.errors import AppError, MalformedRequestError, OverloadedError, RequestTimeoutError
 from app.server.deadlines import Deadlines
 from app.server.request_head import (
     MAX_HEAD,
     check_head,
     check_size,
-    choose_request_id,
-    create_request_id,
 )
 from app.server.transport import CoalescingTransport
 from app.server.uvicorn_check import check_uvicorn
-from app.settings import Settings
-from app.telemetry.access_log import AccessLog
-from app.telemetry.escape import escape
-from app.telemetry.metrics import UNMATCHED, Metrics
+from app.telemetry.metrics import UNMATCHED
+from app.telemetry.record import create_request_id, open_record
 
 _MEBI: Final = 1024 * 1024
 _MAX_FRAMING: Final = MAX_HEAD + 16 * 1024
@@ -53,8 +49,6 @@ _LAST_REQUEST_S: Final = 0.5
 one may be on its way, and closing would lose it."""
 _MAX_WAITING: Final = 100
 """Requests that may wait behind one that is being answered: each takes two kilobytes."""
-_MAX_IN_ONE_GO: Final = 16
-"""Requests that are refused before other connections have their turn."""
 _MAX_CONNECTIONS: Final = 4096
 _FILES_OF_OUR_OWN: Final = 64
 
@@ -73,19 +67,16 @@ class HttpProtocol(HttpToolsProtocol):
     def __init__(
         self,
         *,
-        settings: Settings,
+        parts: Parts,
         max_connections: int,
-        metrics: Metrics,
-        access_log: AccessLog,
-        guard: Guard,
         **given: Any,
     ) -> None:
         super().__init__(**given)
-        self._settings = settings
+        self._settings = parts.settings
         self._max_connections = max_connections
-        self._metrics = metrics
-        self._access_log = access_log
-        self._guard = guard
+        self._metrics = parts.metrics
+        self._access_log = parts.access_log
+        self._routes = parts.routes
         self._clock = Deadlines(self.loop, self._stop_waiting, self._check_unsent)
         self.url = b""
         self._part = _Part.IDLE
@@ -97,7 +88,6 @@ class HttpProtocol(HttpToolsProtocol):
         self._stopping = False
         self._may_receive = math.inf
         self._unsent = 0
-        self._turned_away = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own signature
         """Start the clock, or turn the connection away."""
@@ -120,7 +110,6 @@ class HttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, and see that it is not too much of it."""
-        self._turned_away = 0
         self._may_receive -= len(data)
         if self._may_receive < 0:
             self.transport.abort()
@@ -196,10 +185,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.headers = []  # for trailers, which are nobody's headers
         self.cycle.transport = self._coalescing
         self._part = _Part.BODY
-        if not self.cycle.response_complete:
-            self._clock.set_read(math.inf)
-        elif not self._leaving:
-            self._expect_rest()
+        self._clock.set_read(math.inf)
 
     def on_body(self, body: bytes) -> None:
         """Collect it; what is left of the bytes is framing."""
@@ -244,30 +230,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._answered = cycle
         if self._stopping:
             cycle.keep_alive = False
-        # More in a row would keep the loop from other connections, or fill the client's buffer.
-        in_one_go = self._turned_away < _MAX_IN_ONE_GO and not self.flow.write_paused
-        if in_one_go and (overload := self._guard.find_overload(cycle.scope)):
-            self._turned_away += 1
-            self._turn_away(cycle, *overload)
-        else:
-            super()._start_asgi_task(cycle, app)
-
-    def _turn_away(
-        self, cycle: RequestResponseCycle, route: GuardedRoute, error: OverloadedError
-    ) -> None:
-        """Do what the middleware would: for each request that is let in there may be ten such."""
-        scope, headers = cycle.scope, self.server_state.default_headers
-        request_id = choose_request_id(scope["headers"])
-        last = not cycle.keep_alive
-        self._coalescing.write(create_answer(error, request_id, scope["path"], headers, last=last))
-        cycle.response_started = cycle.response_complete = True
-        self._metrics.refusals.labels(error.code).inc()
-        self._metrics.record_request(route.path, error.status, 0)
-        fields = {"method": scope["method"], "path": escape(scope["path"])}
-        self._access_log.tell(error.status, {"request_id": request_id, **fields})
-        if last:
-            self._leave()
-        self.on_response_complete()
+        super()._start_asgi_task(cycle, app)
 
     @property
     def _path(self) -> str:
@@ -294,15 +257,16 @@ class HttpProtocol(HttpToolsProtocol):
         if cycle.response_started:
             self._leave()
         else:
-            cycle.scope["state"]["refused_with"] = error.status
+            open_record(cycle.scope).refused_with = error.status
             self._answer(error)
 
     def _answer(self, error: AppError) -> None:
         if self._leaving or self.transport.is_closing():
             return
         request_id = create_request_id()
+        error_format = self._routes.find_format(self._path)
         headers = self.server_state.default_headers
-        self._coalescing.write(create_answer(error, request_id, self._path, headers, last=True))
+        self._coalescing.write(write_error_response(error, request_id, error_format, headers))
         self._leave()
         self._metrics.refusals.labels(error.code).inc()
         if not self._answering:  # else the middleware tells of it
@@ -376,9 +340,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._refuse(RequestTimeoutError(detail))
 
 
-def create_http_protocol(
-    settings: Settings, metrics: Metrics, access_log: AccessLog, guard: Guard
-) -> type[asyncio.Protocol]:
+def create_http_protocol(parts: Parts) -> type[asyncio.Protocol]:
     """What uvicorn is given as `http`.
 
     Raises:
@@ -387,15 +349,12 @@ def create_http_protocol(
     check_uvicorn()
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     auto = max(1, min(_MAX_CONNECTIONS, files - _FILES_OF_OUR_OWN))
-    given = settings.max_connections
+    given = parts.settings.max_connections
     return cast(
         "type[asyncio.Protocol]",  # uvicorn only calls it
         partial(
             HttpProtocol,
-            settings=settings,
+            parts=parts,
             max_connections=auto if given == "auto" else given,
-            metrics=metrics,
-            access_log=access_log,
-            guard=guard,
         ),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Iterable
 from typing import Final
@@ -17,20 +16,6 @@ MAX_HEAD: Final = _MAX_URL + _MAX_HEADERS
 """In bytes, line and headers."""
 _HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+,;=%-]+)(?::\d*)?", re.ASCII)
 """RFC 3986, section 3.2: what a URL can be built from."""
-_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
-
-
-def create_request_id() -> str:
-    """128 bits of chance. The system's own would cost a call that lets go of the interpreter."""
-    return f"{random.getrandbits(128):032x}"  # an id need not be unguessable
-
-
-def choose_request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """The client's own id if it is harmless, else a new one."""
-    for name, value in headers:
-        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
-            return str(value, "ascii")
-    return create_request_id()
 
 
 def check_size(url: bytes, head_bytes: int) -> None:

@@ -16,9 +16,9 @@ from types import FrameType
 from typing import cast
 
 import uvicorn
-from fastapi import FastAPI
 
 from app.api.application import create_app
+from app.api.parts import get_parts
 from app.inference.information import InfoResponse, describe
 from app.inference.lifecycle import Lifecycle
 from app.inference.memory import limit_arenas, map_large_blocks
@@ -69,18 +69,14 @@ class Server(uvicorn.Server):
         self.exit_code = 0
         self._interrupted = False
         self._tick: tuple[int, ...] = ()
-        self._app: FastAPI = create_app(settings, on_failure=self._fail)
+        app = create_app(settings, on_failure=self._fail)
+        self.parts = get_parts(app)
         super().__init__(
             uvicorn.Config(
-                self._app,
+                app,
                 host=settings.host,
                 port=settings.port,
-                http=create_http_protocol(
-                    settings,
-                    self.lifecycle.metrics,
-                    self._app.state.access_log,
-                    self._app.state.guard,
-                ),
+                http=create_http_protocol(self.parts),
                 ws="none",
                 lifespan="on",
                 log_config=None,
@@ -96,8 +92,7 @@ class Server(uvicorn.Server):
     @property
     def lifecycle(self) -> Lifecycle:
         """The parts of the app that this server runs."""
-        lifecycle: Lifecycle = self._app.state.lifecycle
-        return lifecycle
+        return self.parts.lifecycle
 
     @property
     def watches(self) -> list[Watch]:
@@ -150,7 +145,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve who has connected: closing a listener would reset the connections that it holds."""
-        self._app.state.live.close()
+        self.parts.live.close()
         loop = asyncio.get_running_loop()
         for connection in self._close_listeners():
             await loop.connect_accepted_socket(self._create_protocol, connection)

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import random
+import re
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
+
+from app.telemetry.metrics import UNMATCHED
+
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 
 @dataclass(slots=True)
@@ -16,12 +23,18 @@ class Record:
         started: when the headers were here, by `time.perf_counter`.
         sent: when the response began, on the same clock; None: it never did.
         answer_bytes: of the response's body.
+        route: path as declared, of the route that the request was refused for.
+        refused_with: status of the server's own answer to a broken body; None: there was none.
+        timed: whether the duration says anything; that of a live stream is its reader's choice.
     """
 
     request_id: str
     started: float = field(default_factory=time.perf_counter)
     sent: float | None = None
     answer_bytes: int = 0
+    route: str = UNMATCHED
+    refused_with: int | None = None
+    timed: bool = True
     _asked: float | None = field(init=False, default=None)
     _answered: float | None = field(init=False, default=None)
     _facts: dict[str, Any] = field(init=False, default_factory=dict)
@@ -55,3 +68,25 @@ class Record:
             if seconds is not None:
                 fields[name] = round(seconds * 1000, 2)
         return fields
+
+
+def create_request_id() -> str:
+    """128 random bits. The system's own would cost a call that lets go of the interpreter."""
+    return f"{random.getrandbits(128):032x}"  # an id need not be unguessable
+
+
+def choose_request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The client's own id if it is harmless, else a new one."""
+    for name, value in headers:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return str(value, "ascii")
+    return create_request_id()
+
+
+def open_record(scope: Any) -> Record:
+    """Return the record in a request's ASGI scope; the first to ask puts it there."""
+    state: dict[str, Any] = scope.setdefault("state", {})
+    record: Record | None = state.get("record")
+    if record is None:
+        record = state["record"] = Record(choose_request_id(scope["headers"]))
+    return record

@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from ray import serve
 
 from app.api.application import create_app
+from app.api.parts import get_parts
 from app.inference.lifecycle import Lifecycle
 from app.inference.memory import limit_arenas, map_large_blocks
 from app.settings import load_settings
@@ -51,7 +52,7 @@ class Replica:
         started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # Ray's actors see the machine's cores, not those that Ray reserved for them.
         app = create_app(load_settings(threads=self._cores), started.set_exception)
-        lifecycle: Lifecycle = app.state.lifecycle
+        lifecycle = get_parts(app).lifecycle
         self._lifecycle = lifecycle
         start = app.router.lifespan_context
 

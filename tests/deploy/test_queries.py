@@ -9,6 +9,7 @@ import yaml
 from prometheus_client import Histogram
 
 from app.api.application import create_app
+from app.api.parts import get_parts
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 from tests.deploy.queries import (
@@ -99,8 +100,9 @@ def test_a_panel_of_seconds_or_bytes_or_shares_says_so() -> None:
 
 
 def test_the_objectives_are_over_all_routes_that_take_images() -> None:
-    guarded = {route.path for _, route in create_app(Settings()).state.guard._routes}
-    declared = set(create_app(Settings()).openapi()["paths"])
+    app = create_app(Settings())
+    guarded = get_parts(app).routes.image_paths
+    declared = set(app.openapi()["paths"])
     patterns = {
         one.labels["route"]
         for _, query in rule_queries()

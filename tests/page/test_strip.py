@@ -137,7 +137,7 @@ def test_what_is_served_is_told_once_the_service_is_ready(
 def test_a_tab_that_nobody_sees_does_not_watch(server: LiveServer, open_page: OpenPage) -> None:
     visit = open_page(server.url)
     visit.wait_live()
-    live = server.server._app.state.live
+    live = server.server.parts.live
     before = live.viewers
     assert before
     visit.page.evaluate(

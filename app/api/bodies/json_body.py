@@ -1,4 +1,4 @@
-"""A JSON body: bounded, parsed off the event loop where it is large, and the base64 in it."""
+"""Parses JSON bodies: bounded, and off the event loop where they are large."""
 
 from __future__ import annotations
 
@@ -6,26 +6,27 @@ import asyncio
 import base64
 import binascii
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from app.api.validation import explain
 from app.errors import InvalidParameterError, MalformedRequestError
 
 _T = TypeVar("_T")
 _Body = TypeVar("_Body", bound=BaseModel)
 
 _ON_LOOP_BYTES: Final = 65_536
-"""Up to here JSON is parsed on the event loop: less work than a thread hop."""
+"""The largest JSON that is parsed on the event loop: a thread hop would cost more."""
 _MAX_VALUES: Final = 1_250_000
-"""Eight images of 224 pixels, as numbers. Each takes up to forty bytes of memory: a large body of
-nothing but short ones would take a gigabyte."""
+"""Enough for eight images of 224 pixels as numbers. Each value takes up to forty bytes of memory: a
+large body of nothing but short values would take a gigabyte."""
 _MAX_OBJECTS: Final = 1_000
-"""Each takes hundreds of bytes, and no request has use for many."""
+"""Each object takes hundreds of bytes, and no request needs many."""
 
 
 async def offload(size: int, work: Callable[[], _T]) -> _T:
-    """Do work on so many bytes: on the event loop if they are few, else in a thread."""
+    """Run work on `size` bytes: on the event loop if they are few, else in a thread."""
     return work() if size <= _ON_LOOP_BYTES else await asyncio.to_thread(work)
 
 
@@ -33,8 +34,8 @@ def read_json(schema: type[_Body], body: bytes) -> _Body:
     """Parse a body.
 
     Raises:
-        MalformedRequestError: it is no JSON, nested too deeply, or has too many values.
-        ValidationError: it is JSON, but not what the schema says.
+        MalformedRequestError: the body is not JSON, nested too deeply, or has too many values.
+        ValidationError: the body is JSON, but does not fit the schema.
     """
     if sum(map(body.count, (b",", b"[", b"{"))) > _MAX_VALUES:
         raise MalformedRequestError(f"The JSON has more than {_MAX_VALUES:,} values.")
@@ -43,29 +44,34 @@ def read_json(schema: type[_Body], body: bytes) -> _Body:
     try:
         return schema.model_validate_json(body)
     except ValidationError as error:
-        if error.errors(include_url=False, include_input=False)[0]["type"] == "json_invalid":
+        if list_errors(error)[0]["type"] == "json_invalid":
             raise MalformedRequestError from error
         raise
 
 
+def list_errors(error: ValidationError) -> list[Any]:
+    """What pydantic found, without the values that the client sent."""
+    return list(error.errors(include_url=False, include_input=False))
+
+
 def parse_json(schema: type[_Body], body: bytes) -> _Body:
-    """Parse a body, and say what is wrong with it.
+    """Parse a body, and explain what is wrong with it.
 
     Raises:
         MalformedRequestError: see `read_json`.
-        InvalidParameterError: a field is missing, unknown, or not valid; the sentence names it.
+        InvalidParameterError: names the field that is missing, unknown, or not valid.
     """
     try:
         return read_json(schema, body)
     except ValidationError as error:
-        raise _explain(error) from error
+        raise explain(list_errors(error)) from error
 
 
 def decode_base64(text: str) -> bytes:
-    """The bytes of base64, or of a data: URI with base64.
+    """Decode base64, or a data: URI with base64.
 
     Raises:
-        InvalidParameterError: it is neither.
+        InvalidParameterError: the text is neither.
     """
     if text.startswith("data:"):
         head, separator, text = text.partition(",")
@@ -75,15 +81,3 @@ def decode_base64(text: str) -> bytes:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         raise InvalidParameterError("The image is not valid base64.") from error
-
-
-def _explain(error: ValidationError) -> InvalidParameterError:
-    """Which field is wrong and why, without a word that the client sent."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    path = first["loc"]
-    if first["type"] == "extra_forbidden":
-        return InvalidParameterError("There is an unknown field; /docs lists those of this route.")
-    if not path:
-        return InvalidParameterError("The body must be a JSON object.")
-    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
-    return InvalidParameterError(f"{''.join(steps)[1:]}: {first['msg']}.", str(path[0]))

@@ -1,4 +1,4 @@
-"""Media types: which of those on offer a client prefers, and arrays in the binary ones."""
+"""Chooses the media type of a response, and writes its headers and arrays."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from python_multipart.multipart import parse_options_header
 
 from app.errors import NotAcceptableError
+from app.inference.answers import CacheOutcome
 
 JSON = "application/json"
 NPY = "application/x-npy"
@@ -32,6 +33,11 @@ def negotiate(accept: str, offers: Sequence[str]) -> str:
     if quality(best) <= 0:
         raise NotAcceptableError
     return best
+
+
+def cache_header(outcomes: Sequence[CacheOutcome]) -> dict[str, str]:
+    """Tell where the answer to a request of one image was found; nothing for more images."""
+    return {"X-Cache": outcomes[0]} if len(outcomes) == 1 else {}
 
 
 def encode_arrays(arrays: Mapping[str, NDArray[np.float32]], media_type: str, dtype: str) -> bytes:

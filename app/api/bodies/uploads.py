@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, FailFast, Field, ValidationError
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
-from app.api.bodies.json_body import decode_base64, offload, read_json
-from app.api.routes.schemas import ImageBody, ImagesBody
+from app.api.bodies.json_body import decode_base64, list_errors, offload, read_json
+from app.api.validation import explain
 from app.errors import (
     EmptyFileError,
-    InvalidParameterError,
     MalformedMultipartError,
     MissingFileError,
     TooManyFilesError,
@@ -29,6 +28,20 @@ _MAX_PARTS = 100
 _MAX_PART_HEADERS = 8
 _MAX_PART_HEADER_BYTES = 8192
 _MAX_BOUNDARY_BYTES = 200
+
+
+class ImageBody(BaseModel):
+    """One image in JSON."""
+
+    image: str = Field(description="base64, or a data: URI with base64")
+
+
+class ImagesBody(BaseModel):
+    """Several images in JSON."""
+
+    images: Annotated[list[str], FailFast()] = Field(
+        description="base64, or data: URIs with base64", min_length=1
+    )
 
 
 async def read_image(request: Request) -> bytes:
@@ -110,13 +123,10 @@ def _parse_json(schema: type[_Body], body: bytes) -> _Body:
     try:
         return read_json(schema, body)
     except ValidationError as error:
-        kind = error.errors(include_url=False, include_input=False)[0]["type"]
-        if kind in {"missing", "too_short"}:
+        errors = list_errors(error)
+        if errors[0]["type"] in {"missing", "too_short"}:
             raise MissingFileError from error
-        field = next(iter(schema.model_fields))
-        raise InvalidParameterError(
-            f'The body must be an object like {{"{field}": ...}} with base64 or data: URIs.'
-        ) from error
+        raise explain(errors) from error
 
 
 async def _read_multipart(

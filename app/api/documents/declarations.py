@@ -7,7 +7,7 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 
 from app import errors
-from app.api.problems import NATIVE, Shape, find_shape
+from app.api.problems import NATIVE, ErrorFormat
 from app.errors import AppError
 
 Declaration = dict[str, Any]
@@ -60,51 +60,51 @@ RETRY_AFTER: Final[Declaration] = {
 _BACK_SOON: Final = frozenset({429, 503})
 
 
-def declare_errors(path: str, *more: type[AppError]) -> Responses:
-    """FastAPI's `responses`: these errors and those of every route, in the path's protocol.
+def declare_errors(error_format: ErrorFormat, *more: type[AppError]) -> Responses:
+    """FastAPI's `responses`: these errors and those of every route.
 
-    A protocol of its own has the same shape for any other status: without that, FastAPI would add
+    A protocol of its own has the same format for any other status: without that, FastAPI would add
     a 422 of its own.
     """
-    shape = find_shape(path)
     by_status: dict[int, list[type[AppError]]] = {}
     for error in sorted({*OF_EVERY_ROUTE, *more}, key=lambda error: (error.status, error.code)):
-        by_status.setdefault(shape.status(error), []).append(error)
+        by_status.setdefault(error_format.status(error), []).append(error)
     responses: Responses = {
-        status: declare_response(shape, *of_status) for status, of_status in by_status.items()
+        status: declare_response(error_format, *of_status)
+        for status, of_status in by_status.items()
     }
-    if shape is not NATIVE:
-        schema = {"schema": _reference("schemas", schema_name(shape))}
-        other = {"description": "Any other error", "content": {shape.media_type: schema}}
+    if error_format is not NATIVE:
+        schema = {"schema": _reference("schemas", schema_name(error_format))}
+        other = {"description": "Any other error", "content": {error_format.media_type: schema}}
         responses["default"] = other
     return responses
 
 
-def declare_response(shape: Shape, *of_status: type[AppError]) -> Declaration:
+def declare_response(error_format: ErrorFormat, *of_status: type[AppError]) -> Declaration:
     """An answer that tells of one of several errors, each with an example."""
     content = {
-        "schema": _reference("schemas", schema_name(shape)),
+        "schema": _reference("schemas", schema_name(error_format)),
         "examples": {
-            error.code: _reference("examples", example_name(shape, error.code))
+            error.code: _reference("examples", example_name(error_format, error.code))
             for error in of_status
         },
     }
-    headers = RETRY_AFTER if shape.status(of_status[0]) in _BACK_SOON else None
+    headers = RETRY_AFTER if error_format.status(of_status[0]) in _BACK_SOON else None
     return {
         "description": ". ".join(error.title for error in of_status),
-        "content": {shape.media_type: content},
+        "content": {error_format.media_type: content},
         **({"headers": headers} if headers else {}),
     }
 
 
-def schema_name(shape: Shape) -> str:
+def schema_name(error_format: ErrorFormat) -> str:
     """What the schema of a protocol's errors is called among the document's components."""
-    return f"{shape.name}.error"
+    return f"{error_format.name}.error"
 
 
-def example_name(shape: Shape, code: str) -> str:
+def example_name(error_format: ErrorFormat, code: str) -> str:
     """What an error's example is called there."""
-    return f"{shape.name}.{code}"
+    return f"{error_format.name}.{code}"
 
 
 def _reference(kind: str, name: str) -> Declaration:

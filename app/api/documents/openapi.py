@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
-from typing import Any, Final
+from typing import Final
 
 from fastapi import FastAPI
 
@@ -17,8 +17,9 @@ from app.api.documents.declarations import (
     schema_name,
 )
 from app.api.documents.examples import REQUEST_ID
-from app.api.problems import SHAPES, Shape, find_shape
-from app.errors import AppError, UnauthorizedError, every_error
+from app.api.problems import ErrorFormat
+from app.api.routing import RouteTable
+from app.errors import UnauthorizedError, every_error
 
 DESCRIPTION: Final = """\
 Image labels and image embeddings from MobileNet V1. Send an image, get its classes or its features;
@@ -43,14 +44,15 @@ SWAGGER_UI: Final = {
 
 
 def create_openapi(
-    app: FastAPI, model: str, needs_key: Callable[[str], bool]
+    app: FastAPI, model: str, routes: RouteTable, *, has_keys: bool
 ) -> Callable[[], Declaration]:
-    """What to put in the place of `app.openapi`; nothing is built before it is called.
+    """Return the replacement of `app.openapi`; nothing is built before it is called.
 
     Args:
         app: whose routes are described.
         model: the name that examples ask for.
-        needs_key: whether a path asks for one.
+        routes: tell which operations are public, and the error format of each.
+        has_keys: whether operations that are not public need a key.
     """
     build = app.openapi
 
@@ -58,28 +60,32 @@ def create_openapi(
     def openapi() -> Declaration:
         document = build()
         _fill_in(document, model)
-        _declare_keys(document, needs_key)
+        if has_keys:
+            _declare_keys(document, routes)
         _summarize(document)
-        shapes = {schema_name(shape): shape for shape in SHAPES}
         components = document.setdefault("components", {})
-        components["examples"] = _examples(document)
+        components["examples"] = _examples(document, routes.formats)
         components.setdefault("schemas", {}).update(
-            {name: {**inline_schema(shape.schema), "title": name} for name, shape in shapes.items()}
+            {
+                name: {**inline_schema(one.schema), "title": name}
+                for one in routes.formats
+                if (name := schema_name(one))
+            }
         )
         return document
 
     return openapi
 
 
-def _operations(document: Declaration) -> Iterator[tuple[str, Declaration]]:
+def _operations(document: Declaration) -> Iterator[tuple[str, str, Declaration]]:
     for path, operations in document["paths"].items():
-        for operation in operations.values():
-            yield path, operation
+        for method, operation in operations.items():
+            yield path, method, operation
 
 
 def _summarize(document: Declaration) -> None:
     """Let a route's first sentence say what it does, in place of its function's name."""
-    for _, operation in _operations(document):
+    for _, _, operation in _operations(document):
         sentence, _, rest = operation.pop("description", operation["summary"]).partition("\n\n")
         operation["summary"] = sentence.removesuffix(".").replace("`", "")
         if rest:
@@ -88,7 +94,7 @@ def _summarize(document: Declaration) -> None:
 
 def _fill_in(document: Declaration, model: str) -> None:
     """Let the examples ask for a model that is served."""
-    for _, operation in _operations(document):
+    for _, _, operation in _operations(document):
         for parameter in operation.get("parameters", ()):
             if (parameter["name"], parameter["in"]) == ("model", "path"):
                 parameter["example"] = model
@@ -97,31 +103,31 @@ def _fill_in(document: Declaration, model: str) -> None:
             example["model"] = model
 
 
-def _declare_keys(document: Declaration, needs_key: Callable[[str], bool]) -> None:
-    for path, operation in _operations(document):
-        if needs_key(path):
+def _declare_keys(document: Declaration, routes: RouteTable) -> None:
+    components = document.setdefault("components", {})
+    components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    for path, method, operation in _operations(document):
+        if not routes.find(method.upper(), path).public:
+            response = declare_response(routes.find_format(path), UnauthorizedError)
             operation["security"] = [{"key": []}]
-            operation["responses"]["401"] = declare_response(find_shape(path), UnauthorizedError)
-            schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
-            schemes["key"] = {"type": "http", "scheme": "bearer"}
+            operation["responses"]["401"] = response
 
 
-def _examples(document: Declaration) -> Declaration:
+def _examples(document: Declaration, formats: Iterable[ErrorFormat]) -> Declaration:
     """Those of errors that some route refers to."""
     wanted = {
         example["$ref"].rpartition("/")[2]
-        for _, operation in _operations(document)
+        for _, _, operation in _operations(document)
         for response in operation["responses"].values()
         for content in response.get("content", {}).values()
         for example in content.get("examples", {}).values()
     }
     every = {
-        example_name(shape, error.code): _example(shape, error)
-        for shape in SHAPES
+        example_name(error_format, error.code): {
+            "summary": error.title,
+            "value": dict(error_format.describe(error(), REQUEST_ID)),
+        }
+        for error_format in formats
         for error in every_error()
     }
     return {name: example for name, example in every.items() if name in wanted}
-
-
-def _example(shape: Shape, error: type[AppError]) -> dict[str, Any]:
-    return {"summary": error.title, "value": dict(shape.describe(error(), REQUEST_ID))}

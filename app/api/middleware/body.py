@@ -1,4 +1,4 @@
-"""A request's body: bounded in bytes, in time, and in what all of them hold together."""
+"""Bounds a request's body in bytes and time, and the memory that all bodies hold together."""
 
 from __future__ import annotations
 
@@ -12,24 +12,30 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.errors import BodyTooLargeError, OverloadedError, RequestTimeoutError
 
 _SPARED = 1 / 8
-"""Of the memory of all bodies, what those of many pictures leave to the others."""
+"""The share of that memory that bodies of many images leave to the others."""
 
 
 class HeldBytes:
-    """A bound on the memory of all bodies: each client may be slow, and there may be thousands."""
+    """Bounds the memory of all bodies: clients may be slow, and there may be thousands.
 
-    def __init__(self, most: int) -> None:
-        self._left = most
-        self._spared = int(most * _SPARED)
+    Args:
+        limit: bytes of all bodies together, from their arrival to their responses.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._left = limit
+        self._spared = int(limit * _SPARED)
 
     @contextmanager
     def share(self, *, of_many: bool) -> Iterator[Callable[[int], None]]:
-        """Give what takes so many bytes more, and give back what was taken when it is left.
-
-        Two slow batches of the largest size would else shut out every single picture.
+        """Yield a function that takes so many bytes more; all are given back on leaving.
 
         Args:
-            of_many: whether this body may be larger than a single picture's.
+            of_many: whether the body carries many images. Two slow ones of the largest size would
+                otherwise shut out every single image.
+
+        Raises:
+            OverloadedError: by the function, when there is no room.
         """
         taken = 0
         spared = self._spared if of_many else 0
@@ -48,13 +54,13 @@ class HeldBytes:
             self._left += taken
 
 
-class Body:
-    """One request's body; once it is here, watches for the client's leaving.
+class RequestBody:
+    """One request's body; once it has arrived, watches for the client to disconnect.
 
     Args:
         receive: the server's.
         send: likewise.
-        limit: bytes that it may have.
+        limit: bytes that the body may have.
         take: see `HeldBytes.share`.
         timeout_s: how long the client may take to send it.
     """
@@ -77,10 +83,10 @@ class Body:
         self._client_left = False
 
     async def run(self, app: ASGIApp, scope: Scope) -> None:
-        """Answer a request by an application that reads this body.
+        """Run an application that reads this body; cancel it when the client disconnects.
 
         Raises:
-            ClientDisconnect: the client left before it was answered.
+            ClientDisconnect: the client left before the response was complete.
         """
         self._handler = asyncio.current_task()
         try:
@@ -98,10 +104,10 @@ class Body:
                 self._watcher = None
 
     async def receive(self) -> Message:
-        """ASGI's.
+        """ASGI's `receive`.
 
         Raises:
-            RequestTimeoutError, BodyTooLargeError, OverloadedError: no more of it is taken.
+            RequestTimeoutError, BodyTooLargeError, OverloadedError: no more of it is accepted.
         """
         if self._watcher:
             return await self._receive()
@@ -117,12 +123,12 @@ class Body:
                 raise BodyTooLargeError
             self._take(count)
             if not message.get("more_body", False):
-                # Not before the loop's next turn: a kept answer is given in this one.
+                # Not before the loop's next turn: a cached answer is given in this one.
                 self._watcher = asyncio.get_running_loop().call_soon(self._start_watch)
         return message
 
     async def send(self, message: Message) -> None:
-        """ASGI's."""
+        """ASGI's `send`."""
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self._answered = True
         await self._send(message)
@@ -131,7 +137,7 @@ class Body:
         self._watcher = asyncio.create_task(self._watch())
 
     async def _watch(self) -> None:
-        """The body is here: the next thing that the client can do is leave."""
+        """Wait for the client to disconnect: the body is complete, so nothing else can come."""
         await self._receive()
         if not self._answered and self._handler:
             self._client_left = True

@@ -71,7 +71,7 @@ class Live:
         return self._viewers
 
     @contextmanager
-    def seat(self) -> Iterator[None]:
+    def admit(self) -> Iterator[None]:
         """Watch inside; the sampler runs from the first viewer's coming to the last one's leaving.
 
         Raises:
@@ -93,7 +93,7 @@ class Live:
             self._metrics.in_flight.inc()
             self._viewers -= 1
             if not self._viewers:
-                self._rest()
+                self._stop()
 
     async def watch(self) -> AsyncIterator[str]:
         """Snapshots as JSON: those of the last minute that are there, then each when it is taken.
@@ -112,9 +112,9 @@ class Live:
         """Send all viewers away, and let nobody in any more."""
         self._closed = True
         self._wake()
-        self._rest()
+        self._stop()
 
-    def _rest(self) -> None:
+    def _stop(self) -> None:
         """Nobody watches: what is kept would be old when somebody comes."""
         if self._timer:
             self._timer.cancel()

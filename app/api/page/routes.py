@@ -9,7 +9,7 @@ from os import PathLike, stat_result
 from pathlib import Path
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.datastructures import Headers
 from starlette.responses import FileResponse
@@ -17,6 +17,8 @@ from starlette.staticfiles import NotModifiedResponse, StaticFiles
 from starlette.types import Scope
 
 from app.api.page.live import Live
+from app.api.parts import get_parts
+from app.api.routing import declare
 
 _DIRECTORY: Final = Path(__file__).parent / "static"
 _ONLY_ITS_OWN: Final = (
@@ -42,8 +44,9 @@ _HEADERS: Final = {
 router = APIRouter(include_in_schema=False)
 
 
+@declare(public=True)
 class _PageFiles(StaticFiles):
-    """The page's files, each with an ETag, and headers that keep all but its own out."""
+    """The page's files, each with an ETag, and headers that keep out all but its own."""
 
     def file_response(
         self,
@@ -66,30 +69,26 @@ def _digest(path: str, _: int) -> str:
     return f'"{hashlib.sha256(Path(path).read_bytes()).hexdigest()[:32]}"'
 
 
-_files: Final = _PageFiles(directory=_DIRECTORY)
-
-
-def add_page(app: FastAPI) -> None:
-    """Serve the page, its files and /live."""
-    app.include_router(router)
-    app.mount("/static", _files)
+STATIC: Final = "/static"
+files: Final = _PageFiles(directory=_DIRECTORY)
 
 
 @router.api_route("/", methods=["GET", "HEAD"])
+@declare(public=True)
 async def page(request: Request) -> Response:
     """The page."""
-    return await _files.get_response("index.html", request.scope)
+    return await files.get_response("index.html", request.scope)
 
 
-async def _take_seat(request: Request) -> AsyncIterator[Live]:
-    live: Live = request.app.state.live
-    with live.seat():
-        request.state.watches = True
+async def _watch(request: Request) -> AsyncIterator[Live]:
+    live = get_parts(request.app).live
+    with live.admit():
+        request.state.record.timed = False  # a viewer stays for as long as it likes
         yield live
 
 
 @router.get("/live", response_class=EventSourceResponse)
-async def live(seat: Annotated[Live, Depends(_take_seat)]) -> AsyncIterator[ServerSentEvent]:
+async def live(watched: Annotated[Live, Depends(_watch)]) -> AsyncIterator[ServerSentEvent]:
     """What the service does, once a second, as server-sent events."""
-    async for snapshot in seat.watch():
+    async for snapshot in watched.watch():
         yield ServerSentEvent(raw_data=snapshot)

@@ -8,8 +8,10 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from app.api.documents.declarations import JSON, RETRY_AFTER, declare_errors
+from app.api.problems import NATIVE
 from app.api.routes.dependencies import LifecycleDep
 from app.api.routes.schemas import ReadyResponse
+from app.api.routing import declare
 
 _READ: Final = ["GET", "HEAD"]
 """Declared as GET alone; the route that answers comes first, as `Allow` names its methods."""
@@ -17,9 +19,10 @@ _READ: Final = ["GET", "HEAD"]
 router = APIRouter(tags=["Health"])
 
 
-@router.get("/livez", responses=declare_errors("/livez"))
+@router.get("/livez", responses=declare_errors(NATIVE))
 @router.api_route("/healthz", methods=_READ, include_in_schema=False)
 @router.api_route("/livez", methods=_READ, include_in_schema=False)
+@declare(public=True, probe=True)
 async def livez() -> dict[str, str]:
     """200 while the event loop runs; asks neither the queue nor the model."""
     return {"status": "alive"}
@@ -29,7 +32,7 @@ async def livez() -> dict[str, str]:
     "/readyz",
     response_model_exclude_none=True,
     responses={
-        **declare_errors("/readyz"),
+        **declare_errors(NATIVE),
         503: {
             "model": ReadyResponse,
             "description": "Loading, draining, or broken",
@@ -44,6 +47,7 @@ async def livez() -> dict[str, str]:
 @router.api_route(
     "/readyz", methods=_READ, include_in_schema=False, response_model_exclude_none=True
 )
+@declare(public=True, probe=True)
 async def readyz(request: Request, response: Response, lifecycle: LifecycleDep) -> ReadyResponse:
     """200 after weights, warm-up and self-test, until draining; `?verbose` lists the checks."""
     checks = lifecycle.checks()
@@ -60,8 +64,9 @@ async def readyz(request: Request, response: Response, lifecycle: LifecycleDep) 
 @router.get(
     "/metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {}}}, **declare_errors("/metrics")},
+    responses={200: {"content": {"text/plain": {}}}, **declare_errors(NATIVE)},
 )
+@declare(probe=True)
 async def metrics(lifecycle: LifecycleDep) -> Response:
     """Prometheus' text format."""
     return Response(lifecycle.metrics.render(), headers={"Content-Type": CONTENT_TYPE_LATEST})

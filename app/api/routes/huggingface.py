@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Final
+from typing import Any, Final, Literal
 
 from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
+from typing_extensions import TypedDict  # pydantic asks for it before Python 3.12
 
 from app.api.bodies.json_body import decode_base64, offload, parse_json
+from app.api.bodies.responses import cache_header
 from app.api.bodies.uploads import read_body
 from app.api.documents.declarations import (
     BINARY,
@@ -20,22 +23,52 @@ from app.api.documents.declarations import (
     inline_schema,
 )
 from app.api.documents.examples import HUGGING_FACE, SCORED
-from app.api.routes.dependencies import TimeoutDep, get_service
-from app.api.routes.native import cache_header
-from app.api.routes.schemas_huggingface import ClassificationRequest, Parameters, Score
+from app.api.problems import ErrorFormat, ErrorSentence, create_sentence
+from app.api.routes.dependencies import TimeoutDep, get_record, get_service
+from app.api.routing import Body, declare
 from app.errors import EmptyFileError, NoClassifierError
 from app.inference.options import DEFAULT_TOP_K, MAX_TOP_K, ClassifyOptions
 
-PATH: Final = "/models/{model:path}"
+ERRORS: Final = ErrorFormat("huggingface", ErrorSentence, create_sentence, "models")
 
 router = APIRouter(tags=["Hugging Face"])
 
 
+class Parameters(BaseModel):
+    """How to answer."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    top_k: int | None = Field(
+        None, ge=1, description="How many classes to answer at most; 5 by default."
+    )
+    function_to_apply: Literal["softmax", "sigmoid", "none"] | None = Field(
+        None, description="What turns the model's outputs into scores; softmax by default."
+    )
+
+
+class ClassificationRequest(BaseModel):
+    """One image with parameters; an image without any is the body itself."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    inputs: str = Field(description="The image: base64, or a data: URI with base64.")
+    parameters: Parameters | None = None
+    options: dict[str, Any] | None = Field(None, description="For the hub's own servers; ignored.")
+
+
+class Score(TypedDict):
+    """One class."""
+
+    label: str
+    score: float
+
+
 @router.post(
-    PATH,
+    "/models/{model:path}",
     response_model=list[Score],
     responses={
-        **declare_errors(PATH, *OF_IMAGES, NoClassifierError),
+        **declare_errors(ERRORS, *OF_IMAGES, NoClassifierError),
         **declare_answer(SCORED),
     },
     openapi_extra=declare_body(
@@ -47,6 +80,7 @@ router = APIRouter(tags=["Hugging Face"])
         HUGGING_FACE,
     ),
 )
+@declare(body=Body.ONE_IMAGE)
 async def classify(request: Request, timeout_s: TimeoutDep, model: str) -> Response:
     """Classify an image as Hugging Face's `image-classification` does."""
     service = get_service(request)
@@ -58,7 +92,7 @@ async def classify(request: Request, timeout_s: TimeoutDep, model: str) -> Respo
         model=model,
         activation=parameters.function_to_apply or "softmax",
     )
-    answer = await service.classify(image, options, timeout_s, request.state.record)
+    answer = await service.classify(image, options, timeout_s, get_record(request))
     scores: list[Score] = [
         {"label": label.label, "score": score} for label, score in answer.predictions
     ]

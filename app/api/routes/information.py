@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from app.api.documents.declarations import OF_A_MODEL, declare_errors
+from app.api.problems import NATIVE
 from app.api.routes import schemas
 from app.api.routes.dependencies import LifecycleDep, get_service
 from app.api.routes.schemas import LabelsQuery
@@ -22,7 +23,7 @@ router = APIRouter(tags=["Service"])
     response_model=schemas.LabelsResponse,
     responses={
         304: {"description": "Not modified"},
-        **declare_errors("/labels", *OF_A_MODEL, InvalidParameterError),
+        **declare_errors(NATIVE, *OF_A_MODEL, InvalidParameterError),
     },
 )
 async def labels(request: Request, query: Annotated[LabelsQuery, Query()]) -> Response:
@@ -42,7 +43,7 @@ async def labels(request: Request, query: Annotated[LabelsQuery, Query()]) -> Re
     return Response(content, media_type="application/json", headers=headers)
 
 
-@router.get("/info", responses=declare_errors("/info", NotReadyError))
+@router.get("/info", responses=declare_errors(NATIVE, NotReadyError))
 async def info(lifecycle: LifecycleDep) -> InfoResponse:
     """What is served, and within which limits."""
     return describe(lifecycle)

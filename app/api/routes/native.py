@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar, cast
 from fastapi import APIRouter, Query, Request, Response
 from pydantic_core import to_json
 
-from app.api.bodies.responses import JSON, NPY, NPZ, encode_arrays, negotiate
+from app.api.bodies.responses import JSON, NPY, NPZ, cache_header, encode_arrays, negotiate
 from app.api.bodies.uploads import read_image, read_images
 from app.api.documents.declarations import (
     BINARY,
@@ -20,12 +20,13 @@ from app.api.documents.declarations import (
     declare_errors,
 )
 from app.api.documents.examples import CLASSIFIED, ONE_IMAGE, TWO_IMAGES
-from app.api.problems import create_problem
+from app.api.problems import NATIVE, create_problem
 from app.api.routes import schemas
-from app.api.routes.dependencies import OptionsRoute, TimeoutDep, get_service
+from app.api.routes.dependencies import OptionsRoute, TimeoutDep, get_record, get_service
 from app.api.routes.schemas import ClassifyQuery, EmbedQuery
+from app.api.routing import Body, declare
 from app.errors import AppError, NoClassifierError, NotAcceptableError, OutputTooLargeError
-from app.inference.answers import CacheOutcome, Classification, Embedding, Stages
+from app.inference.answers import Classification, Embedding, Stages
 from app.inference.options import MAX_FILES, EmbedOptions
 
 _Answer = TypeVar("_Answer", Classification, Embedding)
@@ -49,8 +50,8 @@ def _image_body(*, many: bool) -> dict[str, Any]:
     )
 
 
-_PROBLEMS = declare_errors("/classify", *OF_UPLOADS, NoClassifierError)
-_EMBED_PROBLEMS = declare_errors("/embed", *OF_UPLOADS, NotAcceptableError, OutputTooLargeError)
+_PROBLEMS = declare_errors(NATIVE, *OF_UPLOADS, NoClassifierError)
+_EMBED_PROBLEMS = declare_errors(NATIVE, *OF_UPLOADS, NotAcceptableError, OutputTooLargeError)
 
 
 @router.post(
@@ -59,6 +60,7 @@ _EMBED_PROBLEMS = declare_errors("/embed", *OF_UPLOADS, NotAcceptableError, Outp
     responses={**_PROBLEMS, **declare_answer(CLASSIFIED)},
     openapi_extra=_image_body(many=False),
 )
+@declare(body=Body.ONE_IMAGE)
 async def classify(
     request: Request,
     timeout_s: TimeoutDep,
@@ -67,7 +69,7 @@ async def classify(
     """Name what is in an image: its most probable classes."""
     service = get_service(request)
     image = await read_image(request)
-    answer = await service.classify(image, query.options(), timeout_s, request.state.record)
+    answer = await service.classify(image, query.options(), timeout_s, get_record(request))
     body = _classify_response(request, answer)
     return _json(body, _server_timing(body["timing_ms"]) | cache_header([answer.cache]))
 
@@ -81,6 +83,7 @@ async def classify(
     },
     openapi_extra=_image_body(many=False),
 )
+@declare(body=Body.ONE_IMAGE)
 async def embed(
     request: Request,
     timeout_s: TimeoutDep,
@@ -92,7 +95,7 @@ async def embed(
     shapes = service.embedding_shapes(options)
     media_type = negotiate(request.headers.get("accept", "*/*"), _offers(options, shapes))
     image = await read_image(request)
-    answer = await service.embed(image, options, timeout_s, request.state.record)
+    answer = await service.embed(image, options, timeout_s, get_record(request))
     if media_type == JSON:
         body = _embed_response(request, answer)
         return _json(body, _server_timing(body["timing_ms"]) | cache_header([answer.cache]))
@@ -107,6 +110,7 @@ async def embed(
     responses=_PROBLEMS,
     openapi_extra=_image_body(many=True),
 )
+@declare(body=Body.MANY_IMAGES)
 async def classify_batch(
     request: Request,
     timeout_s: TimeoutDep,
@@ -116,7 +120,7 @@ async def classify_batch(
     service = get_service(request)
     options = query.options()
     images = await read_images(request, MAX_FILES)
-    answers = await service.classify_many(images, options, timeout_s, request.state.record)
+    answers = await service.classify_many(images, options, timeout_s, get_record(request))
     model = service.engine(options.model).checkpoint.name
 
     def respond() -> Response:
@@ -132,6 +136,7 @@ async def classify_batch(
     responses=_EMBED_PROBLEMS,
     openapi_extra=_image_body(many=True),
 )
+@declare(body=Body.MANY_IMAGES)
 async def embed_batch(
     request: Request,
     timeout_s: TimeoutDep,
@@ -144,7 +149,7 @@ async def embed_batch(
         raise NotAcceptableError("Many images are answered in JSON, which carries only vectors.")
     images = await read_images(request, MAX_FILES)
     service.embedding_shapes(options, len(images))
-    answers = await service.embed_many(images, options, timeout_s, request.state.record)
+    answers = await service.embed_many(images, options, timeout_s, get_record(request))
     model = service.engine(options.model).checkpoint.name
 
     def respond() -> Response:
@@ -152,11 +157,6 @@ async def embed_batch(
         return _json(schemas.EmbedBatchResponse(model=model, results=results))
 
     return await asyncio.to_thread(respond)  # up to 64 answers of 1001 classes
-
-
-def cache_header(outcomes: Sequence[CacheOutcome]) -> dict[str, str]:
-    """Says where the answer to a request of one image was found; of many there is none."""
-    return {"X-Cache": outcomes[0]} if len(outcomes) == 1 else {}
 
 
 def _json(body: Mapping[str, Any], headers: dict[str, str] | None = None) -> Response:
@@ -171,7 +171,7 @@ def _offers(options: EmbedOptions, shapes: Mapping[str, tuple[int, ...]]) -> lis
 
 
 def _timing(request: Request, stages: Stages) -> schemas.Timing:
-    total_s = time.perf_counter() - request.state.started
+    total_s = time.perf_counter() - get_record(request).started
     return schemas.Timing(
         decode=_ms(stages.decode_s),
         queue=_ms(stages.queue_s),
@@ -198,7 +198,7 @@ def _classify_response(request: Request, answer: Classification) -> schemas.Clas
         predictions=predictions,
         timing_ms=_timing(request, answer.stages),
         batch_size=answer.batch_size,
-        request_id=request.state.request_id,
+        request_id=get_record(request).request_id,
     )
 
 
@@ -213,7 +213,7 @@ def _embed_response(request: Request, answer: Embedding) -> schemas.EmbedRespons
         **features,
         "timing_ms": _timing(request, answer.stages),
         "batch_size": answer.batch_size,
-        "request_id": request.state.request_id,
+        "request_id": get_record(request).request_id,
     }
     return cast("schemas.EmbedResponse", response)
 
@@ -237,4 +237,4 @@ def _results(
 
 
 def _failed(request: Request, error: AppError) -> schemas.FailedImage:
-    return schemas.FailedImage(error=create_problem(error, request.state.request_id))
+    return schemas.FailedImage(error=create_problem(error, get_record(request).request_id))

@@ -5,14 +5,18 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from functools import partial
-from typing import Final
+from http import HTTPStatus
+from typing import Annotated, Final, Literal
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
 from numpy.typing import NDArray
-from pydantic_core import to_json
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError, to_json
+from typing_extensions import TypedDict  # pydantic asks for it before Python 3.12
 
 from app.api.bodies.json_body import decode_base64, offload, parse_json
+from app.api.bodies.responses import cache_header
 from app.api.bodies.uploads import read_body
 from app.api.documents.declarations import (
     JSON,
@@ -23,16 +27,11 @@ from app.api.documents.declarations import (
     inline_schema,
 )
 from app.api.documents.examples import OPENAI
-from app.api.routes.dependencies import TimeoutDep, get_service
-from app.api.routes.native import cache_header
-from app.api.routes.schemas_openai import (
-    EmbeddingItem,
-    EmbeddingsRequest,
-    EmbeddingsResponse,
-    Model,
-    ModelsResponse,
-)
+from app.api.problems import ONE_STATUS, ErrorFormat
+from app.api.routes.dependencies import TimeoutDep, get_record, get_service
+from app.api.routing import Body, declare
 from app.errors import (
+    AppError,
     InvalidParameterError,
     NotReadyError,
     OutputTooLargeError,
@@ -44,20 +43,122 @@ from app.inference.options import MAX_FILES, EmbedOptions
 from app.inference.service import Service
 from model.network.config import POOLED
 
-PATH: Final = "/v1/embeddings"
 _OWNER: Final = "mobilenet-serve"
+_URI: Final = {
+    "type": "string",
+    "description": "A data: URI with base64: `data:image/jpeg;base64,...`",
+}
 
 router = APIRouter(tags=["OpenAI"])
 
 
+def _as_list(value: object) -> object:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+        return value
+    raise PydanticCustomError("input", "must be a data: URI, or a list of them")
+
+
+class EmbeddingsRequest(BaseModel):
+    """One image or several; what else OpenAI's API knows of is ignored."""
+
+    model_config = ConfigDict(frozen=True)
+
+    input: Annotated[
+        list[str],
+        FailFast(),
+        BeforeValidator(_as_list),
+        WithJsonSchema({"anyOf": [_URI, {"type": "array", "items": _URI, "minItems": 1}]}),
+    ]
+    model: str = Field(description="One of the served models.")
+    encoding_format: Literal["float", "base64"] | None = Field(
+        "float", description="`base64`: the float32 numbers, little-endian."
+    )
+    dimensions: int | None = Field(None, description="Only the model's own number of features.")
+
+
+class EmbeddingItem(TypedDict):
+    """The embedding of one image, of unit length."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class Usage(TypedDict):
+    """Images have no tokens: zeros."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingsResponse(TypedDict):
+    """One embedding an image, in the order sent."""
+
+    object: Literal["list"]
+    data: list[EmbeddingItem]
+    model: str
+    usage: Usage
+
+
+class Model(TypedDict):
+    """One served model; `created` is when it was loaded, in seconds since 1970."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class ModelsResponse(TypedDict):
+    """Every served model, the default one first."""
+
+    object: Literal["list"]
+    data: list[Model]
+
+
+class ErrorBody(TypedDict):
+    """What went wrong; `param` is the field that is wrong, where that is known."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class ErrorResponse(TypedDict):
+    """An error as OpenAI's clients read it."""
+
+    error: ErrorBody
+
+
+def _create_error(error: AppError, _: str) -> ErrorResponse:
+    kind = "server_error" if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR else None
+    if error.status == HTTPStatus.TOO_MANY_REQUESTS:
+        kind = "rate_limit_error"
+    return {
+        "error": {
+            "message": error.detail,
+            "type": kind or "invalid_request_error",
+            "param": error.parameter,
+            "code": error.code,
+        }
+    }
+
+
+ERRORS: Final = ErrorFormat("openai", ErrorResponse, _create_error, "v1", statuses=ONE_STATUS)
+
+
 @router.post(
-    PATH,
+    "/v1/embeddings",
     response_model=EmbeddingsResponse,
     responses=declare_errors(
-        PATH, *OF_IMAGES, OutputTooLargeError, TooManyFilesError, UrlInputDisabledError
+        ERRORS, *OF_IMAGES, OutputTooLargeError, TooManyFilesError, UrlInputDisabledError
     ),
     openapi_extra=declare_body({JSON: inline_schema(EmbeddingsRequest)}, OPENAI),
 )
+@declare(body=Body.MANY_IMAGES)
 async def embeddings(request: Request, timeout_s: TimeoutDep) -> Response:
     """Embed images as OpenAI's API does texts: vectors of unit length."""
     service = get_service(request)
@@ -70,7 +171,7 @@ async def embeddings(request: Request, timeout_s: TimeoutDep) -> Response:
     service.embedding_shapes(options, len(images))
     places = [_place(index) for index in range(len(images))]
     answers = require_all(
-        await service.embed_many(images, options, timeout_s, request.state.record), places
+        await service.embed_many(images, options, timeout_s, get_record(request)), places
     )
     vectors = [answer.layers[POOLED] for answer in answers]
     content = await offload(
@@ -83,7 +184,7 @@ async def embeddings(request: Request, timeout_s: TimeoutDep) -> Response:
 @router.get(
     "/v1/models",
     response_model=ModelsResponse,
-    responses=declare_errors("/v1/models", NotReadyError),
+    responses=declare_errors(ERRORS, NotReadyError),
 )
 async def models(request: Request) -> ModelsResponse:
     """Every served model."""
@@ -94,7 +195,7 @@ async def models(request: Request) -> ModelsResponse:
 @router.get(
     "/v1/models/{model:path}",
     response_model=Model,
-    responses=declare_errors("/v1/models/", *OF_A_MODEL),
+    responses=declare_errors(ERRORS, *OF_A_MODEL),
 )
 async def retrieve_model(request: Request, model: str) -> Model:
     """One served model."""

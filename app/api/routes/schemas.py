@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, NotRequired
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict  # pydantic's wish before Python 3.12
 
+from app.api.problems import Problem
 from app.inference.options import (
     DEFAULT_TOP_K,
     MAX_SIZE,
@@ -117,31 +118,6 @@ class LabelsQuery(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: _Model = None
-
-
-class ImageBody(BaseModel):
-    """One image in JSON."""
-
-    image: str = Field(description="base64, or a data: URI with base64")
-
-
-class ImagesBody(BaseModel):
-    """Several images in JSON."""
-
-    images: Annotated[list[str], FailFast()] = Field(
-        description="base64, or data: URIs with base64", min_length=1
-    )
-
-
-class Problem(TypedDict):
-    """What went wrong (RFC 9457)."""
-
-    type: str
-    title: str
-    status: int
-    code: str
-    detail: str
-    request_id: str
 
 
 class Prediction(TypedDict):

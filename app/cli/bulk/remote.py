@@ -21,7 +21,8 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from app import __version__
 from app.api.bodies.responses import JSON, NPZ
-from app.api.routes.schemas import Prediction, Problem
+from app.api.problems import Problem
+from app.api.routes.schemas import Prediction
 from app.cli.bulk.errors import FileError, StoppedError
 from app.cli.bulk.workers import Answerer
 from app.inference.information import InfoResponse

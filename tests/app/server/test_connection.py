@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from typing import Any
 
 import anyio.lowlevel
 import pytest
 import uvicorn
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import Server as UvicornServer
 from uvicorn.server import ServerState
 
-from app.api.middleware.guard import Guard
-from app.errors import OverloadedError
+from app.api.page.live import Live
+from app.api.parts import Parts
+from app.api.routing import RouteTable
+from app.inference.lifecycle import Lifecycle
 from app.server.connection import HttpProtocol, create_http_protocol
 from app.server.uvicorn_check import UnfitUvicornError
 from app.settings import Settings
@@ -28,7 +31,6 @@ pytestmark = pytest.mark.anyio
 MEBI = 1024 * 1024
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
-NOBODY = Guard(check_admission=lambda: None, max_body_bytes={})
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 
 
@@ -67,34 +69,40 @@ class App:
         await send({"type": "http.response.body", "body": body})
 
 
+def create_parts(settings: Settings) -> Parts:
+    metrics, routes = Metrics(), RouteTable([])
+    lifecycle = Lifecycle(settings, metrics)
+    return Parts(settings, lifecycle, metrics, AccessLog(), Live(metrics, ()), routes)
+
+
 class Connection:
     """One client's end of a protocol over a fake transport."""
 
-    def __init__(self, *, state: ServerState | None = None, max_connections: int = 10) -> None:
-        self.full = False
+    def __init__(
+        self,
+        *,
+        state: ServerState | None = None,
+        max_connections: int = 10,
+        wrap: Callable[[App, Parts], ASGIApp] = lambda app, _: app,
+    ) -> None:
         self.app = App()
         self.loop = FakeLoop()
         self.transport = FakeTransport()
-        self.metrics = Metrics()
-        config = uvicorn.Config(self.app, ws="none", log_config=None, lifespan="off")
+        self.parts = create_parts(
+            Settings(header_timeout_s=5, body_timeout_s=15, write_timeout_s=20, keep_alive_s=30)
+        )
+        self.metrics = self.parts.metrics
+        app = wrap(self.app, self.parts)
+        config = uvicorn.Config(app, ws="none", log_config=None, lifespan="off")
         self.protocol = HttpProtocol(
-            settings=Settings(
-                header_timeout_s=5, body_timeout_s=15, write_timeout_s=20, keep_alive_s=30
-            ),
+            parts=self.parts,
             max_connections=max_connections,
-            metrics=self.metrics,
-            access_log=AccessLog(),
-            guard=Guard(check_admission=self.check_admission, max_body_bytes={"/held": 1000}),
             config=config,
             server_state=state or ServerState(),
             app_state={},
             _loop=self.loop,
         )
         self.protocol.connection_made(self.transport)
-
-    def check_admission(self) -> None:
-        if self.full:
-            raise OverloadedError(headers={"Retry-After": "7"})
 
     async def send(self, data: bytes) -> None:
         self.protocol.data_received(data)
@@ -270,10 +278,10 @@ def test_a_uvicorn_that_does_not_fit_is_named(
 ) -> None:
     def changed(self: Any, data: bytes) -> None: ...
 
-    create_http_protocol(Settings(), Metrics(), AccessLog(), NOBODY)
+    create_http_protocol(create_parts(Settings()))
     monkeypatch.setattr(owner, method, changed)
     with pytest.raises(UnfitUvicornError, match=rf"{owner.__name__}\.{method} has no {missing}"):
-        create_http_protocol(Settings(), Metrics(), AccessLog(), NOBODY)
+        create_http_protocol(create_parts(Settings()))
 
 
 async def test_an_answer_leaves_in_one_piece_and_a_head_alone_does_not_wait_for_its_body(

@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanContext
 
 from app.api.application import create_app
+from app.api.parts import get_parts
 from app.settings import Settings
 from app.telemetry.access_log import ACCESS
 from app.telemetry.traces import Traces, create_provider, create_traces
@@ -232,7 +233,7 @@ def test_nothing_is_traced_or_connected_to_unless_a_collector_is_named(
     monkeypatch.setattr(socket.socket, "connect", note)
     app = create_app(Settings())
     assert create_traces() is None
-    assert app.state.lifecycle.traces is None
+    assert get_parts(app).lifecycle.traces is None
     assert not app._native_telemetry.enabled()
     assert app._telemetry["auto_configure"] is False
     assert set(threading.enumerate()) <= before | {threading.current_thread()}

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from app import __version__
 from app.api.bodies.json_body import offload
+from app.api.bodies.responses import cache_header
 from app.api.bodies.uploads import read_body
 from app.api.documents.declarations import (
     BINARY,
@@ -20,27 +21,29 @@ from app.api.documents.declarations import (
     inline_schema,
 )
 from app.api.documents.examples import INFERRED, OPEN_INFERENCE
-from app.api.routes.dependencies import LifecycleDep, TimeoutDep, get_service
-from app.api.routes.native import cache_header
+from app.api.problems import ONE_STATUS, ErrorFormat, ErrorSentence, create_sentence
+from app.api.routes.dependencies import LifecycleDep, TimeoutDep, get_record, get_service
 from app.api.routes.open_inference import schemas
 from app.api.routes.open_inference.outputs import check_outputs, infer, output_widths
 from app.api.routes.open_inference.tensors import IMAGE, PIXELS, VERSION, read_request, write_answer
+from app.api.routing import Body, declare
 from app.errors import ModelNotFoundError, NoClassifierError, NotFoundError, NotReadyError
 from app.inference.options import MAX_FILES
 from app.inference.service import Service
 from model.engines.base import Engine
 
-PATH: Final = "/v2/models/{model:path}/infer"
 _OCTETS: Final = "application/octet-stream"
 _HEADER_LENGTH: Final = "Inference-Header-Content-Length"
-_ERRORS: Final = declare_errors("/v2")
-_MODEL_ERRORS: Final = declare_errors("/v2/models/", *OF_A_MODEL, NotFoundError)
-_INFER_ERRORS: Final = declare_errors(PATH, *OF_IMAGES, NoClassifierError, NotFoundError)
+ERRORS: Final = ErrorFormat(
+    "open_inference", ErrorSentence, create_sentence, "v2", statuses=ONE_STATUS
+)
+_MODEL_ERRORS: Final = declare_errors(ERRORS, *OF_A_MODEL, NotFoundError)
+_INFER_ERRORS: Final = declare_errors(ERRORS, *OF_IMAGES, NoClassifierError, NotFoundError)
 
 router = APIRouter(tags=["Open Inference"])
 
 
-@router.get("/v2", response_model=schemas.ServerMetadata, responses=_ERRORS)
+@router.get("/v2", response_model=schemas.ServerMetadata, responses=declare_errors(ERRORS))
 @router.get("/v2/", response_model=schemas.ServerMetadata, include_in_schema=False)
 async def server_metadata() -> schemas.ServerMetadata:
     """What this server is."""
@@ -48,8 +51,9 @@ async def server_metadata() -> schemas.ServerMetadata:
     return {"name": "mobilenet-serve", "version": __version__, "extensions": extensions}
 
 
-@router.get("/v2/health/live", response_model=schemas.Live, responses=_ERRORS)
+@router.get("/v2/health/live", response_model=schemas.Live, responses=declare_errors(ERRORS))
 @router.api_route("/v2/health/live", methods=["GET", "HEAD"], include_in_schema=False)
+@declare(public=True)
 async def live() -> schemas.Live:
     """200 while the event loop runs."""
     return {"live": True}
@@ -58,9 +62,10 @@ async def live() -> schemas.Live:
 @router.get(
     "/v2/health/ready",
     response_model=schemas.Ready,
-    responses=declare_errors("/v2/health/ready", NotReadyError),
+    responses=declare_errors(ERRORS, NotReadyError),
 )
 @router.api_route("/v2/health/ready", methods=["GET", "HEAD"], include_in_schema=False)
+@declare(public=True)
 async def ready(lifecycle: LifecycleDep) -> schemas.Ready:
     """200 while requests are answered; see /readyz."""
     if not all(lifecycle.checks().values()):
@@ -76,7 +81,7 @@ async def model_ready(request: Request, lifecycle: LifecycleDep, model: str) -> 
 
 
 @router.post(
-    PATH,
+    "/v2/models/{model:path}/infer",
     response_model=schemas.InferResponse,
     responses={
         **_INFER_ERRORS,
@@ -86,6 +91,7 @@ async def model_ready(request: Request, lifecycle: LifecycleDep, model: str) -> 
         {JSON: inline_schema(schemas.InferRequest), _OCTETS: BINARY}, OPEN_INFERENCE
     ),
 )
+@declare(body=Body.MANY_IMAGES)
 async def infer_model(request: Request, timeout_s: TimeoutDep, model: str) -> Response:
     """Compute probabilities, logits and embeddings of one image or several."""
     service = get_service(request)
@@ -105,7 +111,7 @@ async def infer_model(request: Request, timeout_s: TimeoutDep, model: str) -> Re
     if wanted.parameters.timeout:
         timeout_s = min(timeout_s, wanted.parameters.timeout / 1e6)
     arrays, found = await infer(
-        service, engine, images, names, timeout_s=timeout_s, record=request.state.record
+        service, engine, images, names, timeout_s=timeout_s, record=get_record(request)
     )
     write = partial(
         write_answer, wanted, engine.checkpoint.name, outputs, arrays, engine.checkpoint.labels

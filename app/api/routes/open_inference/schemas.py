@@ -139,9 +139,3 @@ class ModelMetadata(TypedDict):
     platform: str
     inputs: list[TensorMetadata]
     outputs: list[TensorMetadata]
-
-
-class ErrorResponse(TypedDict):
-    """What went wrong, in a sentence."""
-
-    error: str

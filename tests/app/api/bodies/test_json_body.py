@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from app.api.bodies.json_body import read_json
-from app.api.routes.schemas import ImagesBody
+from app.api.bodies.uploads import ImagesBody
 from app.errors import MalformedRequestError
 
 

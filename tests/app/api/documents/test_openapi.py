@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from app.api.application import create_app
-from app.api.problems import SHAPES, find_shape
+from app.api.parts import get_parts
 from app.errors import AppError, every_error
 from app.settings import Settings
 from model.checkpoints.checkpoint import DEFAULT_DIRECTORY
@@ -17,7 +17,9 @@ from tests.conftest import LiveServer
 from tests.corpus.table import EXCHANGES, ROWS
 
 NAME = DEFAULT_DIRECTORY.name
-DOCUMENT: dict[str, Any] = create_app(Settings()).openapi()
+APP = create_app(Settings())
+ROUTES = get_parts(APP).routes
+DOCUMENT: dict[str, Any] = APP.openapi()
 OPERATIONS = [
     (method, path) for path, operations in DOCUMENT["paths"].items() for method in operations
 ]
@@ -65,7 +67,7 @@ def declared(method: str, path: str) -> dict[str, int]:
 
 
 def expected(error: type[AppError], path: str) -> int:
-    return find_shape(path).status(error)
+    return ROUTES.find_format(path).status(error)
 
 
 @pytest.mark.parametrize(("method", "path"), [one for one in OPERATIONS if one[0] == "get"])
@@ -124,14 +126,14 @@ def test_every_declared_error_is_one_of_ours_with_its_status_and_sentence(
     method: str, path: str
 ) -> None:
     ours = {error.code: error for error in every_error()}
-    shape = find_shape(path)
+    error_format = ROUTES.find_format(path)
     for status, response in operation(method, path)["responses"].items():
         for media_type, content in response.get("content", {}).items():
             for code, reference in content.get("examples", {}).items():
-                assert media_type == shape.media_type
+                assert media_type == error_format.media_type
                 assert int(status) == expected(ours[code], path)
                 value = resolve(reference)["value"]
-                assert value == shape.describe(ours[code](), value.get("request_id", ""))
+                assert value == error_format.describe(ours[code](), value.get("request_id", ""))
                 assert set(value) == set(resolve(content["schema"])["properties"])
 
 
@@ -180,16 +182,16 @@ def test_a_service_with_keys_declares_401_in_each_protocols_own_shape(tmp_path: 
     assert app.openapi_schema is None, "nothing is built before it is asked for"
     document = app.openapi()
     for path in ("/classify", "/models/{model}", "/v1/embeddings", "/v2/models/{model}/infer"):
-        shape = find_shape(path)
+        error_format = ROUTES.find_format(path)
         (content,) = document["paths"][path]["post"]["responses"]["401"]["content"].items()
-        assert content[0] == shape.media_type
+        assert content[0] == error_format.media_type
         reference = content[1]["examples"]["unauthorized"]["$ref"]
         assert reference.rpartition("/")[2] in document["components"]["examples"]
 
 
 def test_every_protocol_has_a_schema_of_its_errors() -> None:
     names = set(DOCUMENT["components"]["schemas"])
-    assert {f"{shape.name}.error" for shape in SHAPES} <= names
+    assert {f"{error_format.name}.error" for error_format in ROUTES.formats} <= names
 
 
 def test_the_page_and_its_document_come_from_this_server_only(live_server: LiveServer) -> None:

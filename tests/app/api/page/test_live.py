@@ -59,7 +59,7 @@ async def read(stream: AsyncIterator[str]) -> Any:
 async def test_a_snapshot_tells_what_happened_since_the_one_before(watched: Watched) -> None:
     watched.answer("200", times=40)
     watched.batch(4)
-    with watched.live.seat():
+    with watched.live.admit():
         stream = watched.live.watch()
         first = await read(stream)
         assert (first["requests"], first["batches"], first["seconds"]) == (0, {}, 0)
@@ -85,7 +85,7 @@ async def test_many_viewers_cost_one_sampling(
     monkeypatch.setattr(watched.live, "_read", look)
     with ExitStack() as seats:
         for _ in range(MAX_VIEWERS):
-            seats.enter_context(watched.live.seat())
+            seats.enter_context(watched.live.admit())
         streams = [watched.live.watch() for _ in range(MAX_VIEWERS)]
         watched.pass_seconds(3)
         assert look.call_count == 4
@@ -96,24 +96,24 @@ async def test_many_viewers_cost_one_sampling(
 
 async def test_nothing_runs_while_nobody_watches(watched: Watched) -> None:
     assert watched.loop.timers == 0
-    with watched.live.seat():
-        with watched.live.seat():
+    with watched.live.admit():
+        with watched.live.admit():
             assert watched.loop.waiting == 1
         assert watched.loop.waiting == 1
     assert watched.loop.waiting == 0
     watched.pass_seconds(HOUR)
     watched.answer("200")
-    with watched.live.seat():
+    with watched.live.admit():
         first = await read(watched.live.watch())
     assert (first["requests"], first["seconds"]) == (0, 0)
 
 
 async def test_who_comes_later_is_given_the_last_minute_first(watched: Watched) -> None:
-    with watched.live.seat():
+    with watched.live.admit():
         for _ in range(2 * KEPT):
             watched.answer("200")
             watched.pass_seconds(1)
-        with watched.live.seat():
+        with watched.live.admit():
             stream = watched.live.watch()
             times = [(await read(stream))["at"] for _ in range(KEPT)]
             assert times == [watched.clock.time - KEPT + 1 + second for second in range(KEPT)]
@@ -125,7 +125,7 @@ async def test_who_comes_later_is_given_the_last_minute_first(watched: Watched) 
 
 
 async def test_a_viewer_who_reads_too_slowly_is_dropped(watched: Watched) -> None:
-    with watched.live.seat():
+    with watched.live.admit():
         slow, steady = watched.live.watch(), watched.live.watch()
         await read(slow)
         await read(steady)
@@ -140,16 +140,16 @@ async def test_viewers_are_bounded_and_a_place_that_is_free_is_given_again(
 ) -> None:
     with ExitStack() as seats:
         for _ in range(MAX_VIEWERS):
-            seats.enter_context(watched.live.seat())
-        with pytest.raises(OverloadedError, match="100 viewers"), watched.live.seat():
+            seats.enter_context(watched.live.admit())
+        with pytest.raises(OverloadedError, match="100 viewers"), watched.live.admit():
             pass
         assert watched.live.viewers == MAX_VIEWERS
-    with watched.live.seat():
+    with watched.live.admit():
         assert watched.live.viewers == 1
 
 
 async def test_closing_ends_every_stream_and_lets_nobody_in(watched: Watched) -> None:
-    with watched.live.seat():
+    with watched.live.admit():
         stream = watched.live.watch()
         await read(stream)
         next_one = asyncio.ensure_future(anext(stream, None))
@@ -157,7 +157,7 @@ async def test_closing_ends_every_stream_and_lets_nobody_in(watched: Watched) ->
         watched.live.close()
         assert await next_one is None
         assert watched.loop.waiting == 0
-        with pytest.raises(ShuttingDownError), watched.live.seat():
+        with pytest.raises(ShuttingDownError), watched.live.admit():
             pass
 
 
@@ -244,7 +244,7 @@ def test_viewers_beyond_the_bound_are_told_so(
 
 
 def viewers(server: LiveServer) -> int:
-    watched: Live = server.server._app.state.live
+    watched: Live = server.server.parts.live
     return watched.viewers
 
 

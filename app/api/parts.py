@@ -1,0 +1,32 @@
+"""The parts that an application is built from, for those who run it and for its routes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastapi import FastAPI
+
+from app.api.page.live import Live
+from app.api.routing import RouteTable
+from app.inference.lifecycle import Lifecycle
+from app.settings import Settings
+from app.telemetry.access_log import AccessLog
+from app.telemetry.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What one application consists of."""
+
+    settings: Settings
+    lifecycle: Lifecycle
+    metrics: Metrics
+    access_log: AccessLog
+    live: Live
+    routes: RouteTable
+
+
+def get_parts(app: FastAPI) -> Parts:
+    """The parts of an application that `create_app` built."""
+    parts: Parts = app.state.parts
+    return parts
