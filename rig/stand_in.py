@@ -76,7 +76,8 @@ def skip_decoding(
 ) -> Decoded:
     """Return black pixels at once, in the place of `DecodeThreads`' work on one image."""
     pixels = np.zeros((*preprocessing.input_size, 3), np.uint8)
-    return Decoded(pixels, time.monotonic() - submitted, 0.0)
+    ready = time.monotonic()
+    return Decoded(pixels, ready - submitted, 0.0, ready, pixels.shape[1::-1])
 
 
 def main() -> None:
@@ -90,7 +91,7 @@ def main() -> None:
         return StandInEngine(checkpoint, streams=own.streams, image_ms=own.image_ms)
 
     with (
-        patch("app.inference.lifecycle.load_engine", create_engine),
+        patch("app.inference.engines.load_engine", create_engine),
         patch.object(DecodeThreads, "_decode", skip_decoding),
     ):
         app(command)

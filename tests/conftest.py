@@ -131,7 +131,7 @@ def live_server() -> Iterator[LiveServer]:
 def fake_engine(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     """What the next server runs instead of a real engine."""
     engine = FakeEngine(checkpoint)
-    monkeypatch.setattr("app.inference.lifecycle.load_engine", lambda *_, **__: engine)
+    monkeypatch.setattr("app.inference.engines.load_engine", lambda *_, **__: engine)
     return engine
 
 

@@ -1,53 +1,33 @@
-"""What the service answers of one image, before a protocol shapes it."""
+"""Outputs of images, and the answers made of them, before a protocol shapes them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeVar
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import AppError
+from app.inference.options import DEFAULT_TOP_K, ClassifyOptions, EmbedOptions
 from model.checkpoints.labels import Label
-from model.network.scores import Activation
+from model.network.config import LOGITS
+from model.network.scores import activate, normalize, top_k
 
 CacheOutcome = Literal["hit", "shared", "miss"]
 """An answer was kept, was being computed for another request, or was computed for this one."""
 
-RankingQuestion = tuple[int, float | None, Activation]
-"""How many classes, the least score, and the activation."""
-Ranked = Sequence[tuple[int, float]]
-"""Class ids with their scores, best first."""
+Arrays = Mapping[str, NDArray[np.float32]]
+"""An image's outputs or features by name; shapes as in `BatchRow` and `Feature.shape`."""
 
-_Answer = TypeVar("_Answer")
-
-_KEPT_CLASSES: Final = 10
-"""Of more, a ranking would take more memory than the outputs."""
-
-
-def require_all(answers: Sequence[_Answer | AppError], places: Sequence[str]) -> list[_Answer]:
-    """The answers of all images, for a protocol that has no room for one image's error.
-
-    Args:
-        answers: one an image, in the order sent.
-        places: of the images in the request.
-
-    Raises:
-        AppError: of the first image that has one; of several images, its sentence says which.
-    """
-    good: list[_Answer] = []
-    for answer, place in zip(answers, places, strict=True):
-        if isinstance(answer, AppError):
-            raise answer.at(place) if len(answers) > 1 else answer
-        good.append(answer)
-    return good
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """Where a request's time went for one image, in seconds: nowhere if its answer was kept.
+    """Where a request's time went for one image, in seconds.
 
     Attributes:
         decode_s: in a decode thread, from bytes to pixels.
@@ -62,48 +42,95 @@ class Stages:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What an image came as: `jpeg`, `png`, ... or `pixels`; its size in pixels, as it was sent."""
+    """What an image came as: `jpeg`, `png`, ... or `pixels`; its size in pixels, as sent."""
 
     format: str
     width: int
     height: int
 
 
-class Ranking:
-    """An image's best classes as they were last asked for: a kept one is asked the same again."""
-
-    __slots__ = ("_last",)
-
-    def __init__(self) -> None:
-        self._last: tuple[RankingQuestion, Ranked] | None = None
-
-    def find(self, question: RankingQuestion, rank: Callable[[], Ranked]) -> Ranked:
-        """The best classes; `rank` finds them if the last question was another one."""
-        if (last := self._last) and last[0] == question:
-            return last[1]
-        best = rank()
-        if len(best) <= _KEPT_CLASSES:
-            self._last = question, best
-        return best
-
-
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """What the engine says of one image: its outputs by name; see `BatchRow.arrays`."""
+    """The engine's outputs of one image."""
 
-    arrays: Mapping[str, NDArray[np.float32]]
+    arrays: Arrays
     stages: Stages
     batch_size: int
     source: Source
     cache: CacheOutcome = "miss"
-    ranking: Ranking = field(default_factory=Ranking)
+
+    def protect(self) -> Self:
+        """Make the arrays read-only, as several callers share them."""
+        for array in self.arrays.values():
+            array.flags.writeable = False
+        return self
+
+    def share(self, waited_s: float) -> Outputs:
+        """The same for a caller that waited for another's computation."""
+        waited = Stages(0.0, waited_s, 0.0)
+        return Outputs(self.arrays, waited, self.batch_size, self.source, "shared")
 
 
-def describe(answers: Sequence[Outputs | AppError]) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """The best classes of one image with their scores, best first."""
+
+    model: str
+    predictions: Sequence[tuple[Label, float]]
+    stages: Stages
+    batch_size: int
+    cache: CacheOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """One image's features by layer, float32, in the order asked for."""
+
+    model: str
+    layers: Arrays
+    stages: Stages
+    batch_size: int
+    cache: CacheOutcome
+
+
+def rank(
+    arrays: Arrays, labels: Sequence[Label], options: ClassifyOptions
+) -> list[tuple[Label, float]]:
+    """Find the best classes in an image's logits, best first."""
+    scores = activate(arrays[LOGITS], options.activation)
+    min_score = options.min_score or -math.inf  # logits may be negative
+    best = top_k(scores, options.top_k or DEFAULT_TOP_K, min_score)
+    return [(labels[class_id], score) for class_id, score in best]
+
+
+def extract(arrays: Arrays, options: EmbedOptions) -> dict[str, NDArray[np.float32]]:
+    """Make the features of an image's outputs, by layer; float32."""
+    layers = {feature.layer: feature.extract(arrays) for feature in options.features}
+    if options.normalize:
+        return {name: normalize(array) for name, array in layers.items()}
+    return layers
+
+
+def require_all(answers: Sequence[_T | AppError], places: Sequence[str]) -> list[_T]:
+    """The answers of all images, for a protocol that cannot carry one image's error.
+
+    Args:
+        answers: one an image, in the order sent.
+        places: of the images in the request.
+
+    Raises:
+        AppError: the first image's that has one; of several images, its text names the place.
+    """
+    good: list[_T] = []
+    for answer, place in zip(answers, places, strict=True):
+        if isinstance(answer, AppError):
+            raise answer.at(place) if len(answers) > 1 else answer
+        good.append(answer)
+    return good
+
+
+def describe(outputs: Sequence[Outputs]) -> dict[str, Any]:
     """The facts for a request's log line: of several images, the longest of each stage."""
-    outputs = [answer for answer in answers if isinstance(answer, Outputs)]
-    if not outputs:
-        return {}
     stages = [one.stages for one in outputs]
     facts = {
         "batch_size": max(one.batch_size for one in outputs),
@@ -121,25 +148,3 @@ def describe(answers: Sequence[Outputs | AppError]) -> dict[str, Any]:
 
 def _ms(seconds: float) -> float:
     return round(seconds * 1000, 2)
-
-
-@dataclass(frozen=True, slots=True)
-class Classification:
-    """The best classes of one image with their scores, best first."""
-
-    model: str
-    predictions: Sequence[tuple[Label, float]]
-    stages: Stages
-    batch_size: int
-    cache: CacheOutcome
-
-
-@dataclass(frozen=True, slots=True)
-class Embedding:
-    """One image's features by layer, float32, in the order asked for; shapes as `Feature.shape`."""
-
-    model: str
-    layers: Mapping[str, NDArray[np.float32]]
-    stages: Stages
-    batch_size: int
-    cache: CacheOutcome

@@ -1,10 +1,8 @@
-"""The queue: entries in, batches out.
+"""Queues images and runs them in batches.
 
 Callers wait on the event loop; streams, which are threads, take what waits and run it. There is no
-timer and no polling: a free stream takes its share of what waits now, and one wake-up of the loop a
-batch brings all its answers home.
-
-Longer than other files by a few lines, because all that holds the queue's lock is here.
+timer and no polling: a free stream takes its share of what waits now, and delivers all the answers
+of a batch with one wake-up of the loop.
 """
 
 from __future__ import annotations
@@ -16,20 +14,21 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from opentelemetry.trace import SpanContext
 
-from app.errors import NotReadyError, ShuttingDownError
+from app.errors import NotReadyError, ShuttingDownError, UnavailableError
 from app.inference.admission import Admission
-from app.inference.batch import BatchRow, Entry, run_batch
-from app.inference.health import UnderWay
-from app.inference.quota import no_rest
-from app.inference.streaks import FailureStreaks
+from app.inference.batch import BatchItem, BatchRow, Outcome, run_batch
+from app.inference.health import CircuitBreaker, InFlight
+from app.inference.plan import Plan
+from app.inference.quota import no_throttle
 from app.telemetry.metrics import Metrics
 from app.telemetry.traces import Traces
-from model.engines.base import Engine
 
 _log = logging.getLogger(__name__)
 
@@ -38,21 +37,39 @@ _T = TypeVar("_T")
 _JOIN_S = 1.0
 """How long a stream may take to finish a batch that nobody waits for any more, in seconds."""
 
+Answer = asyncio.Future[BatchRow]
+"""Awaited by the caller of one image."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entry(BatchItem):
+    """One image in the queue.
+
+    Attributes:
+        answer: belongs to the event loop.
+        submitted: when it was queued, in seconds on the batcher's clock.
+        request: the span of its request, if that is traced.
+    """
+
+    answer: Answer
+    submitted: float
+    request: SpanContext | None
+
 
 class DynamicBatcher:
     """Use as an async context manager: entering starts the streams, leaving drains and ends them.
 
     Args:
         streams: batches that run at once, each in a thread of its own.
-        max_batch_size: entries a batch at most.
-        admission: bounds what is inside; who submits holds a place of it.
-        rest: called before each batch; see `app.inference.quota`.
+        max_batch_size: images a batch at most.
+        admission: bounds the work in flight; every caller holds a place of it.
+        throttle: called before each batch; see `app.inference.quota`.
         traces: get a span for each batch.
         now: monotonic clock in seconds.
 
     Attributes:
-        batches: those that run.
-        failures: of the engines.
+        in_flight: the batches that run.
+        breaker: tells which engines are broken.
     """
 
     def __init__(
@@ -62,7 +79,7 @@ class DynamicBatcher:
         max_batch_size: int,
         admission: Admission,
         metrics: Metrics,
-        rest: Callable[[], None] = no_rest,
+        throttle: Callable[[], None] = no_throttle,
         traces: Traces | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -70,11 +87,11 @@ class DynamicBatcher:
         self.max_batch_size = max_batch_size
         self.admission = admission
         self._metrics = metrics
-        self._rest = rest
+        self._throttle = throttle
         self._traces = traces
         self._now = now
-        self.batches = UnderWay(now)
-        self.failures = FailureStreaks()
+        self.in_flight = InFlight(now)
+        self.breaker = CircuitBreaker()
         self._waiting: list[Entry] = []
         self._changed = threading.Condition()
         self._stopping = False
@@ -110,7 +127,7 @@ class DynamicBatcher:
 
     @property
     def waiting(self) -> int:
-        """How many entries wait for a batch."""
+        """How many images wait for a batch."""
         return len(self._waiting)
 
     @property
@@ -119,103 +136,100 @@ class DynamicBatcher:
         submitted = [entry.submitted for entry in self._waiting]
         return self._now() - min(submitted) if submitted else 0.0
 
-    async def submit(
-        self,
-        engine: Engine,
-        pixels: NDArray[np.uint8],
-        outputs: frozenset[str],
-        *,
-        output_stride: int = 32,
-    ) -> BatchRow:
-        """Open an entry, enter its pixels, (height, width, channels), and await its row."""
-        with self.open(engine, outputs, output_stride=output_stride) as entry:
-            self.enter(entry, pixels)
-            return await entry.answer
-
     @contextmanager
-    def open(
-        self,
-        engine: Engine,
-        outputs: frozenset[str],
-        *,
-        output_stride: int = 32,
-    ) -> Iterator[Entry]:
-        """An entry whose answer can be awaited inside; the caller holds a place.
+    def expect(self) -> Iterator[Answer]:
+        """Create the future of one image's row; once this is left, the image is not computed.
 
-        Args:
-            engine: what computes it.
-            outputs: names of the engine's outputs that are wanted.
-            output_stride: see `MobileNetV1Config.layers_at`.
+        The caller holds a place of the admission. Awaiting raises:
 
         Raises:
-            ModelOutputInvalidError: the engine's row for it is no answer.
-            OutOfMemoryError: it does not fit into memory, even alone.
-            NotReadyError: no stream lives, or the one that held it died.
+            ModelOutputInvalidError: the engine's row is not a valid answer.
+            OutOfMemoryError: the image does not fit into memory, even alone.
+            NotReadyError: no stream lives, or the one that held the image died.
             AppError: the engine failed on it.
         """
         if self._dead == self.streams:
             raise NotReadyError
-        answer = self._loop.create_future()
-        request = self._traces.request if self._traces else None
-        entry = Entry(engine, outputs, output_stride, answer, request)
+        answer: Answer = self._loop.create_future()
         try:
-            yield entry
+            yield answer
         finally:
-            self._discard(entry)
+            answer.cancel()
+            if answer.cancelled():
+                with self._changed:
+                    self._drop_abandoned()
 
-    def enter(self, entry: Entry, pixels: NDArray[np.uint8]) -> None:
-        """Queue an entry, from any thread: its pixels, (height, width, channels), are here."""
-        entry.pixels = pixels
-        entry.submitted = self._now()
+    def submit(
+        self, answer: Answer, plan: Plan, request: SpanContext | None, pixels: NDArray[np.uint8]
+    ) -> None:
+        """Queue an image, (height, width, channels), from any thread.
+
+        Args:
+            answer: see `expect`.
+            plan: what to compute.
+            request: the span of its request, if that is traced.
+            pixels: of the image.
+        """
+        entry = Entry(plan, pixels, answer, self._now(), request)
         with self._changed:
-            if lives := self._dead < self.streams:
+            if alive := self._dead < self.streams:
                 self._waiting.append(entry)
                 self._changed.notify()
-        if not lives:
-            self.fail(entry, NotReadyError())
+        if not alive:
+            self.fail(answer, NotReadyError())
 
-    def fail(self, entry: Entry, error: BaseException) -> None:
-        """Give an entry's caller an error, from any thread: there are no pixels."""
-        self._call_loop(_settle, [(entry, error)])
+    def fail(self, answer: Answer, error: BaseException) -> None:
+        """Answer with an error, from any thread."""
+        self._call_loop(_deliver, [(answer, error)])
 
     async def drain(self) -> None:
-        """Let nobody in any more, and wait until the last place is given back."""
+        """Admit nothing more, and wait until everything in flight is answered."""
         self.admission.close(ShuttingDownError)
         await self.admission.wait_empty()
 
-    def _discard(self, entry: Entry) -> None:
-        """Forget an entry whose caller is gone; it need not be waiting."""
-        with self._changed:
-            if entry in self._waiting:
-                self._waiting.remove(entry)
-
     def _stream(self) -> None:
-        """One thread: take a batch, run it, deliver; until told to stop."""
+        """Run one thread: take a batch, run it, deliver; until told to stop."""
         batch: list[Entry] = []
         try:
             while taken := self._take():
                 batch, alone = taken
                 try:
-                    self._rest()
-                    traced = self._traces.batch(batch) if self._traces else nullcontext()
-                    with self.batches.piece(), traced:
-                        outcomes = run_batch(batch, alone=alone, now=self._now)
+                    self._throttle()
+                    outcomes = self._run(batch, alone=alone)
                 finally:
                     with self._changed:
                         self._busy -= 1
-                self.failures.record(batch[0].engine, [outcome for _, outcome in outcomes])
-                self._metrics.batch_size.observe(len(batch))
-                self._call_loop(_settle, outcomes)
-        except BaseException:  # noqa: BLE001  # whatever it was, nobody may wait for this thread any longer
+                self._report(batch[0], outcomes)
+                answers = [entry.answer for entry in batch]
+                self._call_loop(_deliver, list(zip(answers, outcomes, strict=True)))
+        except BaseException:  # noqa: BLE001  # whatever it was, no caller may wait for this thread
             _log.critical("A stream died; the service is no longer ready.", exc_info=True)
-            self._call_loop(self._bury, batch)
+            self._call_loop(self._fail_dead_stream, batch)
+
+    def _run(self, batch: Sequence[Entry], *, alone: bool) -> list[Outcome]:
+        requests = [entry.request for entry in batch]
+        traced = self._traces.batch(requests) if self._traces else nullcontext()
+        with self.in_flight.track(), traced as span:
+            return run_batch(batch, alone=alone, now=self._now, span=span)
+
+    def _report(self, first: Entry, outcomes: Sequence[Outcome]) -> None:
+        """Tell the log, the metrics and the circuit breaker of a batch."""
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException) and outcome.__cause__:
+                _log.error("The engine failed on an image.", exc_info=outcome.__cause__)
+        self._metrics.batch_size.observe(len(outcomes))
+        if any(isinstance(outcome, BatchRow) for outcome in outcomes):
+            self.breaker.answered(first.plan.engine)
+        # A lack of memory says nothing about the engine.
+        elif not any(isinstance(outcome, UnavailableError) for outcome in outcomes):
+            self.breaker.failed(first.plan.engine)
 
     def _take(self) -> tuple[list[Entry], bool] | None:
-        """Wait for a batch; also say whether it is alone. None means stop."""
+        """Wait for a batch and whether it runs alone; None means stop."""
         with self._changed:
             while True:
                 self._changed.wait_for(lambda: self._waiting or self._stopping)
-                self._drop_left()
+                self._drop_abandoned()
                 if self._waiting:
                     break
                 if self._stopping:
@@ -229,16 +243,16 @@ class DynamicBatcher:
             self._busy += 1
         return batch, alone
 
-    def _drop_left(self) -> None:
-        """Forget those whose pixels came after their caller had left."""
+    def _drop_abandoned(self) -> None:
+        """Forget the images whose callers have left; the lock is held."""
         self._waiting = [entry for entry in self._waiting if not entry.answer.done()]
 
     def _call_loop(self, callback: Callable[[_T], None], argument: _T) -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed: no caller is left
             self._loop.call_soon_threadsafe(callback, argument)
 
-    def _bury(self, batch: list[Entry]) -> None:
-        """Fail those who waited for a dead stream, and everybody if it was the last one."""
+    def _fail_dead_stream(self, batch: list[Entry]) -> None:
+        """Fail the batch of a dead stream, and all that waits if it was the last one."""
         entries = list(batch)
         with self._changed:
             self._dead += 1
@@ -246,9 +260,15 @@ class DynamicBatcher:
                 entries += self._waiting
         if self._dead == self.streams:
             self.admission.close(NotReadyError)
-        _settle([(entry, NotReadyError()) for entry in entries])
+        _deliver([(entry.answer, NotReadyError()) for entry in entries])
 
 
-def _settle(outcomes: Sequence[tuple[Entry, BatchRow | BaseException]]) -> None:
-    for entry, outcome in outcomes:
-        entry.settle(outcome)
+def _deliver(outcomes: Sequence[tuple[Answer, BatchRow | BaseException]]) -> None:
+    """Give each caller that still waits its outcome; only on the event loop."""
+    for answer, outcome in outcomes:
+        if answer.done():
+            continue
+        if isinstance(outcome, BatchRow):
+            answer.set_result(outcome)
+        else:
+            answer.set_exception(outcome)

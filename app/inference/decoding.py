@@ -1,4 +1,4 @@
-"""Decode threads: image bytes -> pixels, never on the event loop."""
+"""Decodes images to pixels in threads, never on the event loop."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import errors
-from app.inference.health import UnderWay
-from app.inference.quota import no_rest
+from app.inference.health import InFlight
+from app.inference.quota import no_throttle
 from model.errors import (
     AbandonedError,
     ImageError,
@@ -31,9 +31,9 @@ from model.images.pixels import needed_size, preprocess
 from model.images.preprocessor_config import Preprocessing
 
 if TYPE_CHECKING:
-    from model.images.decoded_image import NeededSize
+    from model.images.decoded_image import NeededSize, Size
 
-_TRANSLATION: Mapping[type[ImageError], type[errors.AppError]] = {
+_APP_ERRORS: Mapping[type[ImageError], type[errors.AppError]] = {
     UnsupportedImageFormatError: errors.UnsupportedImageFormatError,
     ImageTooLargeError: errors.ImageTooLargeError,
     ImageTooComplexError: errors.ImageTooComplexError,
@@ -41,65 +41,120 @@ _TRANSLATION: Mapping[type[ImageError], type[errors.AppError]] = {
 }
 
 
-def translate_image_error(error: ImageError) -> errors.AppError:
-    """What a client is told of a picture that is none that we accept."""
-    return _TRANSLATION.get(type(error), errors.InvalidImageError)()
+class ImageDecoder:
+    """Makes an engine's pixels of an image file; may be used by several threads.
+
+    Args:
+        limits: on an image, and on the memory of all that are being decoded.
+        scaled_jpegs: decode big JPEGs at a reduced size; see `Decoder.decode_reduced`.
+    """
+
+    def __init__(self, limits: DecodeLimits, *, scaled_jpegs: bool) -> None:
+        self.limits = limits
+        self._decoder = Decoder(limits)
+        self._scaled_jpegs = scaled_jpegs
+
+    def decode(
+        self,
+        image: bytes,
+        preprocessing: Preprocessing,
+        side: int | None,
+        is_wanted: Callable[[], bool] = lambda: True,
+    ) -> tuple[NDArray[np.uint8], Size]:
+        """Decode and preprocess an image; see `model.images.pixels.preprocess`.
+
+        Args:
+            image: the file's bytes.
+            preprocessing: the checkpoint's.
+            side: of a square input in pixels; None: the checkpoint's own size.
+            is_wanted: asked once there is memory, before any pixel is decoded.
+
+        Returns:
+            Pixels, (height, width, 3), and the width and height of the image as sent.
+
+        Raises:
+            AppError: the image is rejected, or is not wanted any more.
+        """
+        if not image:
+            raise errors.EmptyFileError
+        needed = self._needed_size(preprocessing, side)
+        try:
+            with self._decoder.open(image, needed, is_wanted) as decoded:
+                return preprocess(decoded, preprocessing, side), decoded.size
+        except ImageError as error:
+            raise _APP_ERRORS.get(type(error), errors.InvalidImageError) from error
+        except AbandonedError as error:
+            raise errors.DeadlineExceededError from error
+        except MemoryError as error:
+            raise errors.OutOfMemoryError from error
+
+    def predict_seconds(
+        self, image: bytes, preprocessing: Preprocessing, side: int | None
+    ) -> float:
+        """Predict from the header how long a core of the reference machine would decode."""
+        return predict_seconds(image, self.limits, self._needed_size(preprocessing, side))
+
+    def _needed_size(self, preprocessing: Preprocessing, side: int | None) -> NeededSize:
+        if not self._scaled_jpegs:
+            return lambda _: None
+        return partial(needed_size, preprocessing=preprocessing, side=side)
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """One image's pixels, (side, side, 3); its seconds of waiting for a thread, and in it.
+    """The pixels of an image, (height, width, 3), and how they were made.
 
     Attributes:
-        size: width and height of the picture that was sent, in pixels.
+        wait_s: how long it waited for a thread, in seconds.
+        decode_s: how long the thread took, in seconds.
+        ready: when the pixels were there, by `time.monotonic`.
+        size: width and height of the image as sent, in pixels.
     """
 
     pixels: NDArray[np.uint8]
     wait_s: float
     decode_s: float
-    size: tuple[int, int] = (0, 0)
+    ready: float
+    size: tuple[int, int]
 
 
 class DecodeThreads:
-    """Use as a context manager: leaving it ends the threads.
+    """Use as a context manager: entering starts the threads, leaving ends them.
 
     Args:
-        threads: pictures that are decoded at once.
-        limits: what a picture may be.
-        scaled_jpegs: decode big JPEGs at a reduced size; see `Decoder.decode_reduced`.
+        threads: how many images are decoded at once.
+        decoder: decodes them.
         slowness: how many times as long as predicted a core takes; see `measure_core`.
-        rest: called before each picture; see `app.inference.quota`.
+        throttle: called before each image; see `app.inference.quota`.
 
     Attributes:
-        pictures: those that are being decoded.
+        in_flight: the images that are being decoded.
     """
 
     def __init__(
         self,
         threads: int,
-        limits: DecodeLimits,
+        decoder: ImageDecoder,
         *,
-        scaled_jpegs: bool,
         slowness: float = 1.0,
-        rest: Callable[[], None] = no_rest,
+        throttle: Callable[[], None] = no_throttle,
     ) -> None:
-        self._decoder = Decoder(limits)
-        self._scaled_jpegs = scaled_jpegs
-        self._threads = threads
+        self.threads = threads
+        self._decoder = decoder
         self._slowness = slowness
-        self._rest = rest
-        self.pictures = UnderWay()
+        self._throttle = throttle
+        self.in_flight = InFlight()
 
     def __enter__(self) -> Self:
-        """Start the threads: all of them now, so that none is missing once there are clients.
+        """Start all the threads now, so that none is missing once there are clients.
 
         Raises:
             RuntimeError: this process may not have so many.
         """
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
-        all_there = threading.Barrier(self._threads)
+        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="decode")
+        all_there = threading.Barrier(self.threads)
         try:
-            for _ in range(self._threads):
+            for _ in range(self.threads):
                 self._pool.submit(all_there.wait)
         except RuntimeError:
             all_there.abort()
@@ -114,10 +169,9 @@ class DecodeThreads:
     def predict_seconds(
         self, image: bytes, preprocessing: Preprocessing, side: int | None = None
     ) -> float:
-        """Predict how long an image would keep all the threads busy, told from its header."""
-        needed = self._needed_size(preprocessing, side)
-        seconds = predict_seconds(image, self._decoder.limits, needed)
-        return seconds * self._slowness / self._threads
+        """Predict from the header how long an image would keep all the threads busy."""
+        seconds = self._decoder.predict_seconds(image, preprocessing, side)
+        return seconds * self._slowness / self.threads
 
     @contextmanager
     def start(
@@ -126,32 +180,25 @@ class DecodeThreads:
         preprocessing: Preprocessing,
         side: int | None = None,
         *,
-        enter: Callable[[NDArray[np.uint8]], None],
+        submit: Callable[[NDArray[np.uint8]], None],
         fail: Callable[[BaseException], None],
     ) -> Iterator[Future[Decoded]]:
-        """Begin to turn one image into pixels; see `model.images.pixels.preprocess`.
+        """Start decoding one image; see `ImageDecoder.decode`.
 
-        What still waits when it is left, for a thread, or in it for other pictures to make room, is
-        never decoded.
+        Once this is left, an image that still waits for a thread or for memory is never decoded.
 
         Args:
             image: the file's bytes.
             preprocessing: the checkpoint's.
-            side: of a square input in pixels, instead of the checkpoint's own.
-            enter: called in the decode thread with the pixels, (height, width, 3), once the future
-                has its result.
-            fail: called with an AppError that says why the image is none that we accept.
-
-        Raises:
-            EmptyFileError: there are no bytes.
+            side: of a square input in pixels; None: the checkpoint's own size.
+            submit: called in the decode thread with the pixels, once the future has its result.
+            fail: called with an AppError instead if the image is rejected.
         """
-        if not image:
-            raise errors.EmptyFileError
         left = threading.Event()
         decoding = self._pool.submit(
             self._decode, image, preprocessing, side, time.monotonic(), left
         )
-        decoding.add_done_callback(partial(_tell, enter=enter, fail=fail))
+        decoding.add_done_callback(partial(_pass_on, submit=submit, fail=fail))
         try:
             yield decoding
         finally:
@@ -166,33 +213,19 @@ class DecodeThreads:
         submitted: float,
         left: threading.Event,
     ) -> Decoded:
-        self._rest()
+        self._throttle()
         started = time.monotonic()
-        needed = self._needed_size(preprocessing, side)
-        try:
-            with (
-                self.pictures.piece(),
-                self._decoder.open(image, needed, lambda: not left.is_set()) as picture,
-            ):
-                size = picture.size
-                pixels = preprocess(picture, preprocessing, side)
-        except ImageError as error:
-            raise translate_image_error(error) from error
-        except AbandonedError as error:
-            raise errors.DeadlineExceededError from error  # told to nobody
-        except MemoryError as error:
-            raise errors.OutOfMemoryError from error
-        return Decoded(pixels, started - submitted, time.monotonic() - started, size)
-
-    def _needed_size(self, preprocessing: Preprocessing, side: int | None) -> NeededSize:
-        if not self._scaled_jpegs:
-            return lambda _: None
-        return partial(needed_size, preprocessing=preprocessing, side=side)
+        with self.in_flight.track():
+            pixels, size = self._decoder.decode(
+                image, preprocessing, side, lambda: not left.is_set()
+            )
+        ready = time.monotonic()
+        return Decoded(pixels, started - submitted, ready - started, ready, size)
 
 
-def _tell(
+def _pass_on(
     done: Future[Decoded],
-    enter: Callable[[NDArray[np.uint8]], None],
+    submit: Callable[[NDArray[np.uint8]], None],
     fail: Callable[[BaseException], None],
 ) -> None:
     if done.cancelled():
@@ -200,4 +233,4 @@ def _tell(
     elif error := done.exception():
         fail(error)
     else:
-        enter(done.result().pixels)
+        submit(done.result().pixels)

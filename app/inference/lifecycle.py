@@ -1,4 +1,4 @@
-"""From loading to draining: builds the parts, opens the doors and closes them."""
+"""Runs the service from loading to draining: builds its parts, opens them and closes them."""
 
 from __future__ import annotations
 
@@ -6,51 +6,42 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from typing import Self, TypeVar
 
-from app.errors import AppError, NotReadyError, ShuttingDownError
+from app.errors import NotReadyError, ShuttingDownError
 from app.inference.admission import Admission
 from app.inference.batcher import DynamicBatcher
-from app.inference.cache import SharedAnswers
+from app.inference.cache import ResultCache
 from app.inference.decoding import DecodeThreads
-from app.inference.gauges import show_decode_threads, show_models, show_queue
+from app.inference.engines import MEBI, count_threads, create_decoder, load_engines
 from app.inference.memory import freeze, trim, unfreeze
-from app.inference.options import ClassifyOptions
-from app.inference.quota import Pace, no_rest
+from app.inference.pipeline import Pipeline
+from app.inference.quota import CpuThrottle, no_throttle
 from app.inference.service import Service
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
-from app.telemetry.record import Record
 from app.telemetry.traces import Traces
-from model.engines import load_engine
 from model.engines.base import Engine
-from model.engines.cores import binding_quota, count_cores
-from model.engines.warm_up import Speed, check_engine, measure_speed
-from model.images.budget import PIXEL_BYTES
-from model.images.cost import create_sample, measure_core
-from model.images.decoder import DecodeLimits
-from model.sources.load import load_model
+from model.engines.cores import binding_quota
+from model.engines.warm_up import Speed, measure_speed
+from model.images.cost import measure_core
 
 _log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
-_MEGA = 1_000_000
-_MEBI = 1024 * 1024
-_REHEARSALS = 3
-_REHEARSAL_S = 10.0
 
 
 class Lifecycle:
-    """Use as an async context manager: leaving it answers what was accepted, then ends."""
+    """Use as an async context manager: leaving it drains and ends the service."""
 
     def __init__(self, settings: Settings, metrics: Metrics, traces: Traces | None = None) -> None:
         self.settings = settings
         self.metrics = metrics
         self.traces = traces
-        self.threads = count_cores() if settings.threads == "auto" else settings.threads
+        self.threads = count_threads(settings)
         self.speed = Speed(max_batch_size=1, streams=1, images_per_s=1.0)
         self._decode_slowness = 1.0
         self.ready = asyncio.Event()
@@ -60,11 +51,11 @@ class Lifecycle:
         metrics.ready.set_function(lambda: all(self.checks().values()))
 
     async def __aenter__(self) -> Self:
-        """Nothing to start: `load` does."""
+        """Start nothing yet; see `load`."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Answer what was accepted, then end the streams and the decode threads."""
+        """Drain, then end the streams and the decode threads."""
         self.begin_drain()
         await self._stack.aclose()
         if self.traces:
@@ -84,120 +75,87 @@ class Lifecycle:
 
     @property
     def queue_capacity(self) -> float:
-        """Work that may be inside, in default images: what may wait, and what runs."""
+        """Work that may be in flight, in default images: what may wait, and what runs."""
         waiting = self.settings.queue_ms / 1000 * self.speed.images_per_s
         return waiting + self.speed.streams * self.speed.max_batch_size
 
     async def load(self) -> None:
-        """Read the checkpoints, build and test the engines, open the queue.
+        """Load and test the engines, and open the queue.
 
         Raises:
             ModelError: a checkpoint or an engine cannot be used.
         """
         started = time.monotonic()
-        # What is too long for the loop is work for a core: more threads than cores gain nothing.
+        # What takes too long for the loop is work for a core: more threads than cores gain nothing.
         work = ThreadPoolExecutor(self.threads, thread_name_prefix="asyncio")
         asyncio.get_running_loop().set_default_executor(work)
         engines = await _run_in_daemon(self._load_engines)
-        quota = binding_quota()
-        rest = no_rest if quota is None else Pace(quota).rest
-        decode_threads = DecodeThreads(
-            self.threads,
-            self._decode_limits(),
-            scaled_jpegs=self.settings.jpeg_scaled_decode,
-            slowness=self._decode_slowness,
-            rest=rest,
+        pipeline = await self._start_pipeline(engines[0])
+        cache = ResultCache(int(self.settings.cache_mib * MEBI))
+        service = Service(
+            {engine.checkpoint.name: engine for engine in engines},
+            pipeline,
+            cache,
+            max_output_bytes=int(self.settings.max_output_mib * MEBI),
+            metrics=self.metrics,
         )
-        self._stack.enter_context(decode_threads)
-        await self._rehearse(engines, decode_threads)
-        batcher = self._create_batcher(self.metrics, rest, self.traces)
-        show_models(self.metrics, engines)
-        show_queue(self.metrics, batcher)
-        show_decode_threads(self.metrics, self.threads, decode_threads)
-        await self._stack.enter_async_context(batcher)
-        self._service = self._create_service(
-            engines, batcher, decode_threads, self.metrics, self.traces
-        )
+        _export(self.metrics, service)
+        self._service = service
         self.ready.set()
         self._log_ready(engines[0], time.monotonic() - started)
 
-    def _create_batcher(
-        self, metrics: Metrics, rest: Callable[[], None], traces: Traces | None
-    ) -> DynamicBatcher:
-        return DynamicBatcher(
+    async def _start_pipeline(self, default: Engine) -> Pipeline:
+        quota = binding_quota()
+        throttle = no_throttle if quota is None else CpuThrottle(quota)
+        decode_threads = DecodeThreads(
+            self.threads,
+            create_decoder(self.settings),
+            slowness=self._decode_slowness,
+            throttle=throttle,
+        )
+        self._stack.enter_context(decode_threads)
+        batcher = DynamicBatcher(
             streams=self.speed.streams,
             max_batch_size=self.speed.max_batch_size,
             admission=Admission(self.queue_capacity, self.speed.images_per_s),
-            metrics=metrics,
-            rest=rest,
-            traces=traces,
+            metrics=self.metrics,
+            throttle=throttle,
+            traces=self.traces,
         )
-
-    def _create_service(
-        self,
-        engines: Sequence[Engine],
-        batcher: DynamicBatcher,
-        decode_threads: DecodeThreads,
-        metrics: Metrics,
-        traces: Traces | None,
-    ) -> Service:
-        return Service(
-            engines={engine.checkpoint.name: engine for engine in engines},
+        await self._stack.enter_async_context(batcher)
+        return Pipeline(
+            default,
             batcher=batcher,
             decode_threads=decode_threads,
-            metrics=metrics,
-            shared=SharedAnswers(int(self.settings.cache_mib * _MEBI), metrics),
-            max_output_bytes=int(self.settings.max_output_mib * _MEBI),
-            traces=traces,
+            metrics=self.metrics,
+            traces=self.traces,
         )
 
-    async def _rehearse(self, engines: Sequence[Engine], decode_threads: DecodeThreads) -> None:
-        """Answer pictures as clients' are, so that no client is the first to have one answered.
-
-        The queue and the counters are of their own: nothing of it shows.
-        """
-        metrics, sample = Metrics(), create_sample()
-        async with self._create_batcher(metrics, no_rest, None) as batcher:
-            service = self._create_service(engines, batcher, decode_threads, metrics, None)
-            for number in range(_REHEARSALS):  # equal pictures would be computed once
-                with suppress(AppError):  # it is for speed: engines have been tested
-                    picture = sample + bytes([number])
-                    await service.classify(picture, ClassifyOptions(), _REHEARSAL_S, Record(""))
-
     def begin_drain(self) -> None:
-        """Turn readiness red, and answer on."""
+        """Turn readiness red, and go on answering."""
         self.draining = True
 
     def checks(self) -> dict[str, bool]:
-        """What readiness rests on."""
+        """The checks that readiness depends on."""
         batcher = None if self._service is None else self._service.batcher
-        patience_s = self.settings.request_timeout_s  # nobody waits for a longer batch
+        patience_s = self.settings.request_timeout_s  # no caller waits for a longer batch
         return {
             "loaded": batcher is not None,
             "streams_alive": batcher is not None
             and batcher.healthy
-            and batcher.batches.longest_s() < patience_s,
-            "engine_works": batcher is not None and not batcher.failures.long(),
+            and batcher.in_flight.longest_s() < patience_s,
+            "engine_works": batcher is not None and not batcher.breaker.open_ids(),
             "accepting": not self.draining,
         }
 
     def check_admission(self) -> None:
-        """Raise what a request would be refused with now, before its body is read."""
+        """Raise the error that a new request would get now, before its body is read."""
         if self._service is None and self.draining:
             raise ShuttingDownError
         self.service.batcher.admission.check()
 
     def _load_engines(self) -> list[Engine]:
-        engines = []
-        for name, source in self.settings.model_sources():
-            engine = load_engine(
-                load_model(source, name),
-                name=self.settings.engine,
-                device=self.settings.device,
-                threads=self.threads,
-            )
-            check_engine(engine)
-            engines.append(engine)
+        engines = load_engines(self.settings.model_sources(), self.settings)
         batch_size, streams = (
             None if value == "auto" else value
             for value in (self.settings.max_batch_size, self.settings.streams)
@@ -224,9 +182,28 @@ class Lifecycle:
             self.queue_capacity,
         )
 
-    def _decode_limits(self) -> DecodeLimits:
-        max_pixels = int(self.settings.max_pixels_mp * _MEGA)
-        return DecodeLimits(max_pixels, self.settings.max_side, PIXEL_BYTES * max_pixels)
+
+def _export(metrics: Metrics, service: Service) -> None:
+    for engine in service.engines.values():
+        checkpoint = engine.checkpoint
+        described = checkpoint.name, checkpoint.digest, engine.name, engine.device
+        metrics.model_info.labels(*described).set(1)
+    export_queue(metrics, service.batcher)
+    decode_threads, cache = service.decode_threads, service.cache
+    metrics.decode_threads.set(decode_threads.threads)
+    metrics.decode_threads_busy.set_function(lambda: len(decode_threads.in_flight.ids()))
+    metrics.cache_bytes.set_function(lambda: cache.size)
+
+
+def export_queue(metrics: Metrics, batcher: DynamicBatcher) -> None:
+    """Let the gauges of the queue be read from it when they are scraped."""
+    admission = batcher.admission
+    metrics.queue_depth.set_function(lambda: batcher.waiting)
+    metrics.queue_oldest.set_function(lambda: batcher.oldest_wait_s)
+    metrics.work.set_function(lambda: admission.work)
+    metrics.work_capacity.set_function(lambda: admission.capacity)
+    metrics.streams.set(batcher.streams)
+    metrics.streams_busy.set_function(lambda: len(batcher.in_flight.ids()))
 
 
 async def _run_in_daemon(work: Callable[[], _T]) -> _T:
@@ -237,7 +214,7 @@ async def _run_in_daemon(work: Callable[[], _T]) -> _T:
     def run() -> None:
         try:
             done.set_result(work())
-        except BaseException as error:  # noqa: BLE001  # its awaiter gets it
+        except BaseException as error:  # noqa: BLE001  # the awaiter gets it
             done.set_exception(error)
 
     threading.Thread(target=run, name="load", daemon=True).start()

@@ -64,3 +64,8 @@ class EmbedOptions:
     def features(self) -> tuple[Feature, ...]:
         """The features to extract, in the order asked for."""
         return tuple(Feature(layer, self.pooling) for layer in self.layers)
+
+    @property
+    def outputs(self) -> frozenset[str]:
+        """The engine's outputs that they are made of."""
+        return frozenset(feature.output for feature in self.features)

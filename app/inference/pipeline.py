@@ -1,25 +1,29 @@
-"""One image from its bytes to the engine's outputs: decoded, queued, run; counted and traced."""
+"""Computes images: predicts their cost, admits, decodes and batches them."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 
 from app import errors
 from app.inference.answers import Outputs, Source, Stages
-from app.inference.batch import BatchRow, Entry
+from app.inference.batch import BatchRow
 from app.inference.batcher import DynamicBatcher
 from app.inference.decoding import Decoded, DecodeThreads
-from app.inference.plan import Image, Plan
+from app.inference.image import Image
+from app.inference.plan import Plan
 from app.telemetry.metrics import Metrics
 from app.telemetry.traces import Traces
-from model.images.formats.table import sniff
+from model.engines.base import Engine
+from model.network.config import LOGITS
 
 
-class Computation:
-    """Computes images.
+class Pipeline:
+    """Computes the images of one request at a time, each with its own outputs or its own error.
 
     Args:
+        default: engine of the default model; one image of its size is the unit of work.
         batcher: already started.
         decode_threads: already started.
         metrics: count images and time their stages.
@@ -28,83 +32,109 @@ class Computation:
 
     def __init__(
         self,
+        default: Engine,
+        *,
         batcher: DynamicBatcher,
         decode_threads: DecodeThreads,
         metrics: Metrics,
         traces: Traces | None,
     ) -> None:
-        self._batcher = batcher
-        self._decode_threads = decode_threads
+        self.batcher = batcher
+        self.decode_threads = decode_threads
         self._metrics = metrics
         self._traces = traces
+        self._default_multiply_adds = Plan(default, frozenset({LOGITS})).multiply_adds
+        self._engine_costs: dict[tuple[str, int, int, int, str | None], float] = {}
 
-    async def run(self, image: Image, plan: Plan) -> Outputs:
-        """Compute one image; the caller holds a place in the queue.
+    def predict_cost(self, image: Image, plan: Plan) -> float:
+        """Predict an image's work before anything of it is decoded, in default images.
+
+        Decoding and computing count together, because on a CPU both take the same cores.
+        """
+        decode_s = image.predict_decode_s(self.decode_threads, plan)
+        return self.predict_engine_cost(plan) + decode_s * self.batcher.admission.images_per_s
+
+    def predict_engine_cost(self, plan: Plan) -> float:
+        """Predict the work of computing one image, in default images."""
+        shape = plan.engine.checkpoint.name, *plan.input_size, plan.output_stride, plan.deepest
+        if shape not in self._engine_costs:
+            self._engine_costs[shape] = plan.multiply_adds / self._default_multiply_adds
+        return self._engine_costs[shape]
+
+    async def run(self, images: Sequence[Image], plan: Plan) -> list[Outputs | errors.AppError]:
+        """Compute images; one that is rejected fails alone.
+
+        They pass through a window, so that one request cannot fill the queue alone.
 
         Raises:
-            AppError: it is no image that we accept, or the engine failed on it.
+            AppError: none is admitted.
         """
-        kind = (sniff(image) or "unknown").lower() if isinstance(image, bytes) else "pixels"
+        costs = [self.predict_cost(image, plan) for image in images]
+        most = self.batcher.streams * self.batcher.max_batch_size
+        window, cost = self.batcher.admission.window(costs, most)
+        with self.batcher.admission.reserve(cost):
+            if len(images) == 1:
+                return [await self._run_one(images[0], plan)]
+            free = asyncio.Semaphore(window)
+
+            async def run_in_window(image: Image) -> Outputs | errors.AppError:
+                async with free:
+                    return await self._run_one(image, plan)
+
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(run_in_window(image)) for image in images]
+        return [task.result() for task in tasks]
+
+    async def _run_one(self, image: Image, plan: Plan) -> Outputs | errors.AppError:
+        kind = image.format
         try:
-            outputs = await self._decode_and_run(image, plan, kind)
+            outputs = await self._decode_and_compute(image, plan, kind)
         except errors.AppError as error:
             self._metrics.images.labels(kind, error.code).inc()
-            raise
+            return error
         except asyncio.CancelledError:
             self._metrics.images.labels(kind, "abandoned").inc()
             raise
         self._metrics.images.labels(kind, "ok").inc()
         return outputs
 
-    async def _decode_and_run(self, image: Image, plan: Plan, kind: str) -> Outputs:
-        preprocessing = plan.engine.checkpoint.preprocessing
-        with self._batcher.open(
-            plan.engine, plan.outputs, output_stride=plan.output_stride
-        ) as entry:
-            if not isinstance(image, bytes):
-                self._batcher.enter(entry, image)
-                height, width, _ = image.shape
-                decoded = Decoded(image, 0.0, 0.0, (width, height))
-                return self._tell(entry, await entry.answer, decoded, kind)
+    async def _decode_and_compute(self, image: Image, plan: Plan, kind: str) -> Outputs:
+        request = self._traces.request if self._traces else None
+        with self.batcher.expect() as answer:
             # From thread to thread: a wake-up of the loop in between would cost as much as parsing.
-            enter, fail = partial(self._batcher.enter, entry), partial(self._batcher.fail, entry)
-            with self._decode_threads.start(
-                image, preprocessing, plan.side, enter=enter, fail=fail
-            ) as decoding:
-                row = await entry.answer
-        return self._tell(entry, row, decoding.result(), kind)
-
-    def _tell(self, entry: Entry, row: BatchRow, decoded: Decoded, kind: str) -> Outputs:
-        stages = Stages(decoded.decode_s, decoded.wait_s + row.queue_s, row.inference_s)
+            submit = partial(self.batcher.submit, answer, plan, request)
+            fail = partial(self.batcher.fail, answer)
+            with image.start_decoding(self.decode_threads, plan, submit, fail) as decoding:
+                row = await answer
+        decoded = decoding.result()
+        queue_s = decoded.wait_s + row.started - decoded.ready
+        stages = Stages(decoded.decode_s, queue_s, row.inference_s)
         self._metrics.record_stages(
             decode=stages.decode_s, queue=stages.queue_s, inference=stages.inference_s
         )
         source = Source(kind, *decoded.size)
         if self._traces:
-            self._trace(self._traces, entry, row, decoded, source)
+            _trace(self._traces, plan, row, decoded, source)
         return Outputs(row.arrays, stages, row.batch_size, source)
 
-    @staticmethod
-    def _trace(
-        traces: Traces, entry: Entry, row: BatchRow, decoded: Decoded, source: Source
-    ) -> None:
-        here, decode_s = entry.submitted, decoded.decode_s
-        if decode_s:
-            traces.record_stage(
-                "decode",
-                here - decode_s,
-                decode_s,
-                thread_wait_s=decoded.wait_s,
-                format=source.format,
-                width=source.width,
-                height=source.height,
-            )
-        traces.record_stage("queue", here, row.queue_s)
+
+def _trace(traces: Traces, plan: Plan, row: BatchRow, decoded: Decoded, source: Source) -> None:
+    if decoded.decode_s:
         traces.record_stage(
-            "inference",
-            here + row.queue_s,
-            row.inference_s,
-            link=entry.batch,
-            batch_size=row.batch_size,
-            model=entry.engine.checkpoint.name,
+            "decode",
+            decoded.ready - decoded.decode_s,
+            decoded.decode_s,
+            thread_wait_s=decoded.wait_s,
+            format=source.format,
+            width=source.width,
+            height=source.height,
         )
+    traces.record_stage("queue", decoded.ready, row.started - decoded.ready)
+    traces.record_stage(
+        "inference",
+        row.started,
+        row.inference_s,
+        link=row.span,
+        batch_size=row.batch_size,
+        model=plan.engine.checkpoint.name,
+    )

@@ -1,4 +1,4 @@
-"""Computing a little less than a CPU quota allows, so that the kernel never stops the process."""
+"""Keeps the process below its CPU quota, so that the kernel never stops it."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from collections.abc import Callable
 
 _SHARE = 0.93
 """Of the quota; the rest is for what runs between two looks at the clock, and for health checks."""
-_MOST_S = 0.02
-"""Processor time that is made good at once, at most: about two pictures'. What refusals cost counts
-too, and clients that ask again at once when they are refused would else stop all computing.
+_MAX_DEBT_S = 0.02
+"""CPU time that one call makes up for, at most: about two images'. Refusals cost CPU time too, and
+clients that retry at once would otherwise stop all computing.
 """
 
 
-class Pace:
-    """Rests the threads that compute once the process has used more than its share of time.
+class CpuThrottle:
+    """Delays the threads that compute once the process has used more than its share of CPU time.
 
-    A quota that is used up stops every thread until the next period, the event loop's too. Resting
-    only where pictures are decoded and batches run leaves the loop free to answer. Time that was
-    not used is not saved, as the kernel does not save it.
+    A used-up quota stops every thread until the next period, the event loop's too. Throttling only
+    decoding and batches leaves the loop free to answer. Unused time is not saved, as the kernel
+    does not save it either.
 
     Args:
         quota: in cores.
         now: monotonic clock in seconds.
-        used: processor time of the whole process in seconds.
+        used: CPU time of the whole process in seconds.
         sleep: waits so many seconds.
     """
 
@@ -44,18 +44,18 @@ class Pace:
         self._seen = now(), used()
         self._debt_s = 0.0
 
-    def rest(self) -> None:
-        """Call before each piece of work: waits until the process is within its share."""
+    def __call__(self) -> None:
+        """Wait until the process is within its share; call before each image and each batch."""
         with self._lock:
             seen = self._now(), self._used()
             elapsed_s, used_s = (new - old for new, old in zip(seen, self._seen, strict=True))
             self._seen = seen
             debt_s = self._debt_s + used_s - elapsed_s * self._rate
-            self._debt_s = min(max(0.0, debt_s), _MOST_S)
-            rest_s = self._debt_s / self._rate
-        if rest_s:
-            self._sleep(rest_s)
+            self._debt_s = min(max(0.0, debt_s), _MAX_DEBT_S)
+            wait_s = self._debt_s / self._rate
+        if wait_s:
+            self._sleep(wait_s)
 
 
-def no_rest() -> None:
-    """What a process without a quota does instead of `Pace.rest`."""
+def no_throttle() -> None:
+    """Stands for `CpuThrottle` where there is no quota."""

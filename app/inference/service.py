@@ -1,4 +1,4 @@
-"""One image through the house: bytes -> pixels -> batch -> answer."""
+"""Answers requests: looks outputs up, computes what is missing, keeps it, and ranks."""
 
 from __future__ import annotations
 
@@ -7,59 +7,68 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from app import errors
-from app.inference.answers import Classification, Embedding, Outputs, describe
-from app.inference.batcher import DynamicBatcher
-from app.inference.cache import SharedAnswers
-from app.inference.costs import Costs
-from app.inference.decoding import DecodeThreads
-from app.inference.options import DEFAULT_TOP_K, ClassifyOptions, EmbedOptions
-from app.inference.pipeline import Computation
-from app.inference.plan import Image, Plan
+from app.inference.answers import (
+    CacheOutcome,
+    Classification,
+    Embedding,
+    Outputs,
+    describe,
+    extract,
+    rank,
+)
+from app.inference.cache import Key, ResultCache, create_keys
+from app.inference.image import Image, ImageFile
+from app.inference.options import ClassifyOptions, EmbedOptions
+from app.inference.pipeline import Pipeline
+from app.inference.plan import Plan
+from app.inference.single_flight import SingleFlight
 from app.telemetry.metrics import Metrics
 from app.telemetry.record import Record
-from app.telemetry.traces import Traces
 from model.engines.base import Engine
 from model.network.config import LOGITS, POOLED
-from model.network.scores import activate, normalize, top_k
+
+_T = TypeVar("_T")
+_Answer = Outputs | errors.AppError
 
 
 class Service:
     """Answers questions about images.
 
     Args:
-        engines: one a served model, by its name; the first is the default.
-        batcher: already started.
-        decode_threads: already started.
-        shared: answers of other requests.
+        engines: of the served models, by name; the first is the default.
+        pipeline: computes outputs.
+        cache: keeps them.
         max_output_bytes: numbers of one answer.
-        traces: get spans for each image.
+        metrics: count what the cache was asked for.
+
+    Attributes:
+        loaded_at: seconds since 1970.
     """
 
     def __init__(
         self,
-        *,
         engines: Mapping[str, Engine],
-        batcher: DynamicBatcher,
-        decode_threads: DecodeThreads,
-        metrics: Metrics,
-        shared: SharedAnswers,
+        pipeline: Pipeline,
+        cache: ResultCache,
+        *,
         max_output_bytes: int,
-        traces: Traces | None = None,
+        metrics: Metrics,
     ) -> None:
         self.engines = engines
-        self.batcher = batcher
-        self.decode_threads = decode_threads
-        self._computation = Computation(batcher, decode_threads, metrics, traces)
-        self._shared = shared
-        self._max_output_bytes = max_output_bytes
+        self.pipeline = pipeline
+        self.batcher = pipeline.batcher
+        self.decode_threads = pipeline.decode_threads
+        self.cache = cache
         self.loaded_at = int(time.time())
-        default = next(iter(engines.values()))
-        self._costs = Costs(default, decode_threads, batcher.admission.images_per_s)
+        self._flights = SingleFlight[dict[Key, _Answer]]()
+        self._max_output_bytes = max_output_bytes
+        outcomes: tuple[CacheOutcome, ...] = ("hit", "miss", "shared")
+        self._counts = [metrics.cache_requests.labels(outcome) for outcome in outcomes]
 
     def engine(self, model: str | None) -> Engine:
         """The engine of a served model; of the first one if None.
@@ -76,12 +85,12 @@ class Service:
     def embedding_shapes(
         self, options: EmbedOptions, images: int = 1
     ) -> dict[str, tuple[int, ...]]:
-        """What `embed` would answer of each image: the shapes by layer.
+        """Tell what `embed` would answer for each image: the shapes by layer.
 
         Raises:
-            OutputTooLargeError: for so many images, that is more than an answer may have.
+            OutputTooLargeError: so many images would exceed the limit on an answer.
         """
-        plan = self._embedder(options)
+        plan = self.embed_plan(options)
         config = plan.engine.checkpoint.config
         shapes = {
             feature.layer: feature.shape(config, *plan.input_size, plan.output_stride)
@@ -100,45 +109,50 @@ class Service:
         Raises:
             AppError: see `app.errors`.
         """
-        plan = self._classifier(options)
-        outputs = await self._compute(image, plan, timeout_s, record)
-        return _classification(outputs, plan, options)
+        (answer,) = await self.classify_many([image], options, timeout_s, record)
+        return _require(answer)
 
     async def classify_many(
         self, images: Sequence[bytes], options: ClassifyOptions, timeout_s: float, record: Record
     ) -> list[Classification | errors.AppError]:
-        """Name the best classes of each image; one that cannot be read fails alone."""
-        plan = self._classifier(options)
-        many = await self.compute_many(images, plan, timeout_s, record)
+        """Name the best classes of each image; one that is rejected fails alone."""
+        plan = self.classify_plan(options)
+        answers = await self.compute(list(map(ImageFile, images)), plan, timeout_s, record)
         return [
-            one if isinstance(one, errors.AppError) else _classification(one, plan, options)
-            for one in many
+            one if isinstance(one, errors.AppError) else _classify(one, plan, options)
+            for one in answers
         ]
 
     async def embed(
         self, image: bytes, options: EmbedOptions, timeout_s: float, record: Record
     ) -> Embedding:
-        """The features of one image.
+        """Make the features of one image.
 
         Raises:
             AppError: see `app.errors`.
         """
-        plan = self._embedder(options)
-        outputs = await self._compute(image, plan, timeout_s, record)
-        return await _embedding(outputs, plan, options)
+        (answer,) = await self.embed_many([image], options, timeout_s, record)
+        return _require(answer)
 
     async def embed_many(
         self, images: Sequence[bytes], options: EmbedOptions, timeout_s: float, record: Record
     ) -> list[Embedding | errors.AppError]:
-        """The features of each image; one that cannot be read fails alone."""
-        plan = self._embedder(options)
-        many = await self.compute_many(images, plan, timeout_s, record)
+        """Make the features of each image; one that is rejected fails alone."""
+        plan = self.embed_plan(options)
+        answers = await self.compute(list(map(ImageFile, images)), plan, timeout_s, record)
         return [
-            one if isinstance(one, errors.AppError) else await _embedding(one, plan, options)
-            for one in many
+            one if isinstance(one, errors.AppError) else await _embed(one, plan, options)
+            for one in answers
         ]
 
-    def _classifier(self, options: ClassifyOptions) -> Plan:
+    def classify_plan(self, options: ClassifyOptions) -> Plan:
+        """Plan a classification.
+
+        Raises:
+            ModelNotFoundError: there is no such model.
+            NoClassifierError: the model has no classes.
+            InvalidParameterError: it has fewer than are asked for.
+        """
         engine = self.engine(options.model)
         classes = engine.checkpoint.config.num_labels
         if not classes:
@@ -147,89 +161,77 @@ class Service:
             raise errors.InvalidParameterError(f"top_k must be at most {classes} for this model.")
         return Plan(engine, frozenset({LOGITS}), options.size)
 
-    def _embedder(self, options: EmbedOptions) -> Plan:
-        engine = self.engine(options.model)
-        outputs = frozenset(feature.output for feature in options.features)
-        return Plan(engine, outputs, options.size, options.output_stride)
+    def embed_plan(self, options: EmbedOptions) -> Plan:
+        """Plan an embedding.
 
-    async def _compute(self, image: Image, plan: Plan, timeout_s: float, record: Record) -> Outputs:
-        async def compute() -> Outputs:
-            with self.batcher.admission.reserve(self._costs.predict(image, plan)):
-                return await self._computation.run(image, plan)
+        Raises:
+            ModelNotFoundError: there is no such model.
+        """
+        return Plan(
+            self.engine(options.model), options.outputs, options.size, options.output_stride
+        )
 
-        record.asked(plan.engine.checkpoint.name, 1, _count_bytes([image]))
-        outputs = await self._shared.one(image, plan, compute, timeout_s)
-        record.answered(**describe([outputs]))
-        return outputs
-
-    async def compute_many(
+    async def compute(
         self, images: Sequence[Image], plan: Plan, timeout_s: float, record: Record
-    ) -> list[Outputs | errors.AppError]:
-        """What the engine says of each image; one that cannot be read fails alone.
+    ) -> list[_Answer]:
+        """Compute the outputs of each image; one that is rejected fails alone.
+
+        Equal images are computed once, also when equal requests ask for them at the same time.
 
         Raises:
             AppError: of the request as a whole.
         """
-        if len(images) == 1:
-            try:
-                return [await self._compute(images[0], plan, timeout_s, record)]
-            except errors.AppError as error:
-                return [error]
-        compute = partial(self._compute_window, plan)
-        record.asked(plan.engine.checkpoint.name, len(images), _count_bytes(images))
-        answers = await self._shared.many(images, plan, compute, timeout_s)
-        record.answered(**describe(answers))
-        return answers
+        record.asked(plan.engine.checkpoint.name, len(images), sum(one.nbytes for one in images))
+        started = time.perf_counter()
+        keys = await create_keys(images, plan)
+        answers: dict[Key, _Answer] = {key: found for key in keys if (found := self.cache.get(key))}
+        hits = sum(key in answers for key in keys)
+        missing = {key: one for key, one in zip(keys, images, strict=True) if key not in answers}
+        misses = 0
+        if missing:
+            compute = partial(self._compute_and_keep, missing, plan)
+            computed, shared = await self._flights.run(tuple(missing), compute, timeout_s)
+            misses = 0 if shared else len(missing)
+            waited_s = time.perf_counter() - started
+            for key, one in computed.items():
+                answers[key] = one.share(waited_s) if shared and isinstance(one, Outputs) else one
+        for counter, count in zip(
+            self._counts, (hits, misses, len(keys) - hits - misses), strict=True
+        ):
+            counter.inc(count)
+        outcome = [answers[key] for key in keys]
+        if answered := [one for one in outcome if isinstance(one, Outputs)]:
+            record.answered(**describe(answered))
+        return outcome
 
-    async def _compute_window(
-        self, plan: Plan, images: Sequence[Image]
-    ) -> list[Outputs | errors.AppError]:
-        """Feed them through a window, so that one request cannot fill the queue alone."""
-        costs = [self._costs.predict(image, plan) for image in images]
-        most = self.batcher.streams * self.batcher.max_batch_size
-        window, cost = self.batcher.admission.window(costs, most)
-        free = asyncio.Semaphore(window)
-
-        async def run(image: Image) -> Outputs | errors.AppError:
-            async with free:
-                try:
-                    return await self._computation.run(image, plan)
-                except errors.AppError as error:
-                    return error
-
-        with self.batcher.admission.reserve(cost):
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(run(image)) for image in images]
-        return [task.result() for task in tasks]
-
-
-def _count_bytes(images: Sequence[Image]) -> int:
-    return sum(len(one) if isinstance(one, bytes) else one.nbytes for one in images)
+    async def _compute_and_keep(
+        self, images: Mapping[Key, Image], plan: Plan
+    ) -> dict[Key, _Answer]:
+        computed = await self.pipeline.run(list(images.values()), plan)
+        for key, answer in zip(images, computed, strict=True):
+            if isinstance(answer, Outputs):
+                self.cache.put(key, answer.protect())
+        return dict(zip(images, computed, strict=True))
 
 
-def _classification(outputs: Outputs, plan: Plan, options: ClassifyOptions) -> Classification:
-    count = options.top_k or DEFAULT_TOP_K
+def _require(answer: _T | errors.AppError) -> _T:
+    if isinstance(answer, errors.AppError):
+        raise answer
+    return answer
 
-    def rank() -> list[tuple[int, float]]:
-        scores = activate(outputs.arrays[LOGITS], options.activation)
-        least = options.min_score or -math.inf  # logits are below 0 too
-        return top_k(scores, count, least)
 
+def _classify(outputs: Outputs, plan: Plan, options: ClassifyOptions) -> Classification:
     checkpoint = plan.engine.checkpoint
-    best = outputs.ranking.find((count, options.min_score, options.activation), rank)
-    predictions = [(checkpoint.labels[class_id], score) for class_id, score in best]
+    predictions = rank(outputs.arrays, checkpoint.labels, options)
     return Classification(
         checkpoint.name, predictions, outputs.stages, outputs.batch_size, outputs.cache
     )
 
 
-async def _embedding(outputs: Outputs, plan: Plan, options: EmbedOptions) -> Embedding:
-    def extract() -> dict[str, NDArray[np.float32]]:
-        layers = {one.layer: one.extract(outputs.arrays) for one in options.features}
-        return {name: normalize(array) for name, array in layers.items()} if unit else layers
-
-    unit = options.normalize
-    small = plan.outputs == {POOLED}
-    layers = extract() if small else await asyncio.to_thread(extract)  # maps are pooled here
+async def _embed(outputs: Outputs, plan: Plan, options: EmbedOptions) -> Embedding:
+    if plan.outputs == {POOLED}:
+        layers = extract(outputs.arrays, options)
+    else:  # maps are pooled here, which takes too long for the event loop
+        layers = await asyncio.to_thread(extract, outputs.arrays, options)
     name = plan.engine.checkpoint.name
     return Embedding(name, layers, outputs.stages, outputs.batch_size, outputs.cache)

@@ -103,17 +103,17 @@ class Server(uvicorn.Server):
             Watch(
                 "A batch has been running",
                 limit_s,
-                self._once_ready(lambda service: service.batcher.batches.numbers()),
+                self._once_ready(lambda service: service.batcher.in_flight.ids()),
             ),
             Watch(
                 "An image has been in a decode thread",
                 limit_s,
-                self._once_ready(lambda service: service.decode_threads.pictures.numbers()),
+                self._once_ready(lambda service: service.decode_threads.in_flight.ids()),
             ),
             Watch(
                 "The engine has failed on every batch",
                 limit_s,
-                self._once_ready(lambda service: service.batcher.failures.long()),
+                self._once_ready(lambda service: service.batcher.breaker.open_ids()),
             ),
         ]
 

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -28,18 +28,6 @@ _SPOKEN: Final = "http/protobuf"
 _PROBES: Final = frozenset({"/livez", "/readyz", "/healthz", "/health", "/metrics"})
 
 _log = logging.getLogger(__name__)
-
-
-class Traced(Protocol):
-    """A batch's entry.
-
-    Attributes:
-        request: span of the request that it belongs to, if that is traced.
-        batch: span of the batch that computed it, if there is one.
-    """
-
-    request: SpanContext | None
-    batch: SpanContext | None
 
 
 class Traces:
@@ -62,18 +50,20 @@ class Traces:
         return context if context.trace_flags.sampled else None
 
     @contextmanager
-    def batch(self, entries: Sequence[Traced]) -> Iterator[None]:
-        """Trace the batch that runs inside, with a link to each request that it serves."""
-        links = [Link(entry.request) for entry in entries if entry.request]
+    def batch(self, requests: Sequence[SpanContext | None]) -> Iterator[SpanContext | None]:
+        """Trace the batch that runs inside, with a link to each request that it serves.
+
+        Args:
+            requests: the span of each image's request, if that is traced.
+        """
+        links = [Link(request) for request in requests if request]
         if not links:
-            yield
+            yield None
             return
-        attributes = {"mobilenet.batch_size": len(entries)}
+        attributes = {"mobilenet.batch_size": len(requests)}
         span = self._tracer.start_span("batch", Context(), links=links, attributes=attributes)
-        for entry in entries:
-            entry.batch = span.get_span_context()
         with trace.use_span(span, end_on_exit=True, record_exception=False):
-            yield
+            yield span.get_span_context()
 
     def record_stage(
         self,

@@ -168,8 +168,8 @@ def test_new_connections_are_answered_until_the_drain_is_over() -> None:
 def test_a_signal_while_the_model_loads_ends_it_at_once() -> None:
     program = """
 import threading
-import app.inference.lifecycle
-app.inference.lifecycle.load_model = lambda *_: threading.Event().wait()
+import app.inference.engines
+app.inference.engines.load_model = lambda *_: threading.Event().wait()
 from app.cli.main import main
 main()
 """

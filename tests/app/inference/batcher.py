@@ -12,6 +12,7 @@ import anyio.lowlevel
 from app.inference.admission import Admission
 from app.inference.batch import BatchRow
 from app.inference.batcher import DynamicBatcher
+from app.inference.plan import Plan
 from app.telemetry.metrics import Metrics
 from model.network.config import LOGITS, POOLED
 from tests.fakes import FakeClock, FakeEngine, pixels
@@ -36,7 +37,16 @@ def create_batcher(
 
 async def ask(batcher: DynamicBatcher, engine: FakeEngine, value: int, side: int = 1) -> BatchRow:
     with batcher.admission.reserve():
-        return await batcher.submit(engine, pixels(value, side), BOTH)
+        return await submit(batcher, engine, value, side)
+
+
+async def submit(
+    batcher: DynamicBatcher, engine: FakeEngine, value: int, side: int = 1
+) -> BatchRow:
+    """Ask without a place."""
+    with batcher.expect() as answer:
+        batcher.submit(answer, Plan(engine, BOTH), None, pixels(value, side))
+        return await answer
 
 
 async def occupy(batcher: DynamicBatcher, engine: FakeEngine) -> asyncio.Task[BatchRow]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from app.errors import AppError, ModelOutputInvalidError, NotReadyError, OutOfMemoryError
+from app.inference.plan import Plan
 from model.engines.base import EngineOutput
 from model.network.config import LOGITS
 from tests.app.inference.batcher import (
@@ -19,6 +20,7 @@ from tests.app.inference.batcher import (
     occupy,
     outcomes,
     start,
+    submit,
 )
 from tests.fakes import FakeEngine, pixels
 
@@ -113,7 +115,7 @@ async def test_the_last_stream_that_dies_fails_everybody_and_lets_nobody_in() ->
         with pytest.raises(NotReadyError):
             await ask(batcher, engine, 1)
         with pytest.raises(NotReadyError):
-            await batcher.submit(engine, pixels(1), BOTH)
+            await submit(batcher, engine, 1)
 
 
 async def test_when_no_stream_lives_admission_says_so_at_the_door() -> None:
@@ -155,9 +157,9 @@ async def test_a_stream_that_dies_leaves_the_others_at_work() -> None:
 async def test_pixels_that_come_after_their_caller_left_are_never_computed() -> None:
     engine = FakeEngine()
     async with create_batcher() as batcher:
-        with batcher.open(engine, BOTH) as left:
-            left.answer.cancel()
-        batcher.enter(left, pixels(1))
+        with batcher.expect() as left:
+            pass
+        batcher.submit(left, Plan(engine, BOTH), None, pixels(1))
         assert (await ask(batcher, engine, 2)).batch_size == 1
     assert engine.batches == [[2]]
 
@@ -166,9 +168,49 @@ async def test_pixels_that_come_after_the_last_stream_died_fail_at_once() -> Non
     engine = FakeEngine()
     engine.fail = die
     async with create_batcher() as batcher:
-        with batcher.open(engine, BOTH) as late:
+        with batcher.expect() as late:
             with pytest.raises(NotReadyError):
                 await ask(batcher, engine, 1)
-            await asyncio.to_thread(batcher.enter, late, pixels(2))
+            await asyncio.to_thread(batcher.submit, late, Plan(engine, BOTH), None, pixels(2))
             with pytest.raises(NotReadyError):
-                await late.answer
+                await late
+
+
+async def test_a_lack_of_memory_does_not_open_the_circuit_and_other_failures_do() -> None:
+    engine = FakeEngine()
+    failure: Exception = MemoryError()
+
+    def fail(_: list[int]) -> None:
+        raise failure
+
+    engine.fail = fail
+    async with create_batcher() as batcher:
+        for _ in range(9):
+            with pytest.raises(OutOfMemoryError):
+                await ask(batcher, engine, 1)
+        assert not batcher.breaker.open_ids()
+        failure = RuntimeError("broken")
+        for _ in range(5):
+            with pytest.raises(AppError):
+                await ask(batcher, engine, 1)
+        assert batcher.breaker.open_ids()
+        engine.fail = lambda _: None
+        await ask(batcher, engine, 1)
+        assert not batcher.breaker.open_ids()
+
+
+@pytest.mark.parametrize("failure", [AppError(), None], ids=["a failure", "not finite"])
+async def test_batches_without_a_single_answer_open_the_circuit(failure: AppError | None) -> None:
+    engine = FakeEngine()
+
+    def spoil(output: EngineOutput) -> EngineOutput:
+        if failure:
+            raise failure
+        return EngineOutput({name: array * np.nan for name, array in output.arrays.items()})
+
+    engine.shape = spoil
+    async with create_batcher() as batcher:
+        for _ in range(5):
+            with pytest.raises(AppError):
+                await ask(batcher, engine, 1)
+        assert batcher.breaker.open_ids()

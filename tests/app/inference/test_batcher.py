@@ -9,6 +9,7 @@ import anyio.lowlevel
 import pytest
 
 from app.errors import OverloadedError, ShuttingDownError
+from app.inference.plan import Plan
 from model.network.config import LOGITS, POOLED
 from tests.app.inference.batcher import (
     BOTH,
@@ -18,6 +19,7 @@ from tests.app.inference.batcher import (
     occupy,
     outcomes,
     start,
+    submit,
 )
 from tests.fakes import FakeClock, FakeEngine, pixels
 
@@ -145,9 +147,9 @@ async def test_pixels_that_come_after_their_caller_has_left_are_not_computed() -
     engine = FakeEngine()
     async with create_batcher() as batcher:
         blocker = await occupy(batcher, engine)
-        with batcher.open(engine, BOTH) as left:
-            left.answer.cancel()
-        batcher.enter(left, pixels(1))
+        with batcher.expect() as left:
+            pass
+        batcher.submit(left, Plan(engine, BOTH), None, pixels(1))
         patient = await start(batcher, ask(batcher, engine, 2))
         engine.gate.set()
         assert await outcomes([blocker, *patient]) == [255, 2]
@@ -158,9 +160,9 @@ async def test_a_queue_of_nothing_but_entries_whose_callers_left_does_not_stop_a
     engine = FakeEngine()
     async with create_batcher() as batcher:
         blocker = await occupy(batcher, engine)
-        with batcher.open(engine, BOTH) as left:
-            left.answer.cancel()
-        batcher.enter(left, pixels(1))
+        with batcher.expect() as left:
+            pass
+        batcher.submit(left, Plan(engine, BOTH), None, pixels(1))
         engine.gate.set()
         assert await outcomes([blocker]) == [255]
         assert (await ask(batcher, engine, 9)).arrays[LOGITS][0] == 9
@@ -248,7 +250,7 @@ async def test_who_holds_a_place_may_still_submit_while_draining() -> None:
         with batcher.admission.reserve():
             drained = asyncio.create_task(batcher.drain())
             await anyio.lowlevel.checkpoint()
-            assert (await batcher.submit(engine, pixels(5), BOTH)).arrays[LOGITS][0] == 5
+            assert (await submit(batcher, engine, 5)).arrays[LOGITS][0] == 5
         await drained
 
 
@@ -260,5 +262,6 @@ async def test_times_are_the_clocks() -> None:
         clock.time += 3
         engine.gate.set()
         await outcomes([blocker, *tasks])
-        assert (blocker.result().queue_s, blocker.result().inference_s) == (0, 3)
-        assert (tasks[0].result().queue_s, tasks[0].result().inference_s) == (3, 0)
+        began = clock.time - 3
+        assert (blocker.result().started, blocker.result().inference_s) == (began, 3)
+        assert (tasks[0].result().started, tasks[0].result().inference_s) == (began + 3, 0)

@@ -11,7 +11,6 @@ import httpx2
 import pytest
 
 from model.engines.warm_up import Speed
-from model.images.cost import create_sample
 from model.images.decoded_image import DecodedImage
 from model.images.decoder import Decoder
 from tests.conftest import serve
@@ -40,14 +39,13 @@ class Gate:
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
     """Every client's picture waits for it in its decode thread."""
-    gate, decode, sample = Gate(), Decoder.open, create_sample()
+    gate, decode = Gate(), Decoder.open
 
     @contextmanager
     def held(decoder: Decoder, data: bytes, *arguments: Any) -> Iterator[DecodedImage]:
-        if not data.startswith(sample):  # what it decodes before it is ready
-            gate.hold(data)
-        with decode(decoder, data, *arguments) as picture:
-            yield picture
+        gate.hold(data)
+        with decode(decoder, data, *arguments) as decoded:
+            yield decoded
 
     monkeypatch.setattr(Decoder, "open", held)
     return gate

@@ -8,7 +8,7 @@ import pytest
 from PIL import ImageFile
 
 from app.errors import DeadlineExceededError, EmptyFileError, InvalidImageError, ShuttingDownError
-from app.inference.decoding import Decoded, DecodeThreads
+from app.inference.decoding import Decoded, DecodeThreads, ImageDecoder
 from model.images.decoder import DecodeLimits, Decoder
 from model.images.pixels import preprocess
 from model.images.preprocessor_config import Preprocessing
@@ -18,8 +18,8 @@ from tests.pictures import uniform
 PREPROCESSING = Preprocessing()
 
 
-def create_threads() -> DecodeThreads:
-    return DecodeThreads(1, DecodeLimits(), scaled_jpegs=False)
+def create_threads(threads: int = 1, limits: DecodeLimits | None = None) -> DecodeThreads:
+    return DecodeThreads(threads, ImageDecoder(limits or DecodeLimits(), scaled_jpegs=False))
 
 
 class Told:
@@ -48,16 +48,16 @@ def test_pixels_are_entered_once_the_result_is_there(told: Told) -> None:
     holder: list[Future[Decoded]] = []
     begun = threading.Event()
 
-    def rest() -> None:
+    def wait() -> None:
         """Hold the picture back until its future is known here."""
         assert begun.wait(10)
 
-    def enter(pixels: Any) -> None:
+    def submit(pixels: Any) -> None:
         results.append(holder[0].result(timeout=0))
         told(pixels)
 
-    threads = DecodeThreads(1, DecodeLimits(), scaled_jpegs=False, rest=rest)
-    with threads, threads.start(uniform(7), PREPROCESSING, enter=enter, fail=told) as decoding:
+    threads = DecodeThreads(1, ImageDecoder(DecodeLimits(), scaled_jpegs=False), throttle=wait)
+    with threads, threads.start(uniform(7), PREPROCESSING, submit=submit, fail=told) as decoding:
         holder.append(decoding)
         begun.set()
         pixels = told.wait()
@@ -67,17 +67,13 @@ def test_pixels_are_entered_once_the_result_is_there(told: Told) -> None:
 
 def test_a_picture_that_cannot_be_read_fails(told: Told) -> None:
     threads = create_threads()
-    with threads, threads.start(b"\x89PNG\r\n\x1a\n?", PREPROCESSING, enter=told, fail=told):
+    with threads, threads.start(b"\x89PNG\r\n\x1a\n?", PREPROCESSING, submit=told, fail=told):
         assert isinstance(told.wait(), InvalidImageError)
 
 
-def test_no_bytes_are_refused_before_a_thread_is_asked(told: Told) -> None:
-    with (
-        create_threads() as threads,
-        pytest.raises(EmptyFileError),
-        threads.start(b"", PREPROCESSING, enter=told, fail=told),
-    ):
-        pass
+def test_no_bytes_are_no_image(told: Told) -> None:
+    with create_threads() as threads, threads.start(b"", PREPROCESSING, submit=told, fail=told):
+        assert isinstance(told.wait(), EmptyFileError)
 
 
 def test_what_nobody_waits_for_is_never_decoded(
@@ -99,12 +95,12 @@ def test_what_nobody_waits_for_is_never_decoded(
     other = Told()
     with (
         create_threads() as threads,
-        threads.start(first, PREPROCESSING, enter=told, fail=told),
+        threads.start(first, PREPROCESSING, submit=told, fail=told),
     ):
         begun.wait()
-        with threads.start(left, PREPROCESSING, enter=other, fail=other):
+        with threads.start(left, PREPROCESSING, submit=other, fail=other):
             pass
-        with threads.start(last, PREPROCESSING, enter=other, fail=other):
+        with threads.start(last, PREPROCESSING, submit=other, fail=other):
             gate.set()
             told.wait()
             assert isinstance(other.wait(), ShuttingDownError)
@@ -129,12 +125,12 @@ def test_what_nobody_waits_for_is_not_decoded_once_there_is_room(
     limits = DecodeLimits(max_bytes_at_once=1)
     other = Told()
     with (
-        DecodeThreads(2, limits, scaled_jpegs=False) as threads,
-        threads.start(uniform(1), PREPROCESSING, enter=told, fail=told),
+        create_threads(2, limits) as threads,
+        threads.start(uniform(1), PREPROCESSING, submit=told, fail=told),
     ):
         begun.wait()
-        waiting = watch_waiting(threads._decoder, monkeypatch)
-        with threads.start(uniform(2), PREPROCESSING, enter=other, fail=other):
+        waiting = watch_waiting(threads._decoder._decoder, monkeypatch)
+        with threads.start(uniform(2), PREPROCESSING, submit=other, fail=other):
             assert waiting.wait(10)
         gate.set()
         told.wait()
@@ -147,20 +143,20 @@ def test_a_picture_holds_its_room_until_its_pixels_are_made(
 ) -> None:
     free: list[int] = []
     limits = DecodeLimits(max_bytes_at_once=1)
-    threads = DecodeThreads(1, limits, scaled_jpegs=True)
+    threads = DecodeThreads(1, ImageDecoder(limits, scaled_jpegs=True))
 
     def watched(*arguments: Any) -> Any:
-        free.append(threads._decoder._budget.free)
+        free.append(threads._decoder._decoder._budget.free)
         return preprocess(*arguments)
 
     monkeypatch.setattr("app.inference.decoding.preprocess", watched)
-    with threads, threads.start(uniform(1), PREPROCESSING, enter=told, fail=told):
+    with threads, threads.start(uniform(1), PREPROCESSING, submit=told, fail=told):
         told.wait()
     assert free == [0]
 
 
 def test_all_threads_are_there_before_the_first_picture() -> None:
-    with DecodeThreads(3, DecodeLimits(), scaled_jpegs=False) as threads:
+    with create_threads(3) as threads:
         assert len(threads._pool._threads) == 3
 
 
@@ -177,7 +173,7 @@ def test_threads_that_cannot_be_had_are_an_error_and_leave_none_behind(
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", refuse_the_third)
-    threads = DecodeThreads(3, DecodeLimits(), scaled_jpegs=False)
+    threads = create_threads(3)
     with pytest.raises(RuntimeError, match="new thread"), threads:
         pass
     threads._pool.shutdown()

@@ -1,58 +1,60 @@
-"""When an engine counts as broken."""
+"""Work in flight, and when an engine counts as broken."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 
-from app.errors import AppError, ModelOutputInvalidError, OutOfMemoryError
-from app.inference.batch import BatchRow, Outcome
-from app.inference.streaks import FailureStreaks
-from tests.fakes import FakeEngine
-
-ROW = BatchRow({}, queue_s=0, inference_s=0, batch_size=1)
+from app.inference.health import CircuitBreaker, InFlight
+from tests.fakes import FakeClock, FakeEngine
 
 
-def broken_after(*batches: Sequence[Outcome]) -> bool:
-    streaks = FailureStreaks()
-    engine = FakeEngine()
-    for batch in batches:
-        streaks.record(engine, batch)
-    return bool(streaks.long())
+def test_work_is_in_flight_while_it_is_done() -> None:
+    clock = FakeClock()
+    in_flight = InFlight(clock)
+    assert (in_flight.ids(), in_flight.longest_s()) == ((), 0)
+    with in_flight.track():
+        clock.time += 2
+        with in_flight.track():
+            clock.time += 3
+            assert len(set(in_flight.ids())) == 2
+            assert in_flight.longest_s() == 5
+        with pytest.raises(RuntimeError), in_flight.track():
+            raise RuntimeError
+        assert len(in_flight.ids()) == 1
+    assert in_flight.ids() == ()
 
 
-@pytest.mark.parametrize("error", [AppError(), ModelOutputInvalidError()])
-def test_five_batches_without_an_answer_are_enough(error: AppError) -> None:
-    assert not broken_after(*[[error]] * 4)
-    assert broken_after(*[[error, error]] * 5)
+def test_five_failed_batches_in_a_row_open_the_circuit() -> None:
+    breaker, engine = CircuitBreaker(), FakeEngine()
+    for _ in range(4):
+        breaker.failed(engine)
+    assert not breaker.open_ids()
+    breaker.failed(engine)
+    assert breaker.open_ids()
 
 
-def test_one_answer_ends_the_streak() -> None:
-    failed: list[Outcome] = [AppError()]
-    assert not broken_after(*[failed] * 5, [AppError(), ROW])
-    assert not broken_after(*[failed] * 4, [ROW], *[failed] * 4)
+def test_an_answer_closes_the_circuit_and_the_count_begins_anew() -> None:
+    breaker, engine = CircuitBreaker(), FakeEngine()
+    for failures in (5, 4, 4):
+        for _ in range(failures):
+            breaker.failed(engine)
+        assert bool(breaker.open_ids()) == (failures == 5)
+        breaker.answered(engine)
+        assert not breaker.open_ids()
 
 
-def test_too_little_memory_says_nothing_about_the_engine() -> None:
-    assert not broken_after(*[[OutOfMemoryError()]] * 9)
-    failed: list[Outcome] = [AppError()]
-    assert broken_after(*[failed] * 4, [OutOfMemoryError()], failed)
-
-
-def test_each_engine_has_its_own_and_a_new_streak_is_another() -> None:
-    streaks = FailureStreaks()
+def test_each_engine_has_its_own_circuit_and_one_that_opens_again_is_another() -> None:
+    breaker = CircuitBreaker()
     broken, sound = FakeEngine(), FakeEngine()
     for _ in range(5):
-        streaks.record(broken, [AppError()])
-        streaks.record(sound, [ROW])
-    first = streaks.long()
+        breaker.failed(broken)
+        breaker.answered(sound)
+    first = breaker.open_ids()
     assert len(first) == 1
-    streaks.record(broken, [AppError()])
-    assert streaks.long() == first
-    streaks.record(broken, [ROW])
-    assert not streaks.long()
+    breaker.failed(broken)
+    assert breaker.open_ids() == first
+    breaker.answered(broken)
     for _ in range(5):
-        streaks.record(broken, [AppError()])
-    assert len(streaks.long()) == 1
-    assert streaks.long() != first
+        breaker.failed(broken)
+    assert len(breaker.open_ids()) == 1
+    assert breaker.open_ids() != first

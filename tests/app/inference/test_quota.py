@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from app.inference.quota import Pace
+from app.inference.quota import CpuThrottle
 
 
 class Machine:
@@ -13,14 +13,14 @@ class Machine:
     def __init__(self) -> None:
         self.now = 100.0
         self.used = 5.0
-        self.rests: list[float] = []
+        self.waits: list[float] = []
 
     def run(self, seconds: float, threads: float) -> None:
         self.now += seconds
         self.used += seconds * threads
 
     def sleep(self, seconds: float) -> None:
-        self.rests.append(seconds)
+        self.waits.append(seconds)
         self.now += seconds
 
 
@@ -30,50 +30,52 @@ def machine() -> Machine:
 
 
 @pytest.fixture
-def create(machine: Machine) -> Callable[[float], Pace]:
-    def create_pace(quota: float) -> Pace:
-        return Pace(quota, now=lambda: machine.now, used=lambda: machine.used, sleep=machine.sleep)
+def create(machine: Machine) -> Callable[[float], CpuThrottle]:
+    def create_throttle(quota: float) -> CpuThrottle:
+        return CpuThrottle(
+            quota, now=lambda: machine.now, used=lambda: machine.used, sleep=machine.sleep
+        )
 
-    return create_pace
+    return create_throttle
 
 
-def test_work_within_the_quota_never_rests(
-    machine: Machine, create: Callable[[float], Pace]
+def test_work_within_the_quota_never_waits(
+    machine: Machine, create: Callable[[float], CpuThrottle]
 ) -> None:
-    pace = create(1.5)
+    throttle = create(1.5)
     machine.run(0.02, threads=1)
-    pace.rest()
-    assert machine.rests == []
+    throttle()
+    assert machine.waits == []
 
 
 @pytest.mark.parametrize("quota", [0.5, 1, 1.5])
 def test_threads_beyond_the_quota_use_less_than_it_in_the_long_run(
-    machine: Machine, create: Callable[[float], Pace], quota: float
+    machine: Machine, create: Callable[[float], CpuThrottle], quota: float
 ) -> None:
-    pace = create(quota)
+    throttle = create(quota)
     started, used = machine.now, machine.used
     for _ in range(100):
         machine.run(0.01, threads=2)
-        pace.rest()
+        throttle()
     share = (machine.used - used) / (machine.now - started) / quota
     assert 0.9 < share < 1
 
 
 def test_idle_time_is_not_saved_for_later(
-    machine: Machine, create: Callable[[float], Pace]
+    machine: Machine, create: Callable[[float], CpuThrottle]
 ) -> None:
-    pace = create(1)
+    throttle = create(1)
     machine.run(60, threads=0)
-    pace.rest()
+    throttle()
     machine.run(0.01, threads=2)
-    pace.rest()
-    assert machine.rests == [pytest.approx(0.01, rel=0.2)]
+    throttle()
+    assert machine.waits == [pytest.approx(0.01, rel=0.2)]
 
 
 def test_what_others_have_used_is_not_all_made_good_by_one_piece_of_work(
-    machine: Machine, create: Callable[[float], Pace]
+    machine: Machine, create: Callable[[float], CpuThrottle]
 ) -> None:
-    pace = create(0.5)
+    throttle = create(0.5)
     machine.run(1, threads=1)  # a second of refusals
-    pace.rest()
-    assert machine.rests == [pytest.approx(0.02 / 0.5, rel=0.1)]
+    throttle()
+    assert machine.waits == [pytest.approx(0.02 / 0.5, rel=0.1)]

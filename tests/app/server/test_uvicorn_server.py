@@ -213,7 +213,7 @@ def test_stalled_uploads_cannot_hold_up_the_end() -> None:
 def test_a_signal_ends_a_process_whose_engine_hangs() -> None:
     program = """
 import sys, threading
-import app.inference.lifecycle
+import app.inference.engines
 from model.engines.onnx.engine import OnnxEngine
 class Hanging(OnnxEngine):
     hangs = False
@@ -221,7 +221,7 @@ class Hanging(OnnxEngine):
         if pixels[0, 0, 0, 0] == 13:
             threading.Event().wait()
         return super().run(pixels, *args, **kwargs)
-app.inference.lifecycle.load_engine = lambda checkpoint, **_: Hanging(checkpoint, 1)
+app.inference.engines.load_engine = lambda checkpoint, **_: Hanging(checkpoint, 1)
 from app.cli.main import main
 main()
 """
@@ -236,8 +236,8 @@ main()
 def test_a_signal_while_loading_ends_the_process() -> None:
     program = """
 import threading
-import app.inference.lifecycle
-app.inference.lifecycle.load_model = lambda *_: threading.Event().wait()
+import app.inference.engines
+app.inference.engines.load_model = lambda *_: threading.Event().wait()
 from app.cli.main import main
 main()
 """
@@ -251,14 +251,14 @@ main()
 def test_an_engine_that_fails_its_self_test_is_never_ready() -> None:
     program = """
 import numpy
-import app.inference.lifecycle
+import app.inference.engines
 from model.engines.onnx.engine import OnnxEngine
 class Wrong(OnnxEngine):
     def run(self, pixels, *args, **kwargs):
         output = super().run(pixels, *args, **kwargs)
         output.pooled[:] = numpy.nan
         return output
-app.inference.lifecycle.load_engine = lambda checkpoint, **_: Wrong(checkpoint, 1)
+app.inference.engines.load_engine = lambda checkpoint, **_: Wrong(checkpoint, 1)
 from app.cli.main import main
 main()
 """

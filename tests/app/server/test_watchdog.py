@@ -5,7 +5,6 @@ from collections.abc import Hashable
 
 import pytest
 
-from app.inference.health import UnderWay
 from app.server import watchdog
 from app.server.watchdog import Watch, Watchdog
 from tests.fakes import FakeClock
@@ -90,19 +89,3 @@ def test_its_thread_checks_by_itself_and_tells_once(monkeypatch: pytest.MonkeyPa
         told.wait()
     assert not dog._thread.is_alive()
     assert len(reasons) == 1
-
-
-def test_a_piece_is_under_way_while_it_is_worked_at() -> None:
-    clock = FakeClock()
-    under_way = UnderWay(clock)
-    assert (under_way.numbers(), under_way.longest_s()) == ((), 0)
-    with under_way.piece():
-        clock.time += 2
-        with under_way.piece():
-            clock.time += 3
-            assert len(set(under_way.numbers())) == 2
-            assert under_way.longest_s() == 5
-        with pytest.raises(RuntimeError), under_way.piece():
-            raise RuntimeError
-        assert len(under_way.numbers()) == 1
-    assert under_way.numbers() == ()

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 
-from app.inference.gauges import show_queue
+from app.inference.lifecycle import export_queue
 from app.telemetry.metrics import Metrics
 from tests.app.inference.batcher import ask, create_batcher, occupy, outcomes, start
 from tests.conftest import LiveServer
@@ -131,7 +131,7 @@ def test_how_late_the_loop_is_is_measured_while_it_runs(live_server: LiveServer)
 async def test_the_oldest_wait_is_that_of_who_waits_longest() -> None:
     clock, engine = FakeClock(), FakeEngine()
     async with create_batcher(now=clock) as batcher:
-        show_queue(batcher._metrics, batcher)
+        export_queue(batcher._metrics, batcher)
 
         def value(name: str) -> float | None:
             return batcher._metrics.registry.get_sample_value(f"mobilenet_{name}")

@@ -6,7 +6,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
 import httpx2
@@ -125,26 +124,17 @@ def test_a_batch_is_a_trace_of_its_own_linked_with_its_requests_both_ways(
     assert set(linked) == set(batches)
 
 
-@dataclass
-class Entry:
-    """What a batch knows of one image's request."""
-
-    request: SpanContext | None
-    batch: SpanContext | None = None
-
-
 def test_a_batch_of_many_requests_links_to_each_that_is_traced() -> None:
     exporter = InMemorySpanExporter()
     provider = create_provider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     asked = [SpanContext(number, number, is_remote=False) for number in (1, 2)]
-    entries = [Entry(asked[0]), Entry(None), Entry(asked[1])]
-    with Traces(provider).batch(entries):
+    with Traces(provider).batch([asked[0], None, asked[1]]) as span:
         pass
     (batch,) = exporter.get_finished_spans()
     assert [link.context for link in batch.links] == asked
     assert batch.attributes == {"mobilenet.batch_size": 3}
-    assert [entry.batch for entry in entries] == [context_of(batch)] * 3
+    assert span == context_of(batch)
 
 
 def test_a_query_and_a_failed_image_are_not_told(traced: Traced) -> None:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from app.errors import InvalidParameterError, NoClassifierError
 from app.inference.answers import CacheOutcome, require_all
-from app.inference.plan import Image, Plan
+from app.inference.image import PIXELS, Image
+from app.inference.plan import Plan
 from app.inference.service import Service
 from app.telemetry.record import Record
 from model.engines.base import Engine
@@ -78,8 +79,8 @@ async def infer(
         AppError: of the whole request, or of the first image that has one; then the sentence says
             which.
     """
-    plan = Plan(engine, frozenset(_SOURCES[name] for name in names), None)
-    answers = await service.compute_many(images, plan, timeout_s, record)
+    plan = Plan(engine, frozenset(_SOURCES[name] for name in names))
+    answers = await service.compute(images, plan, timeout_s, record)
     rows = require_all(answers, list(_places(images)))
     arrays = {name: np.stack([row.arrays[_SOURCES[name]] for row in rows]) for name in names}
     if PROBABILITIES in arrays:
@@ -91,6 +92,6 @@ def _places(images: Iterable[Image]) -> Iterator[str]:
     """Where each image is: a request has one tensor of files and one of pixels, at most."""
     seen = Counter[str]()
     for image in images:
-        name = "image" if isinstance(image, bytes) else "pixels"
+        name = PIXELS if image.format == PIXELS else "image"
         yield f"{name}[{seen[name]}]"
         seen[name] += 1

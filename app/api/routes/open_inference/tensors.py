@@ -23,7 +23,7 @@ from app.api.routes.open_inference.schemas import (
     WantedOutput,
 )
 from app.errors import AppError, InvalidParameterError, MalformedRequestError
-from app.inference.plan import Image
+from app.inference.image import Image, ImageFile, ImagePixels
 from model.checkpoints.labels import Label
 from model.network.scores import top_k
 
@@ -62,8 +62,10 @@ def read_request(
     images: list[Image] = []
     for tensor in request.inputs:
         size = tensor.parameters.binary_data_size or 0
-        read = _read_files if tensor.name == IMAGE else _read_pixels
-        images.extend(read(tensor, rest[:size]))
+        if tensor.name == IMAGE:
+            images.extend(map(ImageFile, _read_files(tensor, rest[:size])))
+        else:
+            images.extend(map(ImagePixels, _read_pixels(tensor, rest[:size])))
         rest = rest[size:]
     return request, images
 

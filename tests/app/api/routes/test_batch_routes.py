@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import pytest
 
+from app.inference.image import ImageFile
 from app.inference.options import EmbedOptions
 from tests.conftest import serve
 from tests.fakes import FakeEngine
@@ -77,7 +78,9 @@ def test_many_images_go_through_a_window_and_leave_room_for_others(
             lambda: len(fake_engine.computed) - before + server.batcher.waiting == window
         )
         service = server.server.lifecycle.service
-        one = service._costs.predict(uniform(0), service._embedder(EmbedOptions()))
+        one = service.pipeline.predict_cost(
+            ImageFile(uniform(0)), service.embed_plan(EmbedOptions())
+        )
         assert server.batcher.admission.work == pytest.approx(window * one)
         fake_engine.gate.set()
         results = call.result().json()["results"]

@@ -145,7 +145,7 @@ def test_requests_in_flight_share_one_computation_across_protocols(
             for path, document in FEATURES
         ]
         server.wait_for(lambda: server.metric("mobilenet_in_flight_requests") == in_flight + 2)
-        shared = server.server.lifecycle.service._shared._images._running
+        shared = server.server.lifecycle.service._flights._flights
         server.wait_for(lambda: max(one.callers for one in shared.values()) == 3)
         assert (server.batcher.waiting, server.batcher.admission.work) == (1, held)
         fake_engine.gate.set()
@@ -164,7 +164,7 @@ def test_a_client_that_leaves_takes_the_computation_along_only_if_nobody_else_wa
     with serve() as server, ThreadPoolExecutor(4) as pool:
         occupy(server, fake_engine, pool)
         host, port = server.url.removeprefix("http://").split(":")
-        running = server.server.lifecycle.service._shared._images._running
+        running = server.server.lifecycle.service._flights._flights
         with socket.create_connection((host, int(port))) as leaver:
             leaver.sendall(host_head + b"Content-Length: %d\r\n\r\n%s" % (len(image), image))
             server.wait_for(lambda: server.batcher.waiting == 1)

@@ -218,5 +218,5 @@ def test_a_request_costs_its_multiply_adds(
     live_server: LiveServer, options: dict[str, Any], cost: float
 ) -> None:
     service = live_server.server.lifecycle.service
-    plan = service._embedder(EmbedOptions(**options))
-    assert service._costs._predict_engine(plan) == pytest.approx(cost, rel=0.05)
+    plan = service.embed_plan(EmbedOptions(**options))
+    assert service.pipeline.predict_engine_cost(plan) == pytest.approx(cost, rel=0.05)

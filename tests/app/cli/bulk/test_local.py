@@ -9,6 +9,7 @@ from app.inference.options import ClassifyOptions, EmbedOptions
 from app.settings import Settings
 from model.checkpoints.checkpoint import Checkpoint
 from model.engines.base import EngineOutput
+from tests.conftest import serve
 from tests.fakes import FakeEngine
 from tests.pictures import uniform
 
@@ -16,8 +17,8 @@ from tests.pictures import uniform
 @pytest.fixture
 def engine(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     engine = FakeEngine(checkpoint)
-    monkeypatch.setattr("app.cli.bulk.local.load_engine", lambda *_, **__: engine)
-    monkeypatch.setattr("app.cli.bulk.local.check_engine", lambda _: None)
+    monkeypatch.setattr("app.inference.engines.load_engine", lambda *_, **__: engine)
+    monkeypatch.setattr("app.inference.engines.check_engine", lambda _: None)
     return engine
 
 
@@ -70,3 +71,11 @@ def test_settings_bound_the_threads_the_batch_and_the_file(engine: FakeEngine) -
     model = LocalModel(Settings(threads=3, max_batch_size=5, max_body_mib=2))
     answerer = model.classifier(ClassifyOptions())
     assert (answerer.workers, answerer.batch_size, answerer.max_bytes) == (3, 5, 2 * 2**20)
+
+
+def test_decoding_has_the_memory_that_it_has_in_the_service(engine: FakeEngine) -> None:
+    model = LocalModel(Settings())
+    with serve() as server:
+        service = server.server.lifecycle.service
+        assert model._decoder.limits == service.decode_threads._decoder.limits
+        assert model._decoder.limits.max_bytes_at_once >= 12 * model._decoder.limits.max_pixels
