@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from model.network.config import OUTPUT_STRIDES, POOLED
-from model.network.features import Feature, Pooling
+from model.network.features import Feature, Pooling, parse_layer
 from model.network.scores import Activation
 
 MAX_FILES: Final = 64
@@ -17,6 +17,15 @@ MIN_SIZE, MAX_SIZE = 32, 512
 """Bounds on the side of the network's input, in pixels."""
 
 Dtype = Literal["float32", "float16"]
+
+
+def parse_layers(text: str) -> tuple[str, ...]:
+    """Parse layers by name or number, with commas; each is returned once.
+
+    Raises:
+        ValueError: there is no such layer.
+    """
+    return tuple(dict.fromkeys(map(parse_layer, text.split(","))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +52,7 @@ class EmbedOptions:
     """Options of an embedding.
 
     Attributes:
-        layers: names, each once; see `model.network.features.parse_layer`.
+        layers: see `parse_layers`.
         pooling: of each layer's map.
         normalize: scale to unit length along the channels.
         output_stride: see `MobileNetV1Config.layers_at`.

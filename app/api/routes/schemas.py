@@ -22,9 +22,10 @@ from app.inference.options import (
     ClassifyOptions,
     Dtype,
     EmbedOptions,
+    parse_layers,
 )
 from model.network.config import OUTPUT_STRIDES, POOLED
-from model.network.features import Pooling, parse_layer
+from model.network.features import Pooling
 
 _LAYER = f"({POOLED}|[0-9]|1[0-3]|Conv2d_0|Conv2d_([1-9]|1[0-3])_pointwise)"
 
@@ -93,8 +94,7 @@ class EmbedQuery(BaseModel):
     @classmethod
     def _check_layers(cls, value: str) -> str:
         try:
-            for text in value.split(","):
-                parse_layer(text)
+            parse_layers(value)
         except ValueError as error:
             raise PydanticCustomError("layer", str(error)) from error
         return value
@@ -102,7 +102,7 @@ class EmbedQuery(BaseModel):
     def options(self) -> EmbedOptions:
         """The core's options."""
         return EmbedOptions(
-            tuple(dict.fromkeys(parse_layer(text) for text in self.layer.split(","))),
+            parse_layers(self.layer),
             self.pooling,
             self.normalize,
             self.output_stride,

@@ -1,5 +1,5 @@
-"""Many images from the command line: in this process, or through a running server.
+"""Answers many images from the command line: in this process, or through a running server.
 
-`files` finds them, `pipeline` answers them in order with `local` or `remote`, `formats` and
-`archive` write the answers.
+`files` finds and reads them, `workers` answers them in order with `local` or `remote`, `writers`
+and `embeddings_file` write the answers, and `run` holds it together.
 """

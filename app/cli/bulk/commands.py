@@ -1,37 +1,17 @@
-"""The commands of many images: classify, embed. What they need is imported when they run."""
+"""Runs classify and embed; what they need is imported when they run."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from app.cli.bulk.options import (
-    ApiKeyFile,
-    Connections,
-    Dtype,
-    Layer,
-    LayerPooling,
-    Model,
-    Normalize,
-    Null,
-    Output,
-    OutputStride,
-    Paths,
-    Pooling,
-    Precision,
-    Server,
-    Size,
-    Stride,
-    TextFormat,
-)
-from app.inference.options import DEFAULT_TOP_K, MAX_TOP_K, ClassifyOptions, EmbedOptions
+from app.cli.bulk import options
+from app.inference.options import DEFAULT_TOP_K, ClassifyOptions, EmbedOptions, parse_layers
 from app.settings import API_KEY_VARIABLE
-from model.network.features import parse_layer
 
 if TYPE_CHECKING:
     from app.cli.bulk.local import LocalModel
@@ -39,30 +19,24 @@ if TYPE_CHECKING:
 
 
 def classify(
-    paths: Paths,
+    paths: options.Paths,
     *,
-    output_format: Annotated[
-        TextFormat, typer.Option("--format", help="What to print.")
-    ] = TextFormat.table,
-    top_k: Annotated[
-        int, typer.Option(min=1, max=MAX_TOP_K, help="Classes an image at most.")
-    ] = DEFAULT_TOP_K,
-    min_score: Annotated[
-        float, typer.Option(min=0, max=1, help="Leave out classes that score less.")
-    ] = 0.0,
-    null: Null = False,
-    size: Size = None,
-    model: Model = None,
-    server: Server = None,
-    api_key_file: ApiKeyFile = None,
-    connections: Connections = None,
+    output_format: options.Format = "table",
+    top_k: options.TopK = DEFAULT_TOP_K,
+    min_score: options.MinScore = 0.0,
+    null: options.Null = False,
+    size: options.Size = None,
+    model: options.Model = None,
+    server: options.Server = None,
+    api_key_file: options.ApiKeyFile = None,
+    connections: options.Connections = None,
 ) -> None:
     """Name what is in images: the best classes of each, in the order given."""
     from app.cli.bulk.run import Run, create_write
     from app.cli.bulk.writers import create_writer
     from app.cli.terminal import terminal_console
 
-    options = ClassifyOptions(
+    wanted = ClassifyOptions(
         top_k=None if top_k == DEFAULT_TOP_K else top_k,
         min_score=min_score,
         size=size,
@@ -72,29 +46,29 @@ def classify(
     with run, _open(model, server, api_key_file, connections) as source:
         name = model if model and server else source.name
         console = terminal_console()
-        writer = create_writer(output_format.value, name, create_write(console), console)
+        writer = create_writer(output_format, name, create_write(console), console)
         try:
-            run.answer(source.classifier(options), console, writer.write)
+            run.answer(source.classifier(wanted), console, writer.write)
         finally:
             writer.close()
     raise typer.Exit(run.exit_code)
 
 
 def embed(
-    paths: Paths,
+    paths: options.Paths,
     *,
-    output: Output,
-    layer: Layer = "pooled",
-    pooling: Pooling = LayerPooling.global_,
-    normalize: Normalize = False,
-    output_stride: Stride = OutputStride.whole,
-    dtype: Precision = Dtype.float32,
-    null: Null = False,
-    size: Size = None,
-    model: Model = None,
-    server: Server = None,
-    api_key_file: ApiKeyFile = None,
-    connections: Connections = None,
+    output: options.Output,
+    layer: options.Layer = "pooled",
+    pooling: options.Pooling = "global",
+    normalize: options.Normalize = False,
+    output_stride: options.OutputStride = 32,
+    dtype: options.Dtype = "float32",
+    null: options.Null = False,
+    size: options.Size = None,
+    model: options.Model = None,
+    server: options.Server = None,
+    api_key_file: options.ApiKeyFile = None,
+    connections: options.Connections = None,
 ) -> None:
     """Turn images into features, written to one NumPy file."""
     from app.cli.bulk.embeddings_file import EmbeddingsFile
@@ -103,12 +77,12 @@ def embed(
 
     if output.suffix != ".npz" or not output.parent.is_dir():
         raise typer.BadParameter("must end in .npz, in a folder that exists", param_hint="--output")
-    options = EmbedOptions(
+    wanted = EmbedOptions(
         layers=_parse_layers(layer),
-        pooling=pooling.value,
+        pooling=pooling,
         normalize=normalize,
-        output_stride=int(output_stride.value),
-        dtype=dtype.value,
+        output_stride=output_stride,
+        dtype=dtype,
         size=size,
         model=model if server else None,
     )
@@ -118,22 +92,19 @@ def embed(
         EmbeddingsFile(output) as file,
         _open(model, server, api_key_file, connections) as source,
     ):
-        run.answer(source.embedder(options), terminal_console(), file.add)
+        run.answer(source.embedder(wanted), terminal_console(), file.add)
     raise typer.Exit(run.exit_code)
 
 
-@contextmanager
 def _open(
     model: str | None, server: str | None, api_key_file: Path | None, connections: int | None
-) -> Iterator[LocalModel | RemoteServer]:
-    """What answers: this process, or a server."""
+) -> AbstractContextManager[LocalModel | RemoteServer]:
+    """Open what answers: a model in this process, or a server."""
     if server:
         from app.cli.bulk.remote import RemoteServer
 
         api_key = _read_api_key(api_key_file)
-        with RemoteServer(server, api_key=api_key, connections=connections) as remote:
-            yield remote
-        return
+        return RemoteServer(server, api_key=api_key, connections=connections)
     if api_key_file or connections:
         raise typer.BadParameter("--api-key-file and --connections need --server")
     from app.cli.bulk.local import LocalModel
@@ -143,15 +114,14 @@ def _open(
     limit_arenas()
     map_large_blocks()
     try:
-        local = LocalModel(load_settings(models=model))
+        return nullcontext(LocalModel(load_settings(models=model)))
     except InvalidSettingError as error:
         raise typer.BadParameter(str(error)) from error
-    yield local
 
 
 def _parse_layers(text: str) -> tuple[str, ...]:
     try:
-        return tuple(dict.fromkeys(map(parse_layer, text.split(","))))
+        return parse_layers(text)
     except ValueError as error:
         raise typer.BadParameter(f"{error}.", param_hint="--layer") from error
 

@@ -1,4 +1,4 @@
-"""Embeddings as one `.npz` file, written as they come."""
+"""Writes embeddings to one `.npz` file as they come."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from app.cli.bulk.errors import FileError
+from app.cli.bulk.files import FileError
 
 PATHS: Final = "paths"
 EMBEDDINGS: Final = "embeddings"
 
 
 class EmbeddingsFile:
-    """Use as a context manager: leaving it writes what was added, be it after an error.
+    """Use as a context manager: leaving it writes what was added, also after an error.
 
     The file has `paths`, (n,), and `embeddings`, (n, ...): one row an image that was answered, in
-    the order given. With several layers, each is an array under its own name instead. It takes its
-    place when it is complete; until then the rows are in unnamed files beside it.
+    the order given. With several layers, each is an array under its own name instead. The file
+    appears once it is complete; until then the rows are in unnamed files beside it.
 
     Args:
-        path: of the file; one that is there is replaced.
+        path: of the file; an existing one is replaced.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,7 +41,7 @@ class EmbeddingsFile:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        """See that the folder can be written to.
+        """Check that the folder can be written to.
 
         Raises:
             OSError: it cannot.
@@ -57,11 +57,11 @@ class EmbeddingsFile:
         """Add one image's features, by layer; every image has the same layers and shapes.
 
         Raises:
-            FileError: they are not like those of the images before.
+            FileError: they differ from those of the images before.
             OSError: they cannot be written.
         """
         if self._paths and {name: array.shape for name, array in layers.items()} != self._shapes:
-            raise FileError("The embedding has another shape than those before.")
+            raise FileError("The embedding differs in shape from those before.")
         for name, array in layers.items():
             if name not in self._rows:
                 file = tempfile.TemporaryFile(dir=self._path.parent)  # noqa: SIM115  # the stack closes it
@@ -71,7 +71,7 @@ class EmbeddingsFile:
         self._paths.append(path)
 
     def __exit__(self, *_: object) -> None:
-        """Write the file, if there is any row, and forget the rest.
+        """Write the file if there is any row, and remove temporary files.
 
         Raises:
             OSError: it cannot be written.

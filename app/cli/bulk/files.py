@@ -1,4 +1,4 @@
-"""Which files are meant: paths, folders, patterns, and a list on stdin."""
+"""Finds and reads the files that are named by paths, folders, patterns, and a list on stdin."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from app.cli.bulk.errors import FileError
-from app.errors import BodyTooLargeError
+from app.errors import AppError, BodyTooLargeError
 
 STDIN: Final = "-"
 SUFFIXES: Final = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp")
@@ -18,9 +17,22 @@ SUFFIXES: Final = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".
 _CHUNK: Final = 65_536
 
 
+class FileError(Exception):
+    """One file has no answer; the text is one sentence that says why. The others go on."""
+
+    @classmethod
+    def of(cls, error: AppError) -> FileError:
+        """Make one of the service's error, whose sentence is about a request's body."""
+        return cls(error.detail.replace("The body", "The file"))
+
+
+class StoppedError(Exception):
+    """No file can be answered any more; the text is one sentence that says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file to answer, or a path that is none, and why."""
+    """A file to answer, or a path that leads to none, and why."""
 
     path: str
     error: FileError | None = None

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Final, TypeVar
 
 from app.api.routes.schemas import Prediction
-from app.cli.bulk.errors import FileError, StoppedError
+from app.cli.bulk.files import FileError, StoppedError
 from app.cli.bulk.workers import Answerer
 from app.errors import AppError, NoClassifierError
 from app.inference.answers import Arrays, extract, rank

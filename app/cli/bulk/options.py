@@ -1,16 +1,16 @@
-"""The options that classify and embed share, and what their help says at the end."""
+"""Declares the options of classify and embed, and the end of their help."""
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 import typer
 
-from app.inference.options import MAX_SIZE, MIN_SIZE
+from app.inference import options
 from app.settings import API_KEY_VARIABLE
+from model.network import features
 
 _EXIT_CODES = """
 [bold]Exit codes[/]
@@ -42,38 +42,6 @@ given. Several layers are arrays under their own names instead, as `Conv2d_5_poi
 """
 
 
-class TextFormat(StrEnum):
-    """How classes are printed."""
-
-    table = "table"
-    json = "json"
-    jsonl = "jsonl"
-    csv = "csv"
-
-
-class LayerPooling(StrEnum):
-    """See `model.network.features.Feature`."""
-
-    global_ = "global"
-    avg7 = "avg7"
-    none = "none"
-
-
-class Dtype(StrEnum):
-    """Of the embeddings."""
-
-    float32 = "float32"
-    float16 = "float16"
-
-
-class OutputStride(StrEnum):
-    """Input side over the last map's."""
-
-    whole = "32"
-    half = "16"
-    quarter = "8"
-
-
 def _check_url(value: str | None) -> str | None:
     if value is None:
         return None
@@ -83,7 +51,7 @@ def _check_url(value: str | None) -> str | None:
     except ValueError:
         valid = False
     if not valid:
-        raise typer.BadParameter("must be as http://localhost:8000")
+        raise typer.BadParameter("must look like http://localhost:8000")
     return value
 
 
@@ -95,6 +63,11 @@ Paths = Annotated[
         "`-` reads a list of paths, one a line.",
     ),
 ]
+Format = Annotated[
+    Literal["table", "json", "jsonl", "csv"], typer.Option("--format", help="What to print.")
+]
+TopK = Annotated[int, typer.Option(min=1, max=options.MAX_TOP_K, help="Classes an image at most.")]
+MinScore = Annotated[float, typer.Option(min=0, max=1, help="Leave out classes that score less.")]
 Null = Annotated[
     bool, typer.Option("--null", help="The list of `-` is separated by NUL, as find -print0 does.")
 ]
@@ -109,26 +82,26 @@ Layer = Annotated[
     ),
 ]
 Pooling = Annotated[
-    LayerPooling,
+    features.Pooling,
     typer.Option(
         help="Of a layer's map: its mean; 7x7 averages, stride 2; or the map itself.",
         rich_help_panel=MODEL_PANEL,
     ),
 ]
 Normalize = Annotated[bool, typer.Option("--normalize", help="Scale to unit length.")]
-Stride = Annotated[
-    OutputStride,
+OutputStride = Annotated[
+    Literal[32, 16, 8],
     typer.Option(
         help="Input side over the last map's; less than 32 gives finer maps.",
         rich_help_panel=MODEL_PANEL,
     ),
 ]
-Precision = Annotated[Dtype, typer.Option(help="Of the numbers.")]
+Dtype = Annotated[options.Dtype, typer.Option(help="Of the numbers.")]
 Size = Annotated[
     int | None,
     typer.Option(
-        min=MIN_SIZE,
-        max=MAX_SIZE,
+        min=options.MIN_SIZE,
+        max=options.MAX_SIZE,
         help="Side in pixels of what the network sees; the model's own by default.",
         rich_help_panel=MODEL_PANEL,
     ),

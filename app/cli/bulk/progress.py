@@ -1,4 +1,4 @@
-"""A bar on the terminal: how many are done, how fast, and how long it will take."""
+"""Shows progress on the terminal: how many are done, how fast, and how long it will take."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rich.text import Text
 
 
 class ProgressBar:
-    """Counts files; draws nothing where stderr is no terminal."""
+    """Counts files; draws nothing unless stderr is a terminal."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -30,11 +30,11 @@ class ProgressBar:
         self._failed = 0
 
     def expect(self, files: int) -> None:
-        """Say how many there are; may be called from another thread."""
+        """Set how many there are; may be called from another thread."""
         self._progress.update(self._task, total=files)
 
     def advance(self, *, failed: bool) -> None:
-        """One more is done."""
+        """Count one more as done."""
         self._failed += failed
         text = f"[red]{self._failed} failed" if self._failed else ""
         self._progress.update(self._task, advance=1, failed=text)
@@ -48,11 +48,11 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def show_progress(console: Console | None) -> Iterator[ProgressBar]:
-    """A bar while it is entered, at the bottom of a terminal; it leaves nothing behind.
+    """Show a bar at the bottom of the terminal while inside; it leaves nothing behind.
 
     Args:
-        console: that of the results, if they go to a terminal, which the bar must then share:
-            each would overwrite the other.
+        console: of the results, if they go to a terminal; the bar shares it, or each would
+            overwrite the other.
     """
     progress = Progress(
         SpinnerColumn(),
@@ -72,6 +72,6 @@ def show_progress(console: Console | None) -> Iterator[ProgressBar]:
 
 
 def count_in_background(bar: ProgressBar, files: Iterator[object]) -> None:
-    """Tell a bar how many files there are, once they are counted."""
+    """Count files in another thread, and set the bar's total."""
     count = threading.Thread(target=lambda: bar.expect(sum(1 for _ in files)), daemon=True)
     count.start()

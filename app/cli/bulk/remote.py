@@ -1,11 +1,10 @@
-"""Answers of a running server, asked over several connections at once."""
+"""Answers images through a running server, over several connections at once."""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -16,39 +15,38 @@ from zipfile import BadZipFile
 
 import httpx2
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from app import __version__
 from app.api.bodies.responses import JSON, NPZ
 from app.api.problems import Problem
 from app.api.routes.schemas import Prediction
-from app.cli.bulk.errors import FileError, StoppedError
+from app.cli.bulk.files import FileError, StoppedError
 from app.cli.bulk.workers import Answerer
+from app.inference.answers import Arrays
+from app.inference.engines import MEBI
 from app.inference.information import InfoResponse
 from app.inference.options import ClassifyOptions, EmbedOptions
 
 _T = TypeVar("_T")
 
-_MEBI: Final = 1024 * 1024
-_FEWEST, _MOST = 4, 64
-"""Connections that are chosen without being told how many."""
+_MIN_CONNECTIONS, _MAX_CONNECTIONS = 4, 64
+"""Unless the user says how many."""
 _REFUSALS, _FAILURES = 20, 5
 """How often an image is sent: while the server says later; while the connection fails."""
-_LONGEST_WAIT_S: Final = 60.0
-_SHORTEST_WAIT_S: Final = 0.5
+_MIN_WAIT_S, _MAX_WAIT_S = 0.5, 60.0
 _JITTER: Final = 0.25
 """Of a wait, so that those who were refused together do not come back together."""
-_LATER: Final = (429, 502, 503)
-_OF_ALL: Final = (401, 403, 404, 405, 406)
-"""Statuses that say that the next image would be refused as well; so do these codes."""
-_OF_ALL_CODES: Final = ("invalid_parameter", "no_classifier", "output_too_large")
+_RETRY_STATUSES: Final = (429, 502, 503)
+_STOP_STATUSES: Final = (401, 403, 404, 405, 406)
+"""Of refusals that the next image would get as well."""
+_STOP_CODES: Final = ("invalid_parameter", "no_classifier", "output_too_large")
+"""Of refusals that the next image would get as well."""
+_DEFAULT_BODY_MIB: Final = 64
 _TIMEOUT: Final = httpx2.Timeout(60, connect=10)
-"""The server ends what takes too long by itself. In seconds."""
-
-
+"""In seconds; the server itself ends what takes too long."""
 _UNREADABLE: Final = (ValueError, KeyError, EOFError, BadZipFile)
-"""What pydantic and NumPy raise on what is no answer."""
+"""What pydantic and NumPy raise on a malformed answer."""
 
 
 class _ClassifyAnswer(BaseModel):
@@ -59,11 +57,11 @@ class RemoteServer:
     """Use as a context manager.
 
     Args:
-        url: the server's, perhaps with a path before the routes'.
+        url: of the server, perhaps with a path before the routes'.
         api_key: sent as `Authorization: Bearer`.
-        connections: at once; None chooses: what keeps its streams busy.
+        connections: at once; None: as many as keep its streams busy.
         sleep: waits so many seconds.
-        now: seconds since 1970, to read dates by.
+        now: seconds since 1970; dates are compared with it.
     """
 
     def __init__(
@@ -78,28 +76,28 @@ class RemoteServer:
         headers = {"User-Agent": f"mobilenet-serve/{__version__}"}
         if api_key:
             headers["Authorization"] = f"Bearer {api_key}"
-        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=connections or _MOST)
+        limits = httpx2.Limits(
+            max_connections=None, max_keepalive_connections=connections or _MAX_CONNECTIONS
+        )
         self._client = httpx2.Client(base_url=url, headers=headers, timeout=_TIMEOUT, limits=limits)
         self._connections = connections
         self._sleep = sleep
         self._now = now
 
     def __enter__(self) -> Self:
-        """Ask what it serves.
+        """Ask what the server serves.
 
         Raises:
-            StoppedError: it cannot be reached, or it is another kind of server.
+            StoppedError: it cannot be reached, or is another kind of server.
         """
-        with ExitStack() as stack:
-            stack.callback(self._client.close)
-            try:
-                response = self._send(partial(self._client.get, "/info"))
-                self._info = TypeAdapter(InfoResponse).validate_json(response.content)
-            except FileError as error:
-                raise StoppedError(str(error)) from error
-            except ValidationError as error:
+        try:
+            response = self._send(partial(self._client.get, "/info"))
+            self._info = TypeAdapter(InfoResponse).validate_json(response.content)
+        except (FileError, StoppedError, ValidationError) as error:
+            self._client.close()
+            if isinstance(error, ValidationError):
                 raise StoppedError(f"{self.address} is no mobilenet-serve.") from error
-            stack.pop_all()
+            raise StoppedError(str(error)) from error
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -108,13 +106,13 @@ class RemoteServer:
 
     @property
     def address(self) -> str:
-        """Scheme, host and port, without what else the URL may hold."""
+        """Scheme, host and port, without a user, a password or a path."""
         url = self._client.base_url
         return f"{url.scheme}://{url.netloc.decode('ascii')}"
 
     @property
     def name(self) -> str:
-        """The default model's."""
+        """The default model's name."""
         return self._info.models[0].name
 
     def classifier(self, options: ClassifyOptions) -> Answerer[list[Prediction]]:
@@ -125,44 +123,35 @@ class RemoteServer:
 
         return self._answerer("/classify", _query(options), JSON, read)
 
-    def embedder(self, options: EmbedOptions) -> Answerer[Mapping[str, NDArray[np.float32]]]:
+    def embedder(self, options: EmbedOptions) -> Answerer[Arrays]:
         """As `LocalModel.embedder`."""
         return self._answerer("/embed", _query(options), NPZ, _read_arrays)
 
     def _answerer(
         self, path: str, query: Mapping[str, str], accept: str, read: Callable[[bytes], _T]
     ) -> Answerer[_T]:
-        def ask(images: Sequence[bytes]) -> list[_T | FileError]:
-            return [self._ask(path, query, accept, read, image) for image in images]
+        headers = {"Content-Type": "application/octet-stream", "Accept": accept}
+        post = partial(self._client.post, path, params=query, headers=headers)
+
+        def ask_one(image: bytes) -> _T | FileError:
+            try:
+                return read(self._send(partial(post, content=image)).content)
+            except FileError as error:
+                return error
+            except _UNREADABLE:
+                return FileError("The server's answer cannot be understood.")
 
         busy = 2 * self._info.streams * self._info.max_batch_size
-        workers = self._connections or min(max(busy, _FEWEST), _MOST)
-        max_body_mib = float(self._info.limits.get("max_body_mib", _MOST))
-        return Answerer(ask, workers, batch_size=1, max_bytes=int(max_body_mib * _MEBI))
-
-    def _ask(
-        self,
-        path: str,
-        query: Mapping[str, str],
-        accept: str,
-        read: Callable[[bytes], _T],
-        image: bytes,
-    ) -> _T | FileError:
-        headers = {"Content-Type": "application/octet-stream", "Accept": accept}
-        post = partial(self._client.post, path, params=query, headers=headers, content=image)
-        try:
-            return read(self._send(post).content)
-        except FileError as error:
-            return error
-        except _UNREADABLE:
-            return FileError("The server's answer cannot be understood.")
+        workers = self._connections or min(max(busy, _MIN_CONNECTIONS), _MAX_CONNECTIONS)
+        max_bytes = int(self._info.limits.get("max_body_mib", _DEFAULT_BODY_MIB) * MEBI)
+        return Answerer(lambda images: list(map(ask_one, images)), workers, 1, max_bytes)
 
     def _send(self, send: Callable[[], httpx2.Response]) -> httpx2.Response:
-        """Send until there is an answer that counts.
+        """Send, and retry while the server asks for it or the connection fails.
 
         Raises:
-            FileError: the server refuses this request.
-            StoppedError: it refuses every one, or it cannot be reached.
+            FileError: the server refuses this image.
+            StoppedError: it would refuse every image, or cannot be reached.
         """
         failures = refusals = 0
         while True:
@@ -172,23 +161,23 @@ class RemoteServer:
                 failures += 1
                 if failures == _FAILURES:
                     raise StoppedError(f"{self.address} cannot be reached: {error}.") from error
-                self._wait(_SHORTEST_WAIT_S * 2 ** (failures - 1))
+                self._wait(_MIN_WAIT_S * 2 ** (failures - 1))
                 continue
             failures = 0
             if response.status_code == httpx2.codes.OK:
                 return response
             refusals += 1
-            if response.status_code not in _LATER or refusals == _REFUSALS:
+            if response.status_code not in _RETRY_STATUSES or refusals == _REFUSALS:
                 raise self._refusal(response)
             wait_s = self._retry_after_s(response)
-            self._wait(_SHORTEST_WAIT_S if wait_s is None else wait_s)
+            self._wait(_MIN_WAIT_S if wait_s is None else wait_s)
 
     def _wait(self, seconds: float) -> None:
-        longer = 1 + _JITTER * random.random()  # noqa: S311  # no secret
-        self._sleep(min(seconds, _LONGEST_WAIT_S) * longer)
+        jitter = 1 + _JITTER * random.random()  # noqa: S311  # no secret
+        self._sleep(min(seconds, _MAX_WAIT_S) * jitter)
 
     def _retry_after_s(self, response: httpx2.Response) -> float | None:
-        """Seconds or a date (RFC 9110, 10.2.3); None where there is neither."""
+        """Read seconds or a date (RFC 9110, 10.2.3); None if there is neither."""
         text = response.headers.get("retry-after", "").strip()
         if text.isdecimal():
             return float(text)
@@ -202,7 +191,7 @@ class RemoteServer:
     def _refusal(self, response: httpx2.Response) -> Exception:
         problem = _read_problem(response)
         detail = problem.get("detail", f"The server answered with status {response.status_code}.")
-        if response.status_code in _OF_ALL or problem.get("code") in _OF_ALL_CODES:
+        if response.status_code in _STOP_STATUSES or problem.get("code") in _STOP_CODES:
             return StoppedError(f"{self.address} refuses: {detail}")
         return FileError(detail.replace("The body", "The file"))
 
@@ -231,6 +220,6 @@ def _read_problem(response: httpx2.Response) -> Problem | dict[str, Any]:
     return problem if known else {}
 
 
-def _read_arrays(content: bytes) -> Mapping[str, NDArray[np.float32]]:
+def _read_arrays(content: bytes) -> Arrays:
     with np.load(BytesIO(content), allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}

@@ -1,4 +1,4 @@
-"""One run over many files: shows how far it is, and says at the end what went wrong."""
+"""Runs over many files: shows the progress, and reports at the end what failed."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import BinaryIO, Self, TypeVar
+from typing import Self, TypeVar
 
 from rich.console import Console
 
-from app.cli.bulk.errors import FileError, StoppedError
-from app.cli.bulk.files import STDIN, Found, find_files
+from app.cli.bulk.files import STDIN, FileError, Found, StoppedError, find_files
 from app.cli.bulk.progress import count_in_background, show_progress
 from app.cli.bulk.workers import Answerer, Pipeline
 from app.telemetry.escape import escape
@@ -26,10 +25,10 @@ _INTERRUPTED, _NO_READER = 130, 141
 
 
 class Run:
-    """Use as a context manager: leaving it tells what failed, and `exit_code` is what to end with.
+    """Use as a context manager: leaving it reports what failed and sets `exit_code`.
 
-    It takes in what may end a run: Ctrl-C, a reader of stdout that leaves, a full disk, a model
-    that cannot be loaded, a server that is gone.
+    It handles what may end a run: Ctrl-C, a reader of stdout that leaves, a full disk, a model that
+    cannot be loaded, a server that is gone.
 
     Args:
         arguments: see `find_files`.
@@ -45,7 +44,7 @@ class Run:
         self.exit_code = 0
 
     def __enter__(self) -> Self:
-        """Nothing to start."""
+        """Start nothing yet; see `answer`."""
         return self
 
     def answer(
@@ -54,29 +53,27 @@ class Run:
         console: Console | None,
         take: Callable[[str, _T], None],
     ) -> None:
-        """Answer every file, and give each answer with its path to `take`, in order.
+        """Answer every file, and pass each answer with its path to `take`, in order.
 
         Args:
-            answerer: answers.
+            answerer: see there.
             console: of the terminal that `take` writes to, if it does.
             take: may raise FileError.
         """
         started = time.monotonic()
-        files = self._find()
-        with show_progress(console) as bar, Pipeline(files, answerer) as results:
+        with show_progress(console) as bar, Pipeline(self._find(), answerer) as results:
             if STDIN not in self._arguments:
                 count_in_background(bar, self._find())
             for path, result in results:
-                failed = isinstance(result, FileError)
+                failed = len(self._failed)
                 try:
                     if isinstance(result, FileError):
                         raise result
                     take(path, result)
                     self._answered += 1
                 except FileError as error:
-                    failed = True
                     self._failed.append((path, error))
-                bar.advance(failed=failed)
+                bar.advance(failed=len(self._failed) > failed)
         self._seconds = time.monotonic() - started
 
     def __exit__(
@@ -85,7 +82,7 @@ class Run:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        """Tell on stderr; whether the exception is dealt with."""
+        """Report on stderr; return whether the exception is handled."""
         if isinstance(error, BrokenPipeError):
             # The interpreter would try again to write what is left.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -93,33 +90,35 @@ class Run:
             return True
         if error and not isinstance(error, (KeyboardInterrupt, StoppedError, ModelError, OSError)):
             return False
-        self._tell_failed()
+        self._report_failed()
         if isinstance(error, KeyboardInterrupt):
-            _tell("Interrupted; what was answered is written.")
+            _print_error("Interrupted; what was answered is written.")
             self.exit_code = _INTERRUPTED
         elif error:
-            _tell(f"Error: {escape(_sentence(error))}")
+            _print_error(f"Error: {escape(_sentence(error))}")
             self.exit_code = _NONE_ANSWERED
         elif self._failed:
             self.exit_code = _SOME_FAILED if self._answered else _NONE_ANSWERED
         return True
 
-    def _tell_failed(self) -> None:
+    def _report_failed(self) -> None:
         if self._failed:
-            _tell(f"{len(self._failed)} of {len(self._failed) + self._answered} without an answer:")
+            _print_error(
+                f"{len(self._failed)} of {len(self._failed) + self._answered} without an answer:"
+            )
         for path, error in self._failed:
-            _tell(f"  {escape(path)}: {escape(str(error))}")  # a server's, perhaps
+            _print_error(f"  {escape(path)}: {escape(str(error))}")  # a server's, perhaps
         if self._answered and self._seconds and sys.stderr.isatty():
             rate = self._answered / self._seconds
             images = "1 image" if self._answered == 1 else f"{self._answered} images"
-            _tell(f"{images} in {self._seconds:.1f} s, {rate:.0f} images/s.")
+            _print_error(f"{images} in {self._seconds:.1f} s, {rate:.0f} images/s.")
 
     def _find(self) -> Iterator[Found]:
-        return find_files(self._arguments, _open_stdin, self._separator)
+        return find_files(self._arguments, lambda: sys.stdin.buffer, self._separator)
 
 
 def create_write(console: Console | None) -> Callable[[str], None]:
-    """What writes text to stdout at once, above the bar where both share a terminal."""
+    """Create a function that writes text to stdout at once, above the bar on a shared terminal."""
 
     def write(text: str) -> None:
         if console:
@@ -131,11 +130,7 @@ def create_write(console: Console | None) -> Callable[[str], None]:
     return write
 
 
-def _open_stdin() -> BinaryIO:
-    return sys.stdin.buffer
-
-
-def _tell(text: str) -> None:
+def _print_error(text: str) -> None:
     print(text, file=sys.stderr)  # noqa: T201  # rich would wrap a path
 
 

@@ -1,4 +1,4 @@
-"""Files in, answers out in the same order, with bounded memory and no thread without work."""
+"""Answers files in order, with bounded memory, in threads that batch what waits."""
 
 from __future__ import annotations
 
@@ -9,24 +9,23 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
-from app.cli.bulk.errors import FileError
-from app.cli.bulk.files import Found, read_file
+from app.cli.bulk.files import FileError, Found, read_file
 
 _T = TypeVar("_T")
 
 _AHEAD: Final = 4
-"""Files that may be begun before the first of them is answered, in batches a worker."""
+"""Batches a worker that may be started before the first of their files is answered."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answerer(Generic[_T]):
-    """What answers.
+    """A function that answers images, and how to call it.
 
     Attributes:
-        ask: answers images, the bytes of files, one result each; may be called from several
+        ask: takes the bytes of files and returns one result each; may be called from several
             threads at once. What it raises ends the run.
-        workers: how many threads call it.
-        batch_size: how many images at most it is given at once.
+        workers: threads that call it.
+        batch_size: images that it is given at once, at most.
         max_bytes: of one file.
     """
 
@@ -43,7 +42,7 @@ class _Job(Generic[_T]):
 
 
 class Pipeline(Generic[_T]):
-    """Use as a context manager and iterate once; leaving it drops what has not been begun."""
+    """Use as a context manager and iterate once; leaving it drops what has not been started."""
 
     def __init__(self, files: Iterable[Found], answerer: Answerer[_T]) -> None:
         self._files = files
@@ -52,21 +51,18 @@ class Pipeline(Generic[_T]):
         self._work: queue.SimpleQueue[_Job[_T] | None] = queue.SimpleQueue()
         self._order: queue.SimpleQueue[_Job[_T] | None] = queue.SimpleQueue()
         self._stopped = threading.Event()
-        # Nobody waits for them at the end: one may be reading a pipe that nobody writes to.
+        # Daemons: at the end, one may still be reading a pipe that nobody writes to.
         targets = [self._feed] + [self._answer] * answerer.workers
         self._threads = [threading.Thread(target=target, daemon=True) for target in targets]
 
     def __enter__(self) -> Iterator[tuple[str, _T | FileError]]:
-        """Start; gives each path with its answer, or why it has none.
-
-        The iterator raises what `ask` raised.
-        """
+        """Start; iterates over each path with its answer or error, and raises what `ask` raised."""
         for thread in self._threads:
             thread.start()
         return self._results()
 
     def __exit__(self, *_: object) -> None:
-        """Begin no more."""
+        """Start no more files."""
         self._stopped.set()
         self._room.release()
 
@@ -89,7 +85,7 @@ class Pipeline(Generic[_T]):
                     job.result.set_result(found.error)
                 else:
                     self._work.put(job)
-        except BaseException as error:  # noqa: BLE001  # who iterates gets it
+        except BaseException as error:  # noqa: BLE001  # the iterator raises it
             last: _Job[_T] = _Job("")
             last.result.set_exception(error)
             self._order.put(last)
@@ -98,7 +94,7 @@ class Pipeline(Generic[_T]):
             self._work.put(None)
 
     def _answer(self) -> None:
-        """One worker: take what waits, up to a batch, and answer it; until told to stop."""
+        """Run one worker: take what waits, up to a batch, and answer it; until told to stop."""
         while (first := self._work.get()) and not self._stopped.is_set():
             jobs = [first]
             while len(jobs) < self._answerer.batch_size and (job := self._next()):
@@ -115,7 +111,7 @@ class Pipeline(Generic[_T]):
                 answers = self._answerer.ask(images) if images else ()
                 for job, answer in zip(readable, answers, strict=True):
                     job.result.set_result(answer)
-            except BaseException as error:  # noqa: BLE001  # who iterates gets it
+            except BaseException as error:  # noqa: BLE001  # the iterator raises it
                 for job in readable:
                     if not job.result.done():
                         job.result.set_exception(error)

@@ -1,4 +1,4 @@
-"""Classifications as text: a table for people, and JSON, JSON lines and CSV for programs."""
+"""Writes classifications as text: a table for people; JSON, JSON lines and CSV for programs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import json
 from collections.abc import Callable, Sequence
 from io import StringIO
-from typing import Final, Literal, Protocol
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
@@ -15,38 +15,35 @@ from rich.text import Text
 from app.api.routes.schemas import Prediction
 from app.telemetry.escape import escape
 
-Format = Literal["table", "json", "jsonl", "csv"]
-
 _COLUMNS: Final = ("path", "rank", "class_id", "wnid", "label", "score")
 _BAR: Final = 12
 _PATH_SHARE: Final = 0.34
 """Of a terminal's width, for the paths."""
 
 
-class Writer(Protocol):
+class Writer:
     """Writes one image after the other, each as soon as it is answered."""
 
     def write(self, path: str, predictions: Sequence[Prediction]) -> None:
         """Write one image's classes, best first."""
-        ...
+        raise NotImplementedError
 
     def close(self) -> None:
-        """Write what belongs at the end."""
-        ...
+        """Write what belongs at the end: nothing."""
 
 
 def create_writer(
-    wanted: Format, model: str, write: Callable[[str], None], console: Console | None
+    output_format: str, model: str, write: Callable[[str], None], console: Console | None
 ) -> Writer:
-    """The writer of a format.
+    """Create the writer of a format.
 
     Args:
-        wanted: which.
-        model: its name, for those that say it with each image.
+        output_format: `table`, `json`, `jsonl` or `csv`.
+        model: its name, for the formats that name it with each image.
         write: takes text.
         console: of the terminal that the table is for; None if it goes elsewhere.
     """
-    match wanted:
+    match output_format:
         case "json":
             return _Json(model, write)
         case "jsonl":
@@ -56,7 +53,7 @@ def create_writer(
     return _TerminalTable(console) if console else _PlainTable(write)
 
 
-class _JsonLines:
+class _JsonLines(Writer):
     """One object a line."""
 
     def __init__(self, model: str, write: Callable[[str], None]) -> None:
@@ -66,15 +63,12 @@ class _JsonLines:
     def write(self, path: str, predictions: Sequence[Prediction]) -> None:
         self._write(self._object(path, predictions) + "\n")
 
-    def close(self) -> None:
-        pass
-
     def _object(self, path: str, predictions: Sequence[Prediction]) -> str:
         return json.dumps({"path": path, "model": self._model, "predictions": list(predictions)})
 
 
 class _Json(_JsonLines):
-    """The same objects as one array, each on a line of its own."""
+    """One array of the same objects, each on a line of its own."""
 
     _waiting = "["
 
@@ -87,7 +81,7 @@ class _Json(_JsonLines):
         self._write(f"{self._waiting}\n]\n")
 
 
-class _Csv:
+class _Csv(Writer):
     """A header, and one line a class (RFC 4180, but with the line ends of this system)."""
 
     def __init__(self, write: Callable[[str], None]) -> None:
@@ -102,16 +96,13 @@ class _Csv:
             ]
         )
 
-    def close(self) -> None:
-        pass
-
     def _write_rows(self, rows: Sequence[Sequence[object]]) -> None:
         text = StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows)
         self._write(text.getvalue())
 
 
-class _PlainTable:
+class _PlainTable(Writer):
     """Columns in a file or a pipe: nothing is cut off."""
 
     def __init__(self, write: Callable[[str], None]) -> None:
@@ -125,11 +116,8 @@ class _PlainTable:
         ]
         self._write("".join(lines) or f"{name}\n")
 
-    def close(self) -> None:
-        pass
 
-
-class _TerminalTable:
+class _TerminalTable(Writer):
     """Columns as wide as the terminal, with a bar a score."""
 
     def __init__(self, console: Console) -> None:
@@ -156,9 +144,6 @@ class _TerminalTable:
             table.add_row(name, Text("no class scores as much", style="dim"))
         self._console.print(table)
         self._has_head = True
-
-    def close(self) -> None:
-        pass
 
 
 def _bar(score: float) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from app.cli.bulk.embeddings_file import EmbeddingsFile
-from app.cli.bulk.errors import FileError
+from app.cli.bulk.files import FileError
 
 
 def row(value: float, *shape: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
@@ -55,7 +55,7 @@ def test_without_a_row_there_is_no_file(tmp_path: Path) -> None:
 def test_a_row_of_another_shape_is_refused_alone(tmp_path: Path) -> None:
     with EmbeddingsFile(tmp_path / "x.npz") as file:
         file.add("a", {"pooled": row(1, 4)})
-        with pytest.raises(FileError, match="another shape"):
+        with pytest.raises(FileError, match="differs in shape"):
             file.add("b", {"pooled": row(1, 5)})
         file.add("c", {"pooled": row(1, 4)})
     assert np.load(tmp_path / "x.npz")["embeddings"].shape == (2, 4)

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.bulk.errors import FileError
-from app.cli.bulk.files import find_files, read_file
+from app.cli.bulk.files import FileError, find_files, read_file
 
 
 def find(*arguments: str | Path, stdin: bytes = b"", null: bool = False) -> list[str]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from app.cli.bulk.errors import FileError
+from app.cli.bulk.files import FileError
 from app.cli.bulk.local import LocalModel
 from app.inference.options import ClassifyOptions, EmbedOptions
 from app.settings import Settings

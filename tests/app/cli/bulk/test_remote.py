@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from app.cli.bulk.errors import FileError, StoppedError
+from app.cli.bulk.files import FileError, StoppedError
 from app.cli.bulk.remote import RemoteServer
 from app.cli.main import app
 from app.inference.options import ClassifyOptions, EmbedOptions

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.bulk.errors import FileError, StoppedError
-from app.cli.bulk.files import Found
+from app.cli.bulk.files import FileError, Found, StoppedError
 from app.cli.bulk.workers import Answerer, Pipeline
 
 

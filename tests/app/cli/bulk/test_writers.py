@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from app.api.routes.schemas import Prediction
-from app.cli.bulk.writers import Format, create_writer
+from app.cli.bulk import options
+from app.cli.bulk.writers import create_writer
 
 HOSTILE = 'a,\x1b[31m\n"b\u202e\udcff.jpg'
 CAT = Prediction(class_id=282, wnid="n02123045", label="tabby, tabby cat", score=0.43)
@@ -17,7 +18,7 @@ PET = Prediction(class_id=1, wnid=None, label="=1+1", score=0.25)
 
 
 def write(
-    wanted: Format, *images: tuple[str, list[Prediction]], console: Console | None = None
+    wanted: str, *images: tuple[str, list[Prediction]], console: Console | None = None
 ) -> str:
     written: list[str] = []
     writer = create_writer(wanted, "m", written.append, console)
@@ -68,4 +69,5 @@ def test_the_table_of_a_terminal_fits_it_and_takes_no_orders_from_names() -> Non
 
 
 def test_every_format_has_a_writer() -> None:
-    assert all(write(wanted, ("a", [CAT])) for wanted in get_args(Format))
+    choice, _ = get_args(options.Format)
+    assert all(write(wanted, ("a", [CAT])) for wanted in get_args(choice))
