@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable
 from logging.handlers import QueueHandler, QueueListener
 from queue import SimpleQueue
@@ -12,6 +13,9 @@ from typing import Final, Self
 from app.telemetry.run_within import run_within
 
 _MAX_RECORDS: Final = 4096
+_GATHER_S: Final = 0.02
+"""How long lines gather after one was written, in seconds: a wake-up for each would cost more than
+the line itself."""
 _CLOSE_S: Final = 1.0
 
 _log = logging.getLogger(__name__)
@@ -43,7 +47,7 @@ class LogQueue(QueueHandler):
         self._dropped = 0
         writer = _Writer(file, self)
         writer.setFormatter(formatter)
-        self._listener = QueueListener(self._records, writer)
+        self._listener = _GatheringListener(self._records, writer)
 
     def __enter__(self) -> Self:
         """Start to write."""
@@ -79,6 +83,15 @@ class LogQueue(QueueHandler):
         dropped, self._dropped = self._dropped, 0
         if dropped:
             _log.warning("Dropped %d log lines, because nobody read them.", dropped)
+
+
+class _GatheringListener(QueueListener):
+    queue: SimpleQueue[logging.LogRecord]
+
+    def handle(self, record: logging.LogRecord) -> None:
+        super().handle(record)
+        if self.queue.empty():
+            time.sleep(_GATHER_S)
 
 
 class _Writer(logging.Handler):
