@@ -1,9 +1,7 @@
-"""uvicorn's HTTP/1.1 protocol class with limits: sizes, deadlines, framing, connections.
+"""Adds limits to uvicorn's HTTP/1.1 protocol class: sizes, deadlines, framing, connections.
 
-Tested with uvicorn 0.54 and httptools 0.9; it leans on names that uvicorn does not promise, and
-`uvicorn_fit` ends the start when they are gone. While a request is being answered, the middleware
-bounds its body; this bounds what comes before and after. Longer than other files, because it is one
-class and its methods are uvicorn's.
+The middleware bounds the body of a request that is being answered; this class bounds what comes
+before and after. It overrides internals of uvicorn, whose version is therefore pinned.
 """
 
 from __future__ import annotations
@@ -22,14 +20,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from app.api.parts import Parts
 from app.api.problems import write_error_response
 from app.errors import AppError, MalformedRequestError, OverloadedError, RequestTimeoutError
-from app.server.deadlines import Deadlines
-from app.server.request_head import (
-    MAX_HEAD,
-    check_head,
-    check_size,
-)
+from app.server.deadlines import Deadline
+from app.server.request_head import MAX_HEAD, check_head, check_size
 from app.server.transport import CoalescingTransport
-from app.server.uvicorn_check import check_uvicorn
 from app.telemetry.metrics import UNMATCHED
 from app.telemetry.record import create_request_id, open_record
 
@@ -37,26 +30,26 @@ _MEBI: Final = 1024 * 1024
 _MAX_FRAMING: Final = MAX_HEAD + 16 * 1024
 """Bytes of a request that are not its body: head, chunk sizes and extensions, trailers."""
 _STEP: Final = 64 * 1024
-"""Bytes that are parsed before the next look at the limits."""
+"""Bytes that are parsed before the limits are checked again."""
 _BODY_SHIFT: Final = 6
-"""A body of n bytes may have n >> 6 more of them: chunks of half a kilobyte are fine."""
+"""A body of n bytes may have n >> 6 more bytes of framing: chunks of half a kilobyte are fine."""
 _LINGER_S: Final = 1.0
 _MAX_UNREAD: Final = _MEBI
-"""What a client may go on to send when it is answered: closing on unread bytes would reset the
-connection, and the answer could be lost on its way."""
+"""What a client may still send once it is answered. Closing on unread bytes would reset the
+connection, and the answer could be lost."""
 _LAST_REQUEST_S: Final = 0.5
-"""How long a connection that is idle when the server stops may still bring a request, in seconds:
-one may be on its way, and closing would lose it."""
-_MAX_WAITING: Final = 100
+"""How long an idle connection may still bring a request when the server stops, in seconds: closing
+would lose one that is on its way."""
+_MAX_PIPELINED: Final = 100
 """Requests that may wait behind one that is being answered: each takes two kilobytes."""
 _MAX_CONNECTIONS: Final = 4096
-_FILES_OF_OUR_OWN: Final = 64
+_RESERVED_FILES: Final = 64
 
 
-class _Part(Enum):
-    """What of a request the client is sending."""
+class _Receiving(Enum):
+    """The part of a request that the client is sending."""
 
-    IDLE = 0
+    NOTHING = 0
     HEAD = 1
     BODY = 2
 
@@ -64,61 +57,56 @@ class _Part(Enum):
 class HttpProtocol(HttpToolsProtocol):
     """One connection."""
 
-    def __init__(
-        self,
-        *,
-        parts: Parts,
-        max_connections: int,
-        **given: Any,
-    ) -> None:
+    def __init__(self, *, parts: Parts, max_connections: int, **given: Any) -> None:
         super().__init__(**given)
         self._settings = parts.settings
         self._max_connections = max_connections
         self._metrics = parts.metrics
         self._access_log = parts.access_log
         self._routes = parts.routes
-        self._clock = Deadlines(self.loop, self._stop_waiting, self._check_unsent)
+        self._read_deadline = Deadline(self.loop, self._on_read_expiry)
+        self._write_deadline = Deadline(self.loop, self._on_write_expiry)
         self.url = b""
-        self._part = _Part.IDLE
+        self._receiving = _Receiving.NOTHING
         self._framing = 0
         self._upgrading = False
         self._refusal: AppError | None = None
-        self._answered: RequestResponseCycle | None = None
-        self._leaving = False
+        self._current: RequestResponseCycle | None = None
+        self._closing = False
         self._stopping = False
         self._may_receive = math.inf
         self._unsent = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own signature
-        """Start the clock, or turn the connection away."""
+        """Set the first deadline, or refuse the connection."""
         super().connection_made(transport)
-        self._coalescing = CoalescingTransport(transport, self._leave, self.loop)
+        self._output = CoalescingTransport(transport, self._close, self.loop)
         if len(self.connections) > self._max_connections:
             detail = "There are too many connections (MAX_CONNECTIONS); try again."
             self._answer(OverloadedError(detail, {"Retry-After": "1"}))
         else:
-            self._clock.set_read(self._settings.header_timeout_s)
+            self._read_deadline.set(self._settings.header_timeout_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock, and whoever is answering."""
-        if self._answered and not self._answered.response_complete:
-            # uvicorn tells only the latest request, which may be one that has not begun.
-            self._answered.disconnected = True
-            self._answered.message_event.set()
+        """Tell the request that is being answered; uvicorn tells only the last that came."""
+        if self._current and not self._current.response_complete:
+            self._current.disconnected = True
+            self._current.message_event.set()
         super().connection_lost(exc)
-        self._clock.stop()
+        self._read_deadline.cancel()
+        self._write_deadline.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, and see that it is not too much of it."""
+        """Parse what came, within the limits."""
         self._may_receive -= len(data)
         if self._may_receive < 0:
             self.transport.abort()
             return
-        if self._leaving or self._refusal:
+        if self._closing or self._refusal:
             return
-        if self._part is _Part.IDLE:
-            self._part = _Part.HEAD
-            self._clock.set_read(math.inf)
+        if self._receiving is _Receiving.NOTHING:
+            self._receiving = _Receiving.HEAD
+            self._read_deadline.unset()
         try:
             view = memoryview(data)
             for start in range(0, len(data), _STEP):
@@ -127,9 +115,9 @@ class HttpProtocol(HttpToolsProtocol):
         except AppError as error:
             self._refuse(error)
         except httptools.HttpParserError as error:
-            reason = error.__context__  # what a callback of ours raised
+            cause = error.__context__  # raised by a callback of this class
             invalid = MalformedRequestError("The request is not valid HTTP/1.1.")
-            self._refuse(reason if isinstance(reason, AppError) else invalid)
+            self._refuse(cause if isinstance(cause, AppError) else invalid)
 
     def _feed(self, data: memoryview) -> None:
         self._framing += len(data)
@@ -140,13 +128,13 @@ class HttpProtocol(HttpToolsProtocol):
                 parsed: int = upgrade.args[0]
             else:
                 return
-            self._stay_with_http()
+            self._ignore_upgrade()
             data = data[parsed:]
 
-    def _stay_with_http(self) -> None:
-        """Give the request to a new parser, but not its wish for another protocol.
+    def _ignore_upgrade(self) -> None:
+        """Give the request to a new parser without its Upgrade header.
 
-        The old one would take its body, and all that follows, for that protocol's.
+        The old parser would take its body, and all that follows, for the other protocol's.
         """
         self._upgrading = False
         version = self.parser.get_http_version().encode()
@@ -158,76 +146,72 @@ class HttpProtocol(HttpToolsProtocol):
         self.parser.feed_data(b"".join((*head, b"\r\n")))
 
     def _check_framing(self) -> None:
-        if self._part is _Part.HEAD:
+        if self._receiving is _Receiving.HEAD:
             check_size(self.url, self._framing)
-            if not self._clock.reading:
-                self._clock.set_read(self._settings.header_timeout_s)
+            if not self._read_deadline.is_set:
+                self._read_deadline.set(self._settings.header_timeout_s)
         elif self._framing > _MAX_FRAMING:
             raise MalformedRequestError("The chunks of the body are too many or too small.")
 
-    # What the parser calls
+    # Callbacks of the parser
 
     def on_message_begin(self) -> None:
-        """The first byte of a request."""
+        """Begin to receive a head."""
         super().on_message_begin()
-        self._part = _Part.HEAD
+        self._receiving = _Receiving.HEAD
 
     def on_headers_complete(self) -> None:
-        """Start answering, if the head keeps to the rules."""
+        """Check the head, and have the request answered."""
         if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
             self._upgrading = True
             return
         check_head(self.parser.get_http_version(), self.url, self.headers)
-        if len(self.pipeline) >= _MAX_WAITING:
+        if len(self.pipeline) >= _MAX_PIPELINED:
             detail = "Too many requests wait on this connection; read the answers."
             raise OverloadedError(detail, {"Retry-After": "1"})
         super().on_headers_complete()
-        self.headers = []  # for trailers, which are nobody's headers
-        self.cycle.transport = self._coalescing
-        self._part = _Part.BODY
-        self._clock.set_read(math.inf)
+        self.headers = []  # takes the trailers, which no application reads
+        self.cycle.transport = self._output
+        self._receiving = _Receiving.BODY
+        self._read_deadline.unset()
 
     def on_body(self, body: bytes) -> None:
-        """Collect it; what is left of the bytes is framing."""
+        """Pass on a part of the body; the rest of what was received is framing."""
         super().on_body(body)
         self._framing -= len(body) + (len(body) >> _BODY_SHIFT)
 
     def on_message_complete(self) -> None:
-        """The client has sent all of a request."""
+        """Wait for the next request, if this one is answered."""
         if self._upgrading:
             return
         super().on_message_complete()
-        self._part = _Part.IDLE
+        self._receiving = _Receiving.NOTHING
         self._framing = 0
         if self.cycle.response_complete:
             self._may_receive = math.inf
-            self._clock.set_read(self._settings.keep_alive_s)
+            self._read_deadline.set(self._settings.keep_alive_s)
 
-    # The answer
+    # Answers
 
     def on_response_complete(self) -> None:
-        """Go on with the next request; uvicorn's, but for the timer it starts each time."""
-        self._coalescing.flush()
+        """Go on with the next request; overrides uvicorn's, which starts a timer each time."""
+        self._output.flush()
         self.server_state.total_requests += 1
-        if self._leaving or self.transport.is_closing():
+        if self._closing or self.transport.is_closing():
             return
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
         elif self._refusal:
             self._answer(self._refusal)
-        elif self._part is _Part.BODY:
-            self._expect_rest()
-        elif self._part is _Part.IDLE:
-            self._clock.set_read(self._settings.keep_alive_s)
-
-    def _expect_rest(self) -> None:
-        """A body goes on that nobody will read."""
-        self._may_receive = _MAX_UNREAD
-        self._clock.set_read(self._settings.body_timeout_s)
+        elif self._receiving is _Receiving.BODY:  # which nobody will read
+            self._may_receive = _MAX_UNREAD
+            self._read_deadline.set(self._settings.body_timeout_s)
+        elif self._receiving is _Receiving.NOTHING:
+            self._read_deadline.set(self._settings.keep_alive_s)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self._answered = cycle
+        self._current = cycle
         if self._stopping:
             cycle.keep_alive = False
         super()._start_asgi_task(cycle, app)
@@ -238,123 +222,114 @@ class HttpProtocol(HttpToolsProtocol):
 
     @property
     def _answering(self) -> bool:
-        return self._answered is not None and not self._answered.response_complete
+        return self._current is not None and not self._current.response_complete
 
     def _refuse(self, error: AppError) -> None:
-        """Answer with an error as the last thing, after the answers that are due before it."""
+        """Answer with an error, after the answers that are due, and close."""
         self._refusal = error
-        if self._part is not _Part.BODY:
+        if self._receiving is not _Receiving.BODY:
             if not self._answering:
                 self._answer(error)
             return
         cycle = self.cycle
-        if self.pipeline:  # it waits for its turn, which never comes
+        if self.pipeline:  # it will never be answered
             self.pipeline.popleft()
             return
         cycle.disconnected = True
         cycle.waiting_for_100_continue = False
         cycle.message_event.set()
         if cycle.response_started:
-            self._leave()
+            self._close()
         else:
             open_record(cycle.scope).refused_with = error.status
             self._answer(error)
 
     def _answer(self, error: AppError) -> None:
-        if self._leaving or self.transport.is_closing():
+        if self._closing or self.transport.is_closing():
             return
         request_id = create_request_id()
         error_format = self._routes.find_format(self._path)
         headers = self.server_state.default_headers
-        self._coalescing.write(write_error_response(error, request_id, error_format, headers))
-        self._leave()
+        self._output.write(write_error_response(error, request_id, error_format, headers))
+        self._close()
         self._metrics.refusals.labels(error.code).inc()
-        if not self._answering:  # else the middleware tells of it
+        if not self._answering:  # otherwise the middleware logs and counts it
             self._metrics.record_request(UNMATCHED, error.status, 0)
             fields = {"request_id": request_id, "code": error.code}
-            self._access_log.tell(error.status, fields)
+            self._access_log.log(error.status, fields)
 
-    def _leave(self) -> None:
-        """Close when everything is written; a client that is still sending may hear it first."""
-        if self._leaving or self.transport.is_closing():
+    def _close(self) -> None:
+        """Close once all is written; a client that is still sending has a while to read it."""
+        if self._closing or self.transport.is_closing():
             return
-        self._coalescing.flush()
-        self._leaving = True
-        self._clock.set_read(math.inf)
-        if self._part is _Part.IDLE:
+        self._output.flush()
+        self._closing = True
+        self._read_deadline.unset()
+        if self._receiving is _Receiving.NOTHING:
             self.transport.close()
         else:
             self._may_receive = _MAX_UNREAD
-            self._clock.set_read(_LINGER_S)
+            self._read_deadline.set(_LINGER_S)
             self.transport.write_eof()
             self.flow.resume_reading()
-        self._expect_reading()
+        self._set_write_deadline()
 
     def shutdown(self) -> None:
-        """The server stops: whatever is answered from now on is the last answer."""
+        """Make the next answer the last: the server stops."""
         self._stopping = True
-        if self._part is _Part.BODY or self._answering:
+        if self._receiving is _Receiving.BODY or self._answering:
             self.cycle.keep_alive = False
-        elif not self._leaving:
-            self._clock.set_read(_LAST_REQUEST_S)
+        elif not self._closing:
+            self._read_deadline.set(_LAST_REQUEST_S)
 
-    # The client's time
+    # Deadlines
 
     def eof_received(self) -> None:
-        """The transport closes when everything is written."""
-        self._expect_reading()
+        """Let the transport close once all is written."""
+        self._set_write_deadline()
 
     def pause_writing(self) -> None:
-        """The client does not read as fast as it is written to."""
+        """Wait for a client that reads more slowly than it is written to."""
         super().pause_writing()
-        self._expect_reading()
+        self._set_write_deadline()
 
     def resume_writing(self) -> None:
-        """It has read."""
+        """Go on: the client has read."""
         super().resume_writing()
-        if not self._leaving:
-            self._clock.set_write(math.inf)
+        if not self._closing:
+            self._write_deadline.unset()
 
-    def _expect_reading(self) -> None:
-        if not self._clock.writing:
+    def _set_write_deadline(self) -> None:
+        if not self._write_deadline.is_set:
             self._unsent = self.transport.get_write_buffer_size()
             if self._unsent:
-                self._clock.set_write(self._settings.write_timeout_s)
+                self._write_deadline.set(self._settings.write_timeout_s)
 
-    def _check_unsent(self) -> None:
+    def _on_write_expiry(self) -> None:
         before = self._unsent
         self._unsent = self.transport.get_write_buffer_size()
         if self._unsent > max(0, before - _MEBI):
             self.transport.abort()
         elif self._unsent:
-            self._clock.set_write(self._settings.write_timeout_s)
+            self._write_deadline.set(self._settings.write_timeout_s)
 
-    def _stop_waiting(self) -> None:
-        if self._leaving or self._part is not _Part.HEAD:
-            self._part, self._leaving = _Part.IDLE, False
-            self._leave()
+    def _on_read_expiry(self) -> None:
+        if self._closing or self._receiving is not _Receiving.HEAD:
+            self._receiving, self._closing = _Receiving.NOTHING, False
+            self._close()
         elif self._answering:  # reading may be paused, which is not the client's fault
-            self._clock.set_read(self._settings.header_timeout_s)
+            self._read_deadline.set(self._settings.header_timeout_s)
         else:
             detail = "The headers did not arrive in time (HEADER_TIMEOUT_S)."
             self._refuse(RequestTimeoutError(detail))
 
 
 def create_http_protocol(parts: Parts) -> type[asyncio.Protocol]:
-    """What uvicorn is given as `http`.
-
-    Raises:
-        UnfitUvicornError: uvicorn's own class is no longer what this one builds on.
-    """
-    check_uvicorn()
+    """Create what uvicorn takes as `http`."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    auto = max(1, min(_MAX_CONNECTIONS, files - _FILES_OF_OUR_OWN))
+    auto = max(1, min(_MAX_CONNECTIONS, files - _RESERVED_FILES))
     given = parts.settings.max_connections
     return cast(
         "type[asyncio.Protocol]",  # uvicorn only calls it
-        partial(
-            HttpProtocol,
-            parts=parts,
-            max_connections=auto if given == "auto" else given,
-        ),
+        partial(HttpProtocol, parts=parts, max_connections=auto if given == "auto" else given),
     )

@@ -1,4 +1,4 @@
-"""When a client must have sent or read something: two deadlines, one timer."""
+"""Bounds how long a client may take to send or to read."""
 
 from __future__ import annotations
 
@@ -7,72 +7,51 @@ import math
 from collections.abc import Callable
 
 
-class Deadlines:
-    """The deadlines of one connection.
-
-    A deadline that moves later, as it does with every request, leaves the timer alone: the timer
-    looks again when it goes off.
+class Deadline:
+    """A deadline that may move often: moving it later, as each request does, keeps its timer.
 
     Args:
-        loop: whose time it is.
-        on_read: called when the client has sent too late; its deadline is gone then.
-        on_write: the same for reading.
+        loop: its clock.
+        on_expiry: called once the deadline has passed; it is unset then.
     """
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        on_read: Callable[[], None],
-        on_write: Callable[[], None],
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_expiry: Callable[[], None]) -> None:
         self._loop = loop
-        self._on_read = on_read
-        self._on_write = on_write
-        self._read_by = self._write_by = self._timer_at = math.inf
+        self._on_expiry = on_expiry
+        self._at = self._timer_at = math.inf
         self._timer: asyncio.TimerHandle | None = None
 
     @property
-    def reading(self) -> bool:
-        """Whether the client must send something."""
-        return self._read_by < math.inf
+    def is_set(self) -> bool:
+        """Whether something is due."""
+        return self._at < math.inf
 
-    @property
-    def writing(self) -> bool:
-        """Whether the client must read something."""
-        return self._write_by < math.inf
+    def set(self, seconds: float) -> None:
+        """Move the deadline to so many seconds from now."""
+        self._at = self._loop.time() + seconds
+        if self._at < self._timer_at:
+            self._start_timer()
 
-    def set_read(self, seconds: float) -> None:
-        """Give the client so long to send; infinity for as long as it likes."""
-        self._read_by = self._loop.time() + seconds
-        if self._read_by < self._timer_at:
-            self._arm()
+    def unset(self) -> None:
+        """Lift the deadline."""
+        self._at = math.inf
 
-    def set_write(self, seconds: float) -> None:
-        """Give the client so long to read."""
-        self._write_by = self._loop.time() + seconds
-        if self._write_by < self._timer_at:
-            self._arm()
-
-    def stop(self) -> None:
-        """Forget both."""
-        self._read_by = self._write_by = math.inf
+    def cancel(self) -> None:
+        """Lift the deadline for good, and let go of the timer."""
+        self.unset()
         if self._timer:
             self._timer.cancel()
 
-    def _arm(self) -> None:
+    def _start_timer(self) -> None:
         if self._timer:
             self._timer.cancel()
-        self._timer_at = min(self._read_by, self._write_by)
-        self._timer = self._loop.call_at(self._timer_at, self._look)
+        self._timer_at = self._at
+        self._timer = self._loop.call_at(self._at, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self._timer, self._timer_at = None, math.inf
-        now = self._loop.time()
-        if now >= self._write_by:
-            self._write_by = math.inf
-            self._on_write()
-        if now >= self._read_by:
-            self._read_by = math.inf
-            self._on_read()
-        if min(self._read_by, self._write_by) < self._timer_at:
-            self._arm()
+        if self._loop.time() >= self._at:
+            self.unset()
+            self._on_expiry()
+        elif self.is_set:
+            self._start_timer()

@@ -24,7 +24,6 @@ from app.inference.lifecycle import Lifecycle
 from app.inference.memory import limit_arenas, map_large_blocks
 from app.inference.service import Service
 from app.server.connection import create_http_protocol
-from app.server.uvicorn_check import UnfitUvicornError
 from app.server.watchdog import Watch, Watchdog
 from app.settings import Settings, refuse_setting, unknown_variables
 from app.telemetry.log_queue import LogQueue
@@ -232,9 +231,6 @@ def _serve(settings: Settings, announce: Announce | None, log_queue: LogQueue) -
         log_queue.on_drop = server.lifecycle.metrics.log_lines_dropped.inc
         with Watchdog(server.watches, lambda why: _end_hung_process(why, log_queue)):
             server.run()
-    except UnfitUvicornError as error:
-        _log.critical("Cannot start: %s", error)
-        return 1
     except SystemExit as error:  # uvicorn's own: the address is taken
         return error.code if isinstance(error.code, int) else 1
     return server.exit_code

@@ -32,7 +32,7 @@ class AccessLog:
         self._next: dict[int, float] = {}
         self._unlogged: Counter[int] = Counter()
 
-    def tell(self, status: int, fields: Mapping[str, Any]) -> None:
+    def log(self, status: int, fields: Mapping[str, Any]) -> None:
         """Log a request; `unlogged` counts those of its status that had no line since the last."""
         extra = {**fields, "status": status}
         if status in _SHED:

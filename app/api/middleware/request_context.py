@@ -124,7 +124,7 @@ class RequestContext:
         }
         if span := self._traces.request if self._traces else None:
             fields["trace_id"] = f"{span.trace_id:032x}"
-        self._access_log.tell(status, fields)
+        self._access_log.log(status, fields)
 
 
 def _allow(origins: Collection[str]) -> Callable[[ASGIApp], ASGIApp]:

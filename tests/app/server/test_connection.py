@@ -5,22 +5,18 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
-from typing import Any
 
 import anyio.lowlevel
 import pytest
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.server import Server as UvicornServer
 from uvicorn.server import ServerState
 
 from app.api.page.live import Live
 from app.api.parts import Parts
 from app.api.routing import RouteTable
 from app.inference.lifecycle import Lifecycle
-from app.server.connection import HttpProtocol, create_http_protocol
-from app.server.uvicorn_check import UnfitUvicornError
+from app.server.connection import HttpProtocol
 from app.settings import Settings
 from app.telemetry.access_log import AccessLog
 from app.telemetry.metrics import Metrics
@@ -262,26 +258,6 @@ async def test_one_connection_too_many_is_turned_away() -> None:
     assert (second.statuses, second.code) == ([429], "overloaded")
     assert b"retry-after: 1" in second.transport.written
     assert second.transport.ended == ["close"]
-
-
-@pytest.mark.parametrize(
-    ("owner", "method", "missing"),
-    [
-        (HttpToolsProtocol, "on_body", "body"),
-        (UvicornServer, "on_tick", "counter"),
-        (UvicornServer, "main_loop", "on_tick"),
-        (UvicornServer, "shutdown", "connections"),
-    ],
-)
-def test_a_uvicorn_that_does_not_fit_is_named(
-    monkeypatch: pytest.MonkeyPatch, owner: type, method: str, missing: str
-) -> None:
-    def changed(self: Any, data: bytes) -> None: ...
-
-    create_http_protocol(create_parts(Settings()))
-    monkeypatch.setattr(owner, method, changed)
-    with pytest.raises(UnfitUvicornError, match=rf"{owner.__name__}\.{method} has no {missing}"):
-        create_http_protocol(create_parts(Settings()))
 
 
 async def test_an_answer_leaves_in_one_piece_and_a_head_alone_does_not_wait_for_its_body(

@@ -22,13 +22,13 @@ def test_what_is_shed_has_a_line_a_second_and_status_that_counts_the_others(
     clock = FakeClock()
     log = AccessLog(clock)
     for _ in range(100):
-        log.tell(429, {})
-    log.tell(503, {})
+        log.log(429, {})
+    log.log(503, {})
     clock.time += 0.9
-    log.tell(429, {})
+    log.log(429, {})
     clock.time += 0.2
     for _ in range(2):
-        log.tell(429, {})
+        log.log(429, {})
     assert lines_of(caplog) == [(429, 0), (503, 0), (429, 100)]
 
 
@@ -36,7 +36,7 @@ def test_what_is_not_shed_has_a_line_each(caplog: pytest.LogCaptureFixture) -> N
     caplog.set_level(logging.INFO, "access")
     log = AccessLog(FakeClock())
     for status in (200, 400, 499, 500) * 3:
-        log.tell(status, {})
+        log.log(status, {})
     assert [status for status, _ in lines_of(caplog)] == [200, 400, 499, 500] * 3
 
 
@@ -53,7 +53,7 @@ def test_a_level_says_whom_a_failure_concerns(
 ) -> None:
     caplog.set_level(logging.INFO, "access")
     for status in statuses:
-        AccessLog(FakeClock()).tell(status, {})
+        AccessLog(FakeClock()).log(status, {})
     assert {record.levelno for record in caplog.records} == {level}
 
 
