@@ -1,4 +1,4 @@
-"""What a request's line and headers may be, before anything reads them."""
+"""Checks a request's line and headers."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _MAX_URL: Final = 4 * _KIBI
 _MAX_HEADERS: Final = 16 * _KIBI
 _MAX_HEADER_LINES: Final = 100
 MAX_HEAD: Final = _MAX_URL + _MAX_HEADERS
-"""In bytes, line and headers."""
+"""Bytes of the line and the headers."""
 _HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+,;=%-]+)(?::\d*)?", re.ASCII)
-"""RFC 3986, section 3.2: what a URL can be built from."""
+"""RFC 3986, section 3.2: a URL can be built from it."""
 
 
 def check_size(url: bytes, head_bytes: int) -> None:
-    """Bound a head that is still coming in.
+    """Bound a head that is still arriving.
 
     Raises:
-        UriTooLongError, HeadersTooLargeError: it has come too far.
+        UriTooLongError, HeadersTooLargeError: the head is already too long.
     """
     if len(url) > _MAX_URL:
         raise UriTooLongError
@@ -31,15 +31,15 @@ def check_size(url: bytes, head_bytes: int) -> None:
 
 
 def check_head(version: str, url: bytes, headers: Iterable[tuple[bytes, bytes]]) -> None:
-    """Hold a whole head to RFC 9112 where the parser does not: versions, Host, encodings.
+    """Enforce RFC 9112 on a whole head where the parser does not: version, Host, encoding.
 
     Args:
-        version: of HTTP; only 1.0 and 1.1 are spoken.
+        version: of HTTP; 1.0 and 1.1 are supported.
         url: the request's target.
         headers: names in lower case.
 
     Raises:
-        UriTooLongError, HeadersTooLargeError, MalformedRequestError: see there.
+        UriTooLongError, HeadersTooLargeError, MalformedRequestError: the head breaks a rule.
     """
     lines = size = hosts = 0
     valid = version in {"1.1", "1.0"}

@@ -51,7 +51,7 @@ _MIN_HANG_S = 30.0
 _LAST_WORDS_S = 2.0
 
 Announce = Callable[[InfoResponse, str], object]
-"""Told once, when the service is ready: what runs, and its URL."""
+"""Called once the service is ready, with what runs and its URL."""
 
 
 class Server(uvicorn.Server):
@@ -90,37 +90,33 @@ class Server(uvicorn.Server):
 
     @property
     def lifecycle(self) -> Lifecycle:
-        """The parts of the app that this server runs."""
+        """The lifecycle of the app that this server runs."""
         return self.parts.lifecycle
 
     @property
     def watches(self) -> list[Watch]:
         """What must not hang."""
         limit_s = max(_MAX_REQUEST_TIMEOUTS * self._settings.request_timeout_s, _MIN_HANG_S)
+        lifecycle = self.lifecycle
+
+        def watch(symptom: str, running: Callable[[Service], Iterable[Hashable]]) -> Watch:
+            def once_ready() -> Iterable[Hashable]:
+                return running(lifecycle.service) if lifecycle.ready.is_set() else ()
+
+            return Watch(symptom, limit_s, once_ready)
+
         return [
             Watch("The event loop has stood still", _MAX_LOOP_STALL_S, lambda: self._tick),
-            Watch(
-                "A batch has been running",
-                limit_s,
-                self._once_ready(lambda service: service.batcher.in_flight.ids()),
-            ),
-            Watch(
+            watch("A batch has been running", lambda service: service.batcher.in_flight.ids()),
+            watch(
                 "An image has been in a decode thread",
-                limit_s,
-                self._once_ready(lambda service: service.decode_threads.in_flight.ids()),
+                lambda service: service.decode_threads.in_flight.ids(),
             ),
-            Watch(
+            watch(
                 "The engine has failed on every batch",
-                limit_s,
-                self._once_ready(lambda service: service.batcher.breaker.open_ids()),
+                lambda service: service.batcher.breaker.open_ids(),
             ),
         ]
-
-    def _once_ready(
-        self, running: Callable[[Service], Iterable[Hashable]]
-    ) -> Callable[[], Iterable[Hashable]]:
-        lifecycle = self.lifecycle
-        return lambda: running(lifecycle.service) if lifecycle.ready.is_set() else ()
 
     async def on_tick(self, counter: int) -> bool:
         """Note that the loop runs; uvicorn calls it about every tenth of a second."""
@@ -152,11 +148,7 @@ class Server(uvicorn.Server):
 
     def _close_listeners(self) -> list[socket.socket]:
         """Stop listening; returns the connections that were made and not yet accepted."""
-        listeners = [
-            socket.socket(fileno=os.dup(listener.fileno()))
-            for server in self.servers
-            for listener in server.sockets
-        ]
+        listeners = [listener.dup() for server in self.servers for listener in server.sockets]
         for server in self.servers:
             server.close()
         connections = []
@@ -248,7 +240,7 @@ def _end_hung_process(why: str, log_queue: LogQueue) -> None:
 
 
 def create_url(host: str, port: int) -> str:
-    """The URL at which a browser on this machine finds what listens on an address."""
+    """Create the URL at which a browser on this machine finds what listens on an address."""
     if ip_address(host).is_unspecified:
         host = "localhost"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
