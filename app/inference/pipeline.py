@@ -91,7 +91,7 @@ class Pipeline:
             outputs = await self._decode_and_compute(image, plan, kind)
         except errors.AppError as error:
             self._metrics.images.labels(kind, error.code).inc()
-            return error
+            return error.with_traceback(None)  # its frames hold the future that holds it
         except asyncio.CancelledError:
             self._metrics.images.labels(kind, "abandoned").inc()
             raise
