@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 _NAME: Final = "mobilenet-serve"
 _CLOSE_S: Final = 1.0
 _SPOKEN: Final = "http/protobuf"
-_PROBES: Final = frozenset({"/livez", "/readyz", "/healthz", "/health", "/metrics"})
 
 _log = logging.getLogger(__name__)
 
@@ -99,11 +98,6 @@ class Traces:
 def format_traceparent(span: SpanContext) -> bytes:
     """Format a span as the header of W3C's Trace Context."""
     return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}".encode()
-
-
-def is_probe(scope: Any) -> bool:
-    """Whether a request asks for what is asked all the time."""
-    return scope["path"] in _PROBES
 
 
 def create_traces() -> Traces | None:

@@ -5,12 +5,10 @@ Dependencies are async, because FastAPI gives a plain function a thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Annotated, Any, Final, get_type_hints
+from typing import Annotated
 
-from fastapi import Depends, Header, Request, Response
-from fastapi.routing import APIRoute
-from pydantic import BaseModel, Field, ValidationError
+from fastapi import Depends, Header, Request
+from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
 from app.api.parts import get_parts
@@ -55,31 +53,3 @@ async def get_timeout(
 
 
 TimeoutDep = Annotated[float, Depends(get_timeout)]
-_TIMEOUT_HEADER: Final = "X-Request-Timeout-Ms"
-
-
-class OptionsRoute(APIRoute):
-    """A route of `(request, timeout_s: TimeoutDep, query: Annotated[..., Query()])`.
-
-    FastAPI documents these, and would take a sixth of a kept answer's time to solve them. So the
-    options are read here; what is not plain or not valid is left to FastAPI, which says why.
-    """
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """FastAPI's extension point."""
-        solve = super().get_route_handler()
-        endpoint = self.endpoint
-        schema: type[BaseModel] = get_type_hints(endpoint)["query"]
-
-        async def handle(request: Request) -> Response:
-            if _TIMEOUT_HEADER in request.headers:
-                return await solve(request)
-            try:
-                query = schema.model_validate(dict(request.query_params))
-            except ValidationError:
-                return await solve(request)
-            timeout_s = await get_timeout(request)
-            response: Response = await endpoint(request, timeout_s, query)
-            return response
-
-        return handle

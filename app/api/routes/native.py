@@ -22,7 +22,7 @@ from app.api.documents.declarations import (
 from app.api.documents.examples import CLASSIFIED, ONE_IMAGE, TWO_IMAGES
 from app.api.problems import NATIVE, create_problem
 from app.api.routes import schemas
-from app.api.routes.dependencies import OptionsRoute, TimeoutDep, get_record, get_service
+from app.api.routes.dependencies import TimeoutDep, get_record, get_service
 from app.api.routes.schemas import ClassifyQuery, EmbedQuery
 from app.api.routing import Body, declare
 from app.errors import AppError, NoClassifierError, NotAcceptableError, OutputTooLargeError
@@ -32,7 +32,7 @@ from app.inference.options import MAX_FILES, EmbedOptions
 _Answer = TypeVar("_Answer", Classification, Embedding)
 _Response = TypeVar("_Response", schemas.ClassifyResponse, schemas.EmbedResponse)
 
-router = APIRouter(route_class=OptionsRoute, tags=["Images"])
+router = APIRouter(tags=["Images"])
 
 
 def _image_body(*, many: bool) -> dict[str, Any]:
