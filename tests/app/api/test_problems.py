@@ -149,7 +149,7 @@ def test_an_error_nobody_foresaw_is_an_internal_error_without_its_text(
         raise RuntimeError("the secret of 0xdeadbeef")
 
     with serve() as server:
-        monkeypatch.setattr("app.inference.service._classification", explode)
+        monkeypatch.setattr("app.inference.service._classify", explode)
         answer = httpx2.post(f"{server.url}/classify", files={"file": cat})
         expect(answer, 500, "internal_error")
         assert "secret" not in answer.text
