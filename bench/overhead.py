@@ -29,10 +29,8 @@ def measure_overhead(generator: LoadGenerator, rounds: int, seconds: float) -> d
             for kind in KINDS:
                 before = idle.cpu_s
                 load = generator.run(idle.url, kind, _CONNECTIONS, seconds)
-                requests = load.images_per_s * load.seconds
-                costs[kind].append(1000 * (idle.cpu_s - before) / requests)
+                costs[kind].append(1000 * (idle.cpu_s - before) / load.requests)
             before = busy.cpu_s
             load = generator.run(busy.url, "multipart", _MANY_CONNECTIONS, seconds)
-            refused = load.refused_per_s * load.seconds
-            costs["refused"].append(1000 * (busy.cpu_s - before) / refused)
+            costs["refused"].append(1000 * (busy.cpu_s - before) / load.refused)
     return {name: statistics.median(values) for name, values in costs.items()}

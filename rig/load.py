@@ -32,7 +32,8 @@ end
 done = function(summary, latency, requests)
   local errors = summary.errors
   io.write(string.format(
-    '\\n{{"requests": %d, "seconds": %f, "refused": %d, "broken": %d, "p50": %f, "p99": %f}}\\n',
+    '\\n{{"requests": %d, "seconds": %f, "refused": %d, "broken": %d, '
+    .. '"p50_ms": %f, "p99_ms": %f}}\\n',
     summary.requests, summary.duration / 1e6, errors.status,
     errors.connect + errors.read + errors.write + errors.timeout,
     latency:percentile(50) / 1000, latency:percentile(99) / 1000))
@@ -42,19 +43,33 @@ end
 
 @dataclass(frozen=True)
 class Load:
-    """The result of one run: `images_per_s` counts the requests that were answered with 200."""
+    """The result of one run.
 
+    Attributes:
+        requests: that got an answer, with whatever status.
+        seconds: how long the run took.
+        refused: requests answered with another status than 2xx or 3xx.
+        broken: requests without an answer.
+        p50_ms: median latency of all answers.
+        p99_ms: their 99th percentile.
+    """
+
+    requests: int
     seconds: float
-    images_per_s: float
-    refused_per_s: float
+    refused: int
     broken: int
     p50_ms: float
     p99_ms: float
 
     @property
-    def failed(self) -> int:
-        """Requests that were refused or broke."""
-        return self.broken + round(self.refused_per_s * self.seconds)
+    def images_per_s(self) -> float:
+        """Requests answered well."""
+        return (self.requests - self.refused) / self.seconds
+
+    @property
+    def refused_per_s(self) -> float:
+        """Requests refused."""
+        return self.refused / self.seconds
 
 
 class LoadGenerator:
@@ -91,16 +106,7 @@ class LoadGenerator:
         load = [f"-c{connections}", f"-d{seconds:.0f}s", f"--timeout={_TIMEOUT_S}s"]
         command = ["wrk", "-t1", *load, "-s", str(script), url + path]
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        seen = json.loads(output.splitlines()[-1])
-        answered = seen["requests"] - seen["refused"]
-        return Load(
-            seen["seconds"],
-            answered / seen["seconds"],
-            seen["refused"] / seen["seconds"],
-            seen["broken"],
-            seen["p50"],
-            seen["p99"],
-        )
+        return Load(**json.loads(output.splitlines()[-1]))
 
 
 def create_body(photo: bytes, kind: Kind) -> bytes:

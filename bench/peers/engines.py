@@ -1,4 +1,4 @@
-"""The two engines that every peer is measured with."""
+"""Holds the two engines that every peer is measured with."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class PeerEngine(Protocol):
     """The two steps of labelling: one photo each, then a batch."""
 
     def preprocess(self, photo: bytes) -> NDArray[Any]:
-        """Decode a photo and make of it what the network takes."""
+        """Decode a photo into the network's input."""
         ...
 
     def classify(self, batch: Sequence[NDArray[Any]]) -> list[list[Answer]]:
-        """The five best classes of each."""
+        """Return the five best classes of each."""
         ...
 
 
@@ -66,7 +66,7 @@ class OnnxPeerEngine:
         self._decoder = Decoder(DecodeLimits())
 
     def preprocess(self, photo: bytes) -> NDArray[np.uint8]:
-        """Pixels of shape (224, 224, 3)."""
+        """Return pixels of shape (224, 224, 3)."""
         return preprocess(self._decoder.decode(photo), self._checkpoint.preprocessing)
 
     def classify(self, batch: Sequence[NDArray[np.uint8]]) -> list[list[Answer]]:
@@ -78,7 +78,7 @@ class OnnxPeerEngine:
         ]
 
     def _create_default_session(self) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
-        """The same graph as the documentation of ONNX Runtime runs one."""
+        """Run the same graph as the documentation of ONNX Runtime does."""
         graph = create_graph(self._checkpoint).SerializeToString()
         session = onnxruntime.InferenceSession(graph)
 
@@ -103,7 +103,7 @@ class TransformersEngine:
         self._model = AutoModelForImageClassification.from_pretrained(DEFAULT_DIRECTORY)
 
     def preprocess(self, photo: bytes) -> NDArray[np.float32]:
-        """Values of shape (3, 224, 224)."""
+        """Return values of shape (3, 224, 224)."""
         image = Image.open(BytesIO(photo)).convert("RGB")
         values: NDArray[np.float32] = self._processor(image, return_tensors="np").pixel_values[0]
         return values

@@ -18,7 +18,7 @@ from bench.peers.peer import PeerSettings
 
 
 def create_app() -> FastAPI:
-    """What uvicorn serves."""
+    """Return the application for uvicorn."""
     settings = PeerSettings.from_environment()
     engine = create_engine(settings.engine, settings.threads)
 

@@ -27,7 +27,7 @@ class Classifier(litserve.LitAPI):
         self._pool = None if settings.threads is None else ThreadPoolExecutor(settings.threads)
 
     def decode_request(self, request: Request) -> bytes:
-        """The photo of the form, which LitServe has read."""
+        """Return the photo of the form, which LitServe has read."""
         photo: bytes = request["file"].file.read()
         return photo
 
@@ -40,11 +40,11 @@ class Classifier(litserve.LitAPI):
         return self._engine.classify(x)
 
     def unbatch(self, output: list[list[Answer]]) -> list[list[Answer]]:
-        """One answer a request already."""
+        """Return the answers, one a request already."""
         return output
 
     def encode_response(self, output: list[Answer]) -> list[Answer]:
-        """It can be JSON as it is."""
+        """Return the answer, which is JSON as it is."""
         return output
 
 

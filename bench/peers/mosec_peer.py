@@ -16,7 +16,7 @@ from bench.peers.peer import PeerSettings
 
 
 class Stage(mosec.Worker):
-    """What both stages need."""
+    """A process with an engine of its own."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,19 +25,19 @@ class Stage(mosec.Worker):
 
 
 class Decode(Stage):
-    """Takes a photo."""
+    """Decodes a photo."""
 
     def deserialize(self, data: bytes) -> bytes:
-        """The body is the photo."""
+        """Return the body: it is the photo."""
         return data
 
     def forward(self, data: bytes) -> NDArray[Any]:
-        """Decode it."""
+        """Return its pixels."""
         return self._engine.preprocess(data)
 
 
 class Classify(Stage):
-    """Takes a batch."""
+    """Computes a batch."""
 
     def forward(self, data: list[NDArray[Any]]) -> list[list[Answer]]:
         """Run the engine."""

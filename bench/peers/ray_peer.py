@@ -38,7 +38,7 @@ class Classifier:
         return self._engine.classify([self._engine.preprocess(photo) for photo in photos])
 
     async def __call__(self, request: Request) -> list[Answer]:
-        """One request, whose body is a photo."""
+        """Answer one request, whose body is a photo."""
         answer: list[Answer] = await self.classify(await request.body())
         return answer
 

@@ -15,10 +15,10 @@ _START_S = 60
 
 
 class Container:
-    """A context manager: entering waits until the service in it is ready.
+    """A context manager that runs an image, waits until the service is ready, and stops it.
 
     Args:
-        image: what to run.
+        image: its tag.
         cpus: its quota, in cores.
         more: flags of the engine's `run`.
 
@@ -56,7 +56,7 @@ class Container:
 
     @property
     def state(self) -> str:
-        """Whether it was out of memory, whether it runs, and how often it was started anew."""
+        """Whether it ran out of memory, whether it runs, and how often it was restarted."""
         fields = "{{.State.OOMKilled}} {{.State.Running}} {{.RestartCount}}"
         return self._command("inspect", "--format", fields, self._name)
 

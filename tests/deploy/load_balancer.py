@@ -22,12 +22,12 @@ _REPLICAS = re.compile(r"^( *server) api:8000 resolve (.*;\n)", re.MULTILINE)
 
 
 def find_nginx() -> str | None:
-    """Its path; Debian has it where only root's PATH looks."""
+    """Return its path; Debian has it where only root's PATH looks."""
     return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 
 
 def render(port: int, replicas: Sequence[str]) -> str:
-    """The configuration, listening on a port of this machine, with addresses instead of a name.
+    """Return the configuration with addresses instead of a name, for a port of this machine.
 
     Args:
         port: to listen on.
@@ -45,17 +45,17 @@ def render(port: int, replicas: Sequence[str]) -> str:
     ):
         text, count = pattern.subn(replacement, text)
         if count != 1:
-            raise ValueError(f"{CONFIGURATION} has {count} times {pattern.pattern}")
+            raise ValueError(f"{CONFIGURATION} has {pattern.pattern} {count} times")
     return text
 
 
 class LoadBalancer:
-    """A context manager: entering waits until nginx answers.
+    """A context manager that starts nginx, waits until it answers, and ends it.
 
     Args:
         replicas: their URLs.
         retry: repeat a request that a replica failed; without it each failure reaches the client,
-            and each request has a connection of its own, because `use` closes those that rest.
+            and each request has a connection of its own, because `use` closes idle ones.
     """
 
     def __init__(self, replicas: Sequence[str], *, retry: bool = True) -> None:
@@ -87,7 +87,7 @@ class LoadBalancer:
         self._file.write_text(text, encoding="utf-8")
 
     def use(self, replicas: Sequence[str]) -> None:
-        """Send what comes from now on to these; what is under way goes on."""
+        """Send new requests to these; those in flight go on."""
         self._replicas = replicas
         self._write()
         self._process.send_signal(signal.SIGHUP)
