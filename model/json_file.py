@@ -1,4 +1,4 @@
-"""A JSON file of a checkpoint, read strictly."""
+"""Reads the JSON files of a checkpoint strictly."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Document(BaseModel):
-    """What a JSON file says; keys that it does not know are kept out."""
+    """The content of a JSON file; unknown keys are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
@@ -22,7 +22,7 @@ class Document(BaseModel):
         """Read the file.
 
         Raises:
-            InvalidCheckpointError: it cannot be read, or says what we do not do; one line.
+            InvalidCheckpointError: it cannot be read, or has an impossible value.
         """
         try:
             return cls.model_validate_json(path.read_bytes())

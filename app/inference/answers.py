@@ -14,7 +14,8 @@ from app.errors import AppError
 from app.inference.options import DEFAULT_TOP_K, ClassifyOptions, EmbedOptions
 from model.checkpoints.labels import Label
 from model.network.config import LOGITS
-from model.network.scores import activate, normalize, top_k
+from model.network.features import normalize
+from model.network.scores import activate, top_k
 
 CacheOutcome = Literal["hit", "shared", "miss"]
 """An answer was kept, was being computed for another request, or was computed for this one."""

@@ -14,7 +14,8 @@ from PIL import Image
 from bench.peers.peer import EngineName
 from model.checkpoints.checkpoint import DEFAULT_DIRECTORY, load_checkpoint
 from model.engines import load_engine
-from model.engines.onnx.graph import PIXELS, create_graph
+from model.engines.onnx.graph import create_graph
+from model.engines.onnx.model import PIXELS
 from model.images.decoder import DecodeLimits, Decoder
 from model.images.pixels import preprocess
 from model.network.config import LOGITS

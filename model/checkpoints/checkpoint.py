@@ -1,9 +1,9 @@
-"""A checkpoint: configuration, preprocessing and weights, in Hugging Face's layout.
+"""A checkpoint on disk: configuration, preprocessing and weights, in Hugging Face's layout.
 
 A directory holds `config.json`, `preprocessor_config.json` and `model.safetensors`, which
-`transformers` reads and writes too. A quantized one has `quantization.safetensors` besides, which
-is what runs; its float weights are the dequantized ones. Ours holds `SHA256SUMS` as well
-(`sha256sum -c` checks it by hand), and where it is there, every file in it is verified at load.
+`transformers` reads and writes too. A quantized one adds `quantization.safetensors`, which is what
+runs; its float weights are the dequantized ones. `save_checkpoint` adds `SHA256SUMS`
+(`sha256sum -c` checks it by hand); where it is present, loading verifies every file in it.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import safetensors.numpy
-from safetensors import SafetensorError
 
 from model.checkpoints.labels import Label, create_labels
+from model.checkpoints.quantization_file import read_quantization, write_quantization
 from model.checkpoints.safetensors_file import read_floats
 from model.errors import InvalidCheckpointError
 from model.images.preprocessor_config import Preprocessing
-from model.network.config import MobileNetV1Config
-from model.network.quantization import Quantization
+from model.network.config import MIN_IMAGE_SIDE, MobileNetV1Config
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
+
+    from model.network.quantization import Quantization
 
 DEFAULT_DIRECTORY = Path(__file__).parents[1] / "weights" / "mobilenet_v1_1.0_224"
 
@@ -46,8 +47,8 @@ class Checkpoint:
 
     Attributes:
         weights: float32 arrays under transformers' names; kernels are (out, in / groups, h, w).
-        digest: sha256 of the file that runs, `model.safetensors` or `quantization.safetensors`, in
-            hexadecimal.
+        digest: sha256, in hexadecimal, of the file that runs: `model.safetensors` or
+            `quantization.safetensors`.
         quantization: the same network on 8-bit levels, if it was quantized.
     """
 
@@ -60,12 +61,12 @@ class Checkpoint:
 
     @cached_property
     def labels(self) -> tuple[Label, ...]:
-        """One label a class, in the order of the logits."""
+        """One label for each class, in the order of the logits."""
         return create_labels(self.config.id2label)
 
 
 def expected_shapes(config: MobileNetV1Config) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every weight that the configuration calls for."""
+    """Name and shape of every weight of a configuration."""
     shapes: dict[str, tuple[int, ...]] = {}
     for layer in config.layers:
         shapes[f"{layer.key}.convolution.weight"] = layer.weight_shape
@@ -78,14 +79,14 @@ def expected_shapes(config: MobileNetV1Config) -> dict[str, tuple[int, ...]]:
 
 
 def load_checkpoint(directory: Path, name: str | None = None) -> Checkpoint:
-    """Read and verify a checkpoint directory.
+    """Load and verify a checkpoint directory.
 
     Weights without a classifier are a feature extractor: it has no labels, whatever `config.json`
     says. `transformers` saves one (`MobileNetV1Model`) with two labels and shorter names.
 
     Args:
         directory: in Hugging Face's layout.
-        name: what to call it; the directory's name if None.
+        name: of the checkpoint; None means the directory's name.
 
     Raises:
         InvalidCheckpointError: a file is missing or damaged, or the weights do not fit the
@@ -96,6 +97,7 @@ def load_checkpoint(directory: Path, name: str | None = None) -> Checkpoint:
     _verify_sums(directory, digests)
     config = MobileNetV1Config.load(directory / _CONFIG)
     preprocessing = Preprocessing.load(directory / _PREPROCESSOR)
+    check_input_size(directory / _PREPROCESSOR, preprocessing)
     path = directory / _WEIGHTS
     weights = _read_weights(path, data[_WEIGHTS])
     if not any(name.startswith(_CLASSIFIER) for name in weights):
@@ -104,7 +106,7 @@ def load_checkpoint(directory: Path, name: str | None = None) -> Checkpoint:
     quantization = None
     if _QUANTIZATION in data:
         path = directory / _QUANTIZATION
-        quantization = _read_quantization(path, data[_QUANTIZATION], config)
+        quantization = read_quantization(path, data[_QUANTIZATION], config)
     return Checkpoint(
         name or directory.resolve().name,
         config,
@@ -136,7 +138,7 @@ def save_checkpoint(
     tensors: dict[str, NDArray[Any]] = {
         name: np.ascontiguousarray(value) for name, value in sorted(weights.items())
     }
-    # transformers reports a missing tensor without these counters, and wants to be told the layout.
+    # transformers misses these counters, and requires the format.
     tensors |= {
         f"{layer.key}.normalization.{_COUNTER}": np.zeros((), np.int64) for layer in config.layers
     }
@@ -144,9 +146,8 @@ def save_checkpoint(
     files = [_CONFIG, _WEIGHTS, _PREPROCESSOR]
     if quantization:
         files.append(_QUANTIZATION)
-        content = safetensors.numpy.save(quantization.to_tensors())
-        (directory / _QUANTIZATION).write_bytes(content)
-    else:  # one that an earlier checkpoint left here would be taken for this one's
+        (directory / _QUANTIZATION).write_bytes(write_quantization(quantization))
+    else:  # one left by an earlier checkpoint would be taken for this one's
         (directory / _QUANTIZATION).unlink(missing_ok=True)
     lines = [
         f"{hashlib.sha256((directory / file).read_bytes()).hexdigest()}  {file}\n" for file in files
@@ -154,71 +155,32 @@ def save_checkpoint(
     (directory / _SUMS).write_text("".join(lines), encoding="ascii")
 
 
-def _verify_sums(directory: Path, known: Mapping[str, str]) -> None:
-    """Compare the files with `SHA256SUMS`, if there is one; `known` holds sums already taken."""
-    try:
-        lines = (directory / _SUMS).read_text(encoding="ascii").splitlines()
-    except FileNotFoundError:
-        return
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidCheckpointError(f"{directory / _SUMS}: cannot be read") from error
-    for line in lines:
-        expected, _, file = line.partition("  ")
-        path = directory / file
-        if not file or path.parent != directory:
-            raise InvalidCheckpointError(f"{directory / _SUMS}: has a line that is not a sum")
-        try:
-            actual = known.get(file) or hashlib.sha256(path.read_bytes()).hexdigest()
-        except OSError as error:
-            raise InvalidCheckpointError(f"{path}: {error.strerror}") from error
-        if actual != expected:
-            raise InvalidCheckpointError(f"{path}: sha256 is not the one in {_SUMS}")
+def check_input_size(path: Path, preprocessing: Preprocessing) -> None:
+    """Check that the network can see what preprocessing gives it.
 
+    Args:
+        path: named in errors.
+        preprocessing: of the checkpoint.
 
-def _read_tensor_files(directory: Path) -> dict[str, bytes]:
-    if not directory.is_dir():
-        raise InvalidCheckpointError(f"{directory}: is not a directory")
-    data = {_WEIGHTS: _read(directory / _WEIGHTS)}
-    if (directory / _QUANTIZATION).exists():
-        data[_QUANTIZATION] = _read(directory / _QUANTIZATION)
-    return data
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InvalidCheckpointError(f"{path}: {error.strerror}") from error
-
-
-def _read_quantization(path: Path, data: bytes, config: MobileNetV1Config) -> Quantization:
-    try:
-        return Quantization.from_tensors(safetensors.numpy.load(data), config)
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise InvalidCheckpointError(f"{path}: is not a safetensors file, or is cut") from error
-    except InvalidCheckpointError as error:
-        raise InvalidCheckpointError(f"{path}: {error}") from error
-
-
-def _read_weights(path: Path, data: bytes) -> dict[str, NDArray[np.float32]]:
-    weights = read_floats(path, data, skip=_COUNTER)
-    if any(name.startswith(_PREFIX) for name in weights):
-        return weights
-    return {
-        name if name.startswith(_CLASSIFIER) else _PREFIX + name: value
-        for name, value in weights.items()
-    }
+    Raises:
+        InvalidCheckpointError: a side is too short.
+    """
+    height, width = preprocessing.input_size
+    if min(height, width) < MIN_IMAGE_SIDE:
+        raise InvalidCheckpointError(
+            f"{path}: has input size {height}x{width}, but sides must be at least {MIN_IMAGE_SIDE}"
+        )
 
 
 def check_weights(
     path: Path, weights: Mapping[str, NDArray[np.float32]], config: MobileNetV1Config
 ) -> None:
-    """See that weights are those that the configuration calls for.
+    """Check that weights fit their configuration.
 
     Args:
-        path: what to name in the refusal.
+        path: named in errors.
         weights: as in `Checkpoint`.
-        config: what they are for.
+        config: of the checkpoint.
 
     Raises:
         InvalidCheckpointError: one is missing, unknown, of another shape, or not finite.
@@ -237,3 +199,52 @@ def check_weights(
             raise InvalidCheckpointError(f"{path}: {name} has negative values")
     if unknown := sorted(weights.keys() - expected.keys()):
         raise InvalidCheckpointError(f"{path}: has an unknown tensor {unknown[0]!r}")
+
+
+def _verify_sums(directory: Path, known: Mapping[str, str]) -> None:
+    """Compare the files with `SHA256SUMS`, if there is one; `known` holds sums already taken."""
+    try:
+        lines = (directory / _SUMS).read_text(encoding="ascii").splitlines()
+    except FileNotFoundError:
+        return
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidCheckpointError(f"{directory / _SUMS}: cannot be read") from error
+    for line in lines:
+        expected, _, file = line.partition("  ")
+        path = directory / file
+        if not file or path.parent != directory:
+            raise InvalidCheckpointError(f"{directory / _SUMS}: has a line that is not a sum")
+        actual = known.get(file) or hashlib.sha256(_read(path)).hexdigest()
+        if actual != expected:
+            raise InvalidCheckpointError(f"{path}: sha256 is not the one in {_SUMS}")
+
+
+def _read_tensor_files(directory: Path) -> dict[str, bytes]:
+    if not directory.is_dir():
+        raise InvalidCheckpointError(f"{directory}: is not a directory")
+    if not (directory / _WEIGHTS).exists():
+        raise InvalidCheckpointError(
+            f"{directory / _WEIGHTS}: is missing; a pickle (pytorch_model.bin) is not read, as it "
+            "can run code: load it with transformers and write it with save_pretrained"
+        )
+    data = {_WEIGHTS: _read(directory / _WEIGHTS)}
+    if (directory / _QUANTIZATION).exists():
+        data[_QUANTIZATION] = _read(directory / _QUANTIZATION)
+    return data
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidCheckpointError(f"{path}: {error.strerror}") from error
+
+
+def _read_weights(path: Path, data: bytes) -> dict[str, NDArray[np.float32]]:
+    weights = read_floats(path, data, skip=_COUNTER)
+    if any(name.startswith(_PREFIX) for name in weights):
+        return weights
+    return {
+        name if name.startswith(_CLASSIFIER) else _PREFIX + name: value
+        for name, value in weights.items()
+    }

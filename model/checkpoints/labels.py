@@ -1,4 +1,4 @@
-"""The names of the classes: class id -> WordNet id and label."""
+"""The names and WordNet ids of the classes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _IMAGENET_AGREEMENT = 990
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One class; `wnid` is its WordNet id (`n02123045`), or None where it has none."""
+    """One class; `wnid` is its WordNet id (`n02123045`), if it has one."""
 
     class_id: int
     wnid: str | None
@@ -45,8 +45,15 @@ def load_imagenet_labels(path: Path = IMAGENET_PATH) -> tuple[Label, ...]:
     return tuple(Label(int(row["class_id"]), row["wnid"] or None, row["label"]) for row in rows)
 
 
+def name_classes(count: int) -> dict[int, str]:
+    """Name the classes of a file that holds no names: ImageNet's by their number, or LABEL_0 ..."""
+    if count == IMAGENET_CLASSES:
+        return {label.class_id: label.label for label in load_imagenet_labels()}
+    return {class_id: f"LABEL_{class_id}" for class_id in range(count)}
+
+
 def create_labels(id2label: dict[int, str]) -> tuple[Label, ...]:
-    """Label a checkpoint's classes; those of ImageNet, told by their names, get WordNet ids too.
+    """Label a checkpoint's classes; those of ImageNet, recognized by their names, get WordNet ids.
 
     Published lists differ in the text of a few classes, so most names decide for all.
     """

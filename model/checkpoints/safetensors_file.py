@@ -1,4 +1,4 @@
-"""A safetensors file (https://github.com/huggingface/safetensors) as float32 arrays."""
+"""Reads a safetensors file (https://github.com/huggingface/safetensors) as float32 arrays."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _FLOATS = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
 
 
 def read_floats(path: Path, data: bytes, skip: str) -> dict[str, NDArray[np.float32]]:
-    """Every tensor by its name; floats of another precision are widened, or rounded.
+    """Read every tensor by its name; other precisions are widened or rounded.
 
     Args:
-        path: what to name in a refusal.
+        path: named in errors.
         data: the file.
-        skip: leave out the tensors whose names end so.
+        skip: leaves out the tensors whose names end with it.
 
     Raises:
         InvalidCheckpointError: the file is damaged, or a tensor is not of floats.

@@ -1,4 +1,4 @@
-"""What a checkpoint's `preprocessor_config.json` asks for, read as `transformers` reads it."""
+"""A checkpoint's `preprocessor_config.json`, read as `transformers` reads it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from PIL import Image
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from model.json_file import Document
-from model.network.config import MIN_IMAGE_SIDE
 
 MAX_SIDE = 2000
 """Longest side in pixels that a checkpoint may resize or crop to."""
@@ -29,7 +28,7 @@ _STEPS = {  # and the keys that each needs
     "do_rescale": ("rescale_factor",),
     "do_normalize": ("image_mean", "image_std"),
 }
-_HARMLESS = (*_STEPS, "do_convert_rgb")  # every picture is RGB by then
+_HARMLESS = (*_STEPS, "do_convert_rgb")  # every image is RGB by then
 _REFUSED = ("auto_map", "crop_pct")  # code of the repository, and a step of other processors
 
 
@@ -37,8 +36,7 @@ def _repeat(value: Any) -> Any:
     return (value,) * 3 if isinstance(value, int | float) else value
 
 
-_InputSide = Annotated[int, Field(ge=MIN_IMAGE_SIDE, le=MAX_SIDE)]
-_ResizedSide = Annotated[int, Field(ge=1, le=MAX_SIDE)]
+_Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 _Triple = Annotated[tuple[float, float, float], BeforeValidator(_repeat)]
 
 
@@ -47,9 +45,9 @@ class Size(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    shortest_edge: _ResizedSide | None = None
-    height: _ResizedSide | None = None
-    width: _ResizedSide | None = None
+    shortest_edge: _Side | None = None
+    height: _Side | None = None
+    width: _Side | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -66,14 +64,14 @@ class CropSize(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    height: _InputSide = 224
-    width: _InputSide = 224
+    height: _Side = 224
+    width: _Side = 224
 
 
 class Preprocessing(Document):
-    """Steps and constants between a picture and the network; defaults are those of `transformers`.
+    """Steps and constants between an image and the network; defaults are those of `transformers`.
 
-    What is larger than the picture when it is cropped is padded with black.
+    A crop that is larger than the image is padded with black.
     """
 
     do_resize: bool = True
@@ -90,7 +88,7 @@ class Preprocessing(Document):
     @model_validator(mode="before")
     @classmethod
     def _read(cls, document: Any) -> Any:
-        """Bring the older spellings to one, and refuse what would be left undone."""
+        """Normalize older spellings, and refuse steps that would be left undone."""
         if not isinstance(document, dict):
             return document
         document = _without_nulls(document)
@@ -107,28 +105,25 @@ class Preprocessing(Document):
     def _check(self) -> Self:
         if min(self.image_std) <= 0:
             raise ValueError("image_std must be greater than 0")
-        if self.do_center_crop:
-            return self
-        if not self.do_resize or self.size.shortest_edge is not None:
+        exact = self.do_resize and self.size.shortest_edge is None
+        if not self.do_center_crop and not exact:
             raise ValueError("without do_center_crop, do_resize must be to a height and width")
-        if min(self.input_size) < MIN_IMAGE_SIDE:
-            raise ValueError(f"size must be at least {MIN_IMAGE_SIDE} without do_center_crop")
         return self
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """Height and width of what the network sees, in pixels."""
+        """Height and width of the network's input, in pixels."""
         if self.do_center_crop:
             return self.crop_size.height, self.crop_size.width
         return self.size.height or 0, self.size.width or 0
 
     @property
     def crop_side(self) -> int:
-        """Side of the square that the network sees, in pixels; the short one of a rectangle."""
+        """Shorter side of the network's input, in pixels."""
         return min(self.input_size)
 
     def with_side(self, side: int) -> Preprocessing:
-        """The same for a square input of another side, resized in the same proportion to it."""
+        """A copy for a square input of another side, resizing in the same proportion to it."""
         height, width = self.input_size
         if self.size.shortest_edge is not None:
             size = Size(shortest_edge=_scale(self.size.shortest_edge, side / self.crop_side))
@@ -141,9 +136,9 @@ class Preprocessing(Document):
         return self.model_copy(update={"size": size, "crop_size": crop_size})
 
     def scale_and_offset(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Constants, each of shape (3,), with which `pixels / scale - offset` is the input.
+        """Constants of shape (3,), float32, such that `pixels / scale - offset` is the input.
 
-        Written as a division, which rounds as transformers' rescaling does for every uint8 value.
+        Dividing rounds as transformers' rescaling does, for every uint8 value.
         """
         std = np.asarray(self.image_std) if self.do_normalize else np.ones(3)
         mean = np.asarray(self.image_mean) if self.do_normalize else np.zeros(3)
@@ -158,7 +153,7 @@ class Preprocessing(Document):
 
 
 def _without_nulls(document: dict[str, Any]) -> dict[str, Any]:
-    """A step that is null is left out; what a step needs must not be null."""
+    """Leave out what is null, but refuse that of a value that a step needs."""
     document = document | {step: False for step in _STEPS if document.get(step, True) is None}
     for step, keys in _STEPS.items():
         for key in keys:
@@ -177,7 +172,7 @@ def _check_steps(document: dict[str, Any]) -> None:
 
 
 def _both_sides(size: Any) -> Any:
-    """An int, or [height, width], as an object; anything else is left for the check to refuse."""
+    """Spell an int or [height, width] as an object; validation refuses anything else."""
     pair = [size, size] if isinstance(size, int) else size
     return dict(zip(("height", "width"), pair, strict=True)) if len(pair) == 2 else size  # noqa: PLR2004  # of two sides
 

@@ -1,4 +1,4 @@
-"""What an embedding can be: a layer's map, pooled in one way or not at all."""
+"""Turns a layer's map into an embedding."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Feature:
 
     @property
     def output(self) -> str:
-        """The engine's output that it is made of."""
+        """The engine's output that it is made from."""
         end_point = END_POINTS[-1] if self.layer == POOLED else self.layer
         # The graph averages the last map itself.
         return POOLED if end_point == END_POINTS[-1] and self.pooling == "global" else end_point
@@ -59,7 +59,7 @@ class Feature:
         return (layer.out_channels,)
 
     def extract(self, arrays: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Make it of an image's engine outputs, by name; of `shape`, float32."""
+        """Extract it from one image's engine outputs, by name; of `shape`, float32."""
         array = arrays[self.output]
         if self.output == POOLED:
             return array
@@ -71,8 +71,16 @@ class Feature:
         return _average_7x7(array)
 
 
+def normalize(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale to unit length along the last axis; a zero vector stays zero."""
+    length = np.linalg.norm(features, axis=-1, keepdims=True)
+    unit: NDArray[np.float32] = np.zeros_like(features)
+    np.divide(features, length, out=unit, where=length > 0)
+    return unit
+
+
 def parse_layer(text: str) -> str:
-    """The name of a layer that is given by name or by number: `5` is `Conv2d_5_pointwise`.
+    """The name of a layer given by name or by number: `5` is `Conv2d_5_pointwise`.
 
     Raises:
         ValueError: there is no such layer.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -124,48 +124,6 @@ class Quantization:
                 weights |= identity_batch_norm(key, kernel, bias, config.layer_norm_eps)
         return weights
 
-    def to_tensors(self) -> dict[str, NDArray[Any]]:
-        """Everything as named arrays, which `from_tensors` reads."""
-        tensors = {**_write("input", self.input), **_write("pooled", self.pooled)}
-        tensors["pooled.half_up"] = np.array(self.half_up)
-        for key, layer in self.layers.items():
-            tensors |= {
-                f"{key}.kernel": layer.kernel,
-                f"{key}.scales": layer.scales,
-                f"{key}.zero_point": np.array(layer.zero_point, np.uint8),
-                f"{key}.bias": layer.bias,
-                **_write(f"{key}.output", layer.output),
-            }
-        return tensors
-
-    @classmethod
-    def from_tensors(cls, tensors: Mapping[str, NDArray[Any]], config: MobileNetV1Config) -> Self:
-        """Read and verify what `to_tensors` gives.
-
-        Raises:
-            InvalidCheckpointError: a tensor is missing, unknown, of another shape or type, or has
-                values that cannot be; the text names it.
-        """
-        reader = _Reader(tensors)
-        pixels, pooled = reader.parameters("input"), reader.parameters("pooled")
-        layers, source = {}, pixels
-        for key, shape in kernel_shapes(config).items():
-            source = pooled if key == CLASSIFIER else source
-            layers[key] = QuantizedLayer(
-                kernel=reader.read(f"{key}.kernel", np.uint8, shape),
-                scales=reader.read(f"{key}.scales", np.float32, (1,), (shape[0],)),
-                zero_point=int(reader.read(f"{key}.zero_point", np.uint8, ())),
-                bias=reader.read(f"{key}.bias", np.int32, (shape[0],)),
-                input=source,
-                output=reader.parameters(f"{key}.output"),
-            )
-            source = layers[key].output
-        half_up = bool(reader.read("pooled.half_up", np.bool_, ()))
-        reader.check_that_all_was_read()
-        quantization = cls(pixels, layers, pooled, half_up)
-        quantization.check(config)
-        return quantization
-
     def check(self, config: MobileNetV1Config) -> None:
         """See that the levels can be computed.
 
@@ -193,37 +151,3 @@ def kernel_shapes(config: MobileNetV1Config) -> dict[str, tuple[int, int, int, i
     if config.num_labels:
         shapes[CLASSIFIER] = (config.num_labels, config.num_features, 1, 1)
     return shapes
-
-
-def _write(name: str, parameters: QuantizationParameters) -> dict[str, NDArray[Any]]:
-    return {
-        f"{name}.scale": np.array(parameters.scale, np.float32),
-        f"{name}.zero_point": np.array(parameters.zero_point, np.uint8),
-    }
-
-
-class _Reader:
-    """Named arrays, each of the type and shape that is asked for."""
-
-    def __init__(self, tensors: Mapping[str, NDArray[Any]]) -> None:
-        self._tensors = dict(tensors)
-
-    def read(self, name: str, dtype: type, *shapes: tuple[int, ...]) -> NDArray[Any]:
-        if name not in self._tensors:
-            raise InvalidCheckpointError(f"has no tensor {name}")
-        tensor = self._tensors.pop(name)
-        if tensor.dtype != dtype or tensor.shape not in shapes:
-            raise InvalidCheckpointError(
-                f"{name} is {tensor.dtype}{tensor.shape}, not {np.dtype(dtype)}{shapes[-1]}"
-            )
-        return tensor
-
-    def parameters(self, name: str) -> QuantizationParameters:
-        scale = float(self.read(f"{name}.scale", np.float32, ()))
-        if not (math.isfinite(scale) and scale > 0):
-            raise InvalidCheckpointError(f"{name}.scale is not finite and positive")
-        return QuantizationParameters(scale, int(self.read(f"{name}.zero_point", np.uint8, ())))
-
-    def check_that_all_was_read(self) -> None:
-        if self._tensors:
-            raise InvalidCheckpointError(f"has an unknown tensor {min(self._tensors)!r}")

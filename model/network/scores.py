@@ -1,4 +1,4 @@
-"""Logits -> scores and the best classes; features -> embedding."""
+"""Turns logits into scores and the best classes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def activate(logits: NDArray[np.float32], activation: Activation) -> NDArray[np.float32]:
-    """Scores by a function of that name; shape and dtype stay."""
+    """Scores by the named function; shape and dtype stay."""
     match activation:
         case "softmax":
             return softmax(logits)
@@ -43,8 +43,8 @@ def top_k(scores: NDArray[np.float32], k: int, min_score: float = 0.0) -> list[t
 
     Args:
         scores: (classes,).
-        k: how many at most.
-        min_score: leave out what scores less.
+        k: number of classes, at most.
+        min_score: leaves out classes that score less.
     """
     candidates = np.arange(len(scores))
     if k < len(scores):  # sorting all of them costs as much as the softmax
@@ -54,11 +54,3 @@ def top_k(scores: NDArray[np.float32], k: int, min_score: float = 0.0) -> list[t
     order = candidates[(-scores[candidates]).argsort(kind="stable")[:k]]
     best = zip(order.tolist(), scores[order].tolist(), strict=True)
     return [(class_id, score) for class_id, score in best if score >= min_score]
-
-
-def normalize(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scale to unit length along the last axis; a zero vector stays zero."""
-    length = np.linalg.norm(features, axis=-1, keepdims=True)
-    unit: NDArray[np.float32] = np.zeros_like(features)
-    np.divide(features, length, out=unit, where=length > 0)
-    return unit

@@ -1,4 +1,4 @@
-"""A released archive (`.tgz`), read in memory: nothing of it is ever written or executed."""
+"""Reads a released archive (`.tgz`) in memory: nothing of it is written or executed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _DAMAGE = (
     zlib.error,
     tarfile.TarError,
 )
-"""What the standard library raises when an archive is not what it says."""
+"""What the standard library raises on a damaged archive."""
 
 _GRAPH, _TFLITE = ".pb", ".tflite"
 
@@ -43,13 +43,13 @@ class Member:
 
 
 def read_model(source: Path, data: bytes) -> Member:
-    """The one model of an archive: its frozen graph, or else its TensorFlow Lite file.
+    """Read the one model of an archive: its frozen graph, or else its TensorFlow Lite file.
 
-    A graph holds BatchNorm as it was trained. Where it was trained for quantization, the
-    TensorFlow Lite file goes first: it holds the integers that were released.
+    A graph holds BatchNorm as it was trained. If it was trained for quantization, the TensorFlow
+    Lite file goes first: it holds the integers that were released.
 
     Args:
-        source: what to name in a refusal.
+        source: named in errors.
         data: the compressed archive.
 
     Raises:
@@ -74,7 +74,7 @@ def read_model(source: Path, data: bytes) -> Member:
 
 
 def _read_members(source: Path, data: bytes) -> list[Member]:
-    """Check every member to the end of the archive, and return those that can be models."""
+    """Check every member to the end of the archive; return those that can be models."""
     models = []
     try:
         with (
@@ -116,7 +116,7 @@ def _read_member(source: Path, archive: tarfile.TarFile, member: tarfile.TarInfo
 
 
 class _Inflating(io.RawIOBase):
-    """What is inflated, up to a bound: a small archive can inflate to any size."""
+    """Inflates up to a bound: a small archive can inflate to any size."""
 
     def __init__(self, source: Path, file: gzip.GzipFile) -> None:
         self._source = source
@@ -124,7 +124,7 @@ class _Inflating(io.RawIOBase):
         self._left = _MAX_INFLATED_BYTES
 
     def read(self, size: int = -1) -> bytes:
-        """At most `size` bytes more."""
+        """Inflate at most `size` more bytes."""
         data = self._file.read(min(size, _MIB) if size >= 0 else _MIB)
         self._left -= len(data)
         if self._left < 0:

@@ -1,4 +1,4 @@
-"""The Hugging Face hub, through its own client: HF_HOME, HF_ENDPOINT, HF_TOKEN and so on work."""
+"""Downloads from the Hugging Face hub with its own client, which reads HF_HOME, HF_TOKEN, ..."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _UNAUTHORIZED = 401
 
 
 def download_snapshot(repo_id: str, revision: str | None = None) -> Path:
-    """The directory, in the client's cache, with those files of a repository that we read.
+    """Download what we read of a repository, and return its directory in the client's cache.
 
-    What is in the cache already is not downloaded again; without a network, or with
-    HF_HUB_OFFLINE=1, the cache alone must do.
+    Files in the cache are not downloaded again; without a network, or with HF_HUB_OFFLINE=1, only
+    the cache is used.
 
     Args:
         repo_id: `owner/name`.
         revision: a branch, a tag or a commit; None means the main branch.
 
     Raises:
-        InvalidCheckpointError: there is no such repository or revision for this user, or it could
-            not be downloaded whole.
+        InvalidCheckpointError: this user sees no such repository or revision, or the download is
+            incomplete.
         ModelError: the `hub` extra is not installed.
     """
     try:
@@ -62,13 +62,3 @@ def _explain(error: Exception, revision: str | None) -> str:
     if isinstance(error, errors.HfHubHTTPError) and error.response.status_code == _UNAUTHORIZED:
         return unknown
     return f"could not be downloaded whole ({type(error).__name__})"
-
-
-def list_files(repo_id: str, revision: str | None = None) -> list[str]:
-    """The names of all files of a repository; none if the hub cannot be asked."""
-    from huggingface_hub import HfApi
-
-    try:
-        return HfApi().list_repo_files(repo_id, revision=revision)
-    except Exception:  # noqa: BLE001  # it only makes a refusal clearer
-        return []

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 import onnxruntime
+import safetensors.numpy
 
 from model.checkpoints.checkpoint import Checkpoint
+from model.checkpoints.quantization_file import write_quantization
 from model.engines.base import default_outputs
 from model.engines.onnx.quantized_graph import create_graph
 from model.images.preprocessor_config import Preprocessing
@@ -106,3 +108,9 @@ def count_optimized_nodes(checkpoint: Checkpoint, path: Path) -> Counter[str]:
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     return Counter(node.op_type for node in onnx.load(path).graph.node)
+
+
+def quantization_tensors(quantization: Quantization) -> dict[str, NDArray[Any]]:
+    """All levels and parameters by name, to compare."""
+    tensors: dict[str, NDArray[Any]] = safetensors.numpy.load(write_quantization(quantization))
+    return tensors

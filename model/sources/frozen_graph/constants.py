@@ -1,12 +1,11 @@
 """The constants of a TensorFlow graph, and what is computed from nothing but them.
 
-BatchNorm's folding is left in a frozen graph as a few operations on constants.
+Folded BatchNorm is left in a frozen graph as a few operations on constants.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy as np
 from model.errors import InvalidCheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, KeysView, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -25,27 +24,27 @@ _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
     "Mul": np.multiply,
     "Sub": np.subtract,
 }
-_MAX_DEPTH = 20  # of operations on operations: a damaged graph can have a circle
+_MAX_DEPTH = 20  # of nested operations: a damaged graph can have a cycle
 _MAX_VALUES = 1 << 24
 _DT_FLOAT = 1
 
 
-class ConstantReader:
-    """The values of `Const` nodes.
+class Constants:
+    """Values of nodes, each computed once.
 
     Args:
-        source: what to name in a refusal.
+        source: named in errors.
         graph: a GraphDef.
     """
 
     def __init__(self, source: Path, graph: Any) -> None:
         self._source = source
-        self._nodes = {node.name: node for node in graph.node if node.op == "Const"}
+        self.nodes = {node.name: node for node in graph.node}
+        self._computed: dict[str, NDArray[np.float32]] = {}
 
-    @property
-    def names(self) -> KeysView[str]:
-        """Of all constants."""
-        return self._nodes.keys()
+    def has(self, name: str) -> bool:
+        """Tell whether there is a `Const` node of that name."""
+        return name in self.nodes and self.nodes[name].op == "Const"
 
     def read(self, name: str) -> NDArray[np.float32]:
         """A float32 constant, in TensorFlow's own layout.
@@ -54,11 +53,11 @@ class ConstantReader:
             InvalidCheckpointError: it is missing, damaged or not of floats.
             ValueError: its values do not fill its shape.
         """
-        if name not in self._nodes:
+        if not self.has(name):
             raise InvalidCheckpointError(
                 f"{self._source}: is not a MobileNet V1, or is cut: no {name}"
             )
-        tensor = self._nodes[name].attr["value"].tensor
+        tensor = self.nodes[name].attr["value"].tensor
         shape = [dim.size for dim in tensor.tensor_shape.dim]
         if tensor.dtype != _DT_FLOAT or not 0 <= math.prod(shape) <= _MAX_VALUES:
             raise InvalidCheckpointError(
@@ -75,25 +74,6 @@ class ConstantReader:
             raise InvalidCheckpointError(f"{self._source}: {name!r} is damaged")
         return values.reshape(shape)
 
-
-def node_name(source: str) -> str:
-    """The name of the node whose first output this is."""
-    return source.removesuffix(":0")
-
-
-@dataclass
-class Constants:
-    """Values of nodes, each computed once.
-
-    Attributes:
-        nodes: of the graph, by name.
-        read: gives a `Const` node's value by its name.
-    """
-
-    nodes: Mapping[str, Any]
-    read: Callable[[str], NDArray[np.float32]]
-    _values: dict[str, NDArray[np.float32]] = field(default_factory=dict)
-
     def compute(self, source: str, depth: int = 0) -> NDArray[np.float32]:
         """The value of a node; it need not be finite.
 
@@ -102,17 +82,22 @@ class Constants:
             ValueError: its operands do not fit each other.
         """
         name = node_name(source)
-        if name not in self._values:
+        if name not in self._computed:
             node = self.nodes.get(name)
             if node is None or depth > _MAX_DEPTH:
                 raise InvalidCheckpointError(f"{name!r} is not a constant")
             if node.op == "Const":
-                self._values[name] = self.read(name)
+                self._computed[name] = self.read(name)
             else:
                 arity = 2 if node.op in _ARITHMETIC else 1
                 operands = [self.compute(given, depth + 1) for given in node.input[:arity]]
-                self._values[name] = _compute(node, operands)
-        return self._values[name]
+                self._computed[name] = _compute(node, operands)
+        return self._computed[name]
+
+
+def node_name(source: str) -> str:
+    """The name of the node whose first output this is."""
+    return source.removesuffix(":0")
 
 
 def _compute(node: Any, operands: list[NDArray[np.float32]]) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""A frozen graph trained for quantization (FakeQuantWithMinMaxVars) -> levels.
+"""Reads the levels of a frozen graph trained for quantization (FakeQuantWithMinMaxVars).
 
 tf.contrib.quantize folds BatchNorm into the kernels and puts a FakeQuant node after each kernel
 (`weights_quant`) and after each activation (`act_quant`): the network learns with numbers that are
@@ -26,7 +26,7 @@ from model.network.quantization import (
 from model.sources.frozen_graph.constants import Constants, node_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -38,18 +38,17 @@ _ADDITIONS = ("Add", "AddV2", "BiasAdd")
 _POOLINGS = ("AvgPool", "Mean")
 _BITS = 8
 _RELEASED_INPUT = QuantizationParameters(1 / 128, 128)
-"""Of pixels, where the graph does not say: the mean and deviation of 128 that its converter got."""
+"""Of pixels, if the graph does not say: mean and deviation of 128, as its converter was given."""
 
 
 @dataclass(frozen=True)
 class FakeQuantNetwork:
-    """What a graph says.
+    """A quantized network as read from a graph.
 
     Attributes:
-        quantization: the network on levels.
         depth: channels of the last layer.
         classes: 0 without a classification layer.
-        hidden_act: of the convolutions, as in a configuration.
+        hidden_act: as in a configuration.
     """
 
     quantization: Quantization
@@ -58,21 +57,21 @@ class FakeQuantNetwork:
     hidden_act: str
 
 
-def read_fake_quant_graph(
-    graph: Any, read: Callable[[str], NDArray[np.float32]], layers: Sequence[ConvLayer]
+def read_fake_quant(
+    graph: Any, constants: Constants, layers: Sequence[ConvLayer]
 ) -> FakeQuantNetwork:
     """Read a frozen graph with FakeQuant nodes.
 
     Args:
         graph: a GraphDef.
-        read: gives a constant by its node's name.
+        constants: of the graph.
         layers: the 27 convolutions, at any depth multiplier.
 
     Raises:
-        InvalidCheckpointError: it is no MobileNet V1, or lacks a range.
+        InvalidCheckpointError: it is not a MobileNet V1, or lacks a range.
         ValueError: its constants do not fit each other.
     """
-    walk = _Walk(graph, Constants({node.name: node for node in graph.node}, read))
+    walk = _Walk(graph, constants)
     pixels = walk.optional_levels() or _RELEASED_INPUT
     quantized: dict[str, QuantizedLayer] = {}
     source, activations = pixels, set()
@@ -100,7 +99,7 @@ def read_fake_quant_graph(
 
 
 def nudge(low: float, high: float, *, narrow: bool = False) -> QuantizationParameters:
-    """Levels of a range, moved so that 0 is one of them, as TensorFlow's `Nudge` does.
+    """Choose the levels of a range such that 0 is one of them, as TensorFlow's `Nudge` does.
 
     Args:
         low: end of the range.
@@ -143,7 +142,7 @@ def _create_layer(
 
 @dataclass
 class _Walk:
-    """From the placeholder on, one operation after the other; `name` is where it stands."""
+    """Walks the graph from its placeholder, one operation at a time; `name` is the current one."""
 
     graph: Any
     constants: Constants
@@ -160,7 +159,7 @@ class _Walk:
         self.name = placeholders[0]
 
     def goes_on_with(self, *operators: str) -> bool:
-        """Tell whether the next operation is one of these; what changes nothing is passed."""
+        """Tell whether the next operation is one of these; identities are skipped."""
         while len(self.readers[self.name]) == 1 and self.readers[self.name][0].op == "Identity":
             self.name = self.readers[self.name].pop().name
         return any(node.op in operators for node in self.readers[self.name])
@@ -177,7 +176,7 @@ class _Walk:
     def convolution(
         self, operator: str, stride: int
     ) -> tuple[NDArray[np.uint8], QuantizationParameters]:
-        """Step over a convolution; its kernel, (out, in / groups, height, width), on levels."""
+        """Step over a convolution; its kernel's levels, (out, in / groups, height, width)."""
         node = self.step(operator)
         strides = list(node.attr["strides"].list.i)
         if strides != [1, stride, stride, 1]:

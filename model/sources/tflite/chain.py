@@ -1,8 +1,8 @@
-"""A TensorFlow Lite file as a chain of operators, read without running anything.
+"""Reads a TensorFlow Lite file as a chain of operators, without running anything.
 
 The format is a flatbuffer (https://github.com/tensorflow/tensorflow/blob/master/tensorflow/compiler/mlir/lite/schema/schema.fbs),
-read through the generated classes of the PyPI package `tflite`. They follow any offset that a
-file gives, so that a damaged file ends in an exception of theirs; `read_chain` makes it ours.
+read with the generated classes of the PyPI package `tflite`. They follow any offset in a file, so a
+damaged one ends in an exception of any kind, which `read_chain` turns into ours.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 IDENTIFIER = b"TFL3"
-"""What a TensorFlow Lite file has as its bytes 4 to 7."""
+"""Bytes 4 to 7 of a TensorFlow Lite file."""
 
 _MAX_OPERATORS = 200
 _MAX_INPUTS = 3
@@ -36,7 +36,7 @@ _DAMAGE = (
     ValueError,
     struct.error,
 )
-"""What the generated classes raise when they follow an offset to where it should not lead."""
+"""What the generated classes raise when an offset leads astray."""
 
 _STRANGERS = {
     "ADD": "it has residual connections, as a MobileNet V2 has",
@@ -70,11 +70,11 @@ class Operator:
 
     Attributes:
         name: such as `CONV_2D`.
-        inputs: what it reads, first what the operator before it wrote; None for one left out.
+        inputs: first the output of the operator before it; None for one left out.
         stride: along height and width, of a convolution; else 0.
         activation: fused, such as `RELU6` or `NONE`.
         padding: `SAME` or `VALID`, of a convolution; else empty.
-        window: height and width of what a pooling covers; else 0.
+        window: height and width that a pooling covers; else 0.
     """
 
     name: str
@@ -88,7 +88,7 @@ class Operator:
 
 
 def read_chain(source: Path, data: bytes) -> tuple[Tensor, list[Operator]]:
-    """Read a file: its input, and its operators from there to the output.
+    """Read a file's input, and its operators from there to the output.
 
     Raises:
         InvalidCheckpointError: it is damaged, or the operators are not a chain.
@@ -108,7 +108,7 @@ def read_chain(source: Path, data: bytes) -> tuple[Tensor, list[Operator]]:
 
 
 class _Reader:
-    """The first subgraph of one file; any of `_DAMAGE` may come from it."""
+    """Reads the first subgraph of a file; raises any of `_DAMAGE`."""
 
     def __init__(self, source: Path, tflite: Any, data: bytes) -> None:
         self._source = source
@@ -149,7 +149,7 @@ class _Reader:
             raise InvalidCheckpointError(f"{self._source}: its chain does not end in its output")
 
     def _unpack(self, operator: Any) -> bool:
-        """Take the float16 constant that an operator turns into float32, if it does that."""
+        """If an operator widens a float16 constant to float32, keep the result as a constant."""
         packed = self._tensor(operator.Inputs(0))
         if packed.values is None or packed.dtype != np.float16:
             return False

@@ -1,6 +1,6 @@
-"""A TensorFlow Lite file (`.tflite`) of MobileNet V1, float or quantized -> a checkpoint.
+"""Reads a TensorFlow Lite file (`.tflite`) of MobileNet V1, float or quantized.
 
-The converter folds BatchNorm into the kernels.
+TensorFlow's converter has folded BatchNorm into the kernels.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model.checkpoints.checkpoint import Checkpoint, check_weights
-from model.checkpoints.labels import IMAGENET_CLASSES, load_imagenet_labels
+from model.checkpoints.checkpoint import Checkpoint, check_input_size, check_weights
+from model.checkpoints.labels import name_classes
 from model.errors import InvalidCheckpointError
 from model.images.preprocessor_config import Preprocessing
 from model.network.config import MobileNetV1Config
@@ -39,12 +39,12 @@ _HALF_TOLERANCE = 0.005  # half a level
 
 @dataclass(frozen=True)
 class _Network:
-    """The operators of a MobileNet V1, told apart.
+    """The operators of a MobileNet V1, by their role.
 
     Attributes:
-        input: what the first convolution reads.
+        input: of the first convolution.
         layers: the 27 convolutions.
-        last: the last map's, or the averaged one's tensor.
+        last: the averaged last map, or the last map itself.
         half_up: see `Quantization`.
         classifier: None in a feature extractor.
     """
@@ -56,15 +56,14 @@ class _Network:
     classifier: Operator | None
 
 
-def read_tflite(source: Path, data: bytes, *, dequantize: bool = False) -> Checkpoint:
-    """Read a `.tflite` file; see `read_released`.
+def read_tflite(source: Path, data: bytes) -> Checkpoint:
+    """Read a `.tflite` file.
 
     A feature extractor may end in L2_NORMALIZATION, which is left to whoever asks for features.
 
     Args:
-        source: where the file is from, to name in a refusal.
-        data: its content.
-        dequantize: keep float weights alone, of a quantized file too.
+        source: named in errors.
+        data: the file.
 
     Raises:
         InvalidCheckpointError: the file is not a MobileNet V1.
@@ -74,6 +73,7 @@ def read_tflite(source: Path, data: bytes, *, dequantize: bool = False) -> Check
     try:
         network = _recognize(pixels, chain)
         config = _create_config(pixels, network)
+        preprocessing = _create_preprocessing(network)
         quantization = None
         if network.layers[0].output.dtype == np.float32:
             weights = _create_weights(network, config)
@@ -86,19 +86,14 @@ def read_tflite(source: Path, data: bytes, *, dequantize: bool = False) -> Check
         raise InvalidCheckpointError(
             f"{source}: is not a MobileNet V1: {reason or 'its shapes or values do not fit'}"
         ) from error
+    check_input_size(source, preprocessing)
     check_weights(source, weights, config)
-    return Checkpoint(
-        source.name,
-        config,
-        _create_preprocessing(network),
-        weights,
-        digest=hashlib.sha256(data).hexdigest(),
-        quantization=None if dequantize else quantization,
-    )
+    digest = hashlib.sha256(data).hexdigest()
+    return Checkpoint(source.name, config, preprocessing, weights, digest, quantization)
 
 
 def _recognize(pixels: Tensor, chain: list[Operator]) -> _Network:
-    """Tell the operators apart by their order."""
+    """Assign the operators their roles by their order."""
     operators = list(chain)
     if operators and operators[0].name == "QUANTIZE":
         pixels = operators.pop(0).output
@@ -148,16 +143,11 @@ def _create_config(pixels: Tensor, network: _Network) -> MobileNetV1Config:
     if height != width:
         raise InvalidCheckpointError(f"its input is {height}x{width}, not square")
     classes = network.classifier.output.shape[-1] if network.classifier else 0
-    settings: dict[str, object] = {"num_labels": classes}
-    if classes == IMAGENET_CLASSES:
-        settings = {"id2label": {label.class_id: label.label for label in load_imagenet_labels()}}
-    config = MobileNetV1Config.model_validate(
-        settings
-        | {
-            "image_size": height,
-            "depth_multiplier": network.layers[-1].output.shape[-1] / _FULL_DEPTH,
-            "hidden_act": _hidden_act(network.layers),
-        }
+    config = MobileNetV1Config(
+        image_size=height,
+        depth_multiplier=network.layers[-1].output.shape[-1] / _FULL_DEPTH,
+        hidden_act=_hidden_act(network.layers),
+        id2label=name_classes(classes),
     )
     for layer, operator in zip(config.layers, network.layers, strict=True):
         if operator.stride != (layer.stride,) * 2 or operator.dilation != (1, 1):
@@ -166,7 +156,7 @@ def _create_config(pixels: Tensor, network: _Network) -> MobileNetV1Config:
 
 
 def _hidden_act(layers: list[Operator]) -> str:
-    """The fused activation; a quantized file may leave it to what the maps' levels can hold."""
+    """The fused activation; a quantized file may leave it to the range of the maps' levels."""
     activations = {operator.activation for operator in layers}
     if len(activations) > 1 or not activations <= _ACTIVATIONS.keys():
         raise InvalidCheckpointError(f"its activations are {sorted(activations)}")
@@ -181,7 +171,7 @@ def _hidden_act(layers: list[Operator]) -> str:
 
 
 def _create_preprocessing(network: _Network) -> Preprocessing:
-    """The released networks see [-1, 1], up to rounding; others say so by their input's levels."""
+    """The released networks see [-1, 1], up to rounding; other ranges show in the levels."""
     side = network.input.shape[1]
     settings: dict[str, object] = {
         "size": {"shortest_edge": side + 32},
@@ -196,7 +186,7 @@ def _create_preprocessing(network: _Network) -> Preprocessing:
 
 
 def _create_weights(network: _Network, config: MobileNetV1Config) -> dict[str, NDArray[np.float32]]:
-    """Weights of a file whose maps are float32."""
+    """The weights of a file whose maps are float32."""
     weights: dict[str, NDArray[np.float32]] = {}
     for layer, operator in zip(config.layers, network.layers, strict=True):
         weights |= identity_batch_norm(layer.key, *read_floats(operator), config.layer_norm_eps)
@@ -207,7 +197,7 @@ def _create_weights(network: _Network, config: MobileNetV1Config) -> dict[str, N
 
 
 def _create_quantization(network: _Network, config: MobileNetV1Config) -> Quantization:
-    """What a file says whose maps are levels."""
+    """The levels of a file whose maps are quantized."""
     pixels = source = read_parameters(network.input)
     pooled = read_parameters(network.last)
     layers: dict[str, QuantizedLayer] = {}

@@ -1,7 +1,7 @@
-"""The weights of a TensorFlow Lite file's operators, as float32 and as levels.
+"""Reads the weights of a TensorFlow Lite file's operators, as float32 and as levels.
 
 The converter keeps kernels as (out, height, width, in), and depthwise ones as (1, height, width,
-channels). A level as int8 is 128 less than the same one as uint8.
+channels). An int8 level is 128 less than the same uint8 level.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def read_parameters(tensor: Tensor) -> QuantizationParameters:
     """Scale and zero point of a map's levels, as uint8.
 
     Raises:
-        InvalidCheckpointError: they are no 8-bit levels.
+        InvalidCheckpointError: they are not of 8 bits, or impossible.
     """
     if len(tensor.scales) != 1 or tensor.dtype not in (np.uint8, np.int8):
         raise InvalidCheckpointError(f"a map is {tensor.dtype} with {len(tensor.scales)} scales")
@@ -36,7 +36,7 @@ def read_parameters(tensor: Tensor) -> QuantizationParameters:
 
 
 def read_levels(operator: Operator, source: QuantizationParameters) -> QuantizedLayer:
-    """One convolution on levels.
+    """Read one convolution on levels.
 
     Args:
         operator: with a constant kernel.
@@ -55,7 +55,7 @@ def read_levels(operator: Operator, source: QuantizationParameters) -> Quantized
 def read_floats(operator: Operator) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Kernel (out, in / groups, height, width) and bias (out,) of a layer whose maps are float32.
 
-    Its kernel may be levels nevertheless: the converter calls that a dynamic range.
+    Its kernel may still be quantized; the converter calls that dynamic range quantization.
 
     Raises:
         InvalidCheckpointError: it has no constant kernel.

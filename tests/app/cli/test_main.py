@@ -97,7 +97,7 @@ def test_convert_refuses_a_size_that_the_source_contradicts(tmp_path: Path) -> N
     arguments = ["convert", str(DEFAULT_DIRECTORY), str(tmp_path / "out"), "--image-size", "160"]
     result = runner.invoke(app, arguments)
     assert result.exit_code == 1
-    assert "tells its image size, 224, not 160" in result.output
+    assert "declares input size 224, but --image-size is 160" in result.output
     assert not (tmp_path / "out").exists()
 
 

@@ -10,7 +10,7 @@ import safetensors.numpy
 from model.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from model.errors import InvalidCheckpointError
 from model.network.quantization import QuantizationParameters
-from tests.model.quantized_twins import RELU6, WIDE, create_quantized
+from tests.model.quantized_twins import RELU6, WIDE, create_quantized, quantization_tensors
 from tests.model.sources.refusal import refused
 from tests.model.twins import create_checkpoint, tiny_config
 
@@ -50,7 +50,7 @@ def save(directory: Path, checkpoint: Checkpoint) -> None:
 def assert_same_levels(actual: Quantization | None, expected: Quantization | None) -> None:
     assert actual
     assert expected
-    ours, theirs = actual.to_tensors(), expected.to_tensors()
+    ours, theirs = quantization_tensors(actual), quantization_tensors(expected)
     assert ours.keys() == theirs.keys()
     for name, tensor in theirs.items():
         assert ours[name].dtype == tensor.dtype

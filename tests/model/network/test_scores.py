@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from model.network.scores import normalize, softmax, top_k
+from model.network.features import normalize
+from model.network.scores import softmax, top_k
 
 
 @pytest.mark.parametrize("shape", [(1001,), (3, 1001), (2, 3, 5)], ids=str)

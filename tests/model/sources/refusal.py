@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from model.errors import InvalidCheckpointError
-from model.sources.released import import_checkpoint
+from model.sources.load import convert_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,6 @@ def refused_import(source: Path, content: bytes) -> str:
     """Write a file, see its import leave nothing behind, and return what is said of the file."""
     source.write_bytes(content)
     directory = source.parent / "imported"
-    said = refused(lambda: import_checkpoint(source, directory), f"{source}: ")
+    said = refused(lambda: convert_model(str(source), directory), f"{source}: ")
     assert not directory.exists()
     return said

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from model.checkpoints.checkpoint import DEFAULT_DIRECTORY, load_checkpoint
 from model.errors import InvalidCheckpointError
 from model.sources import archive
-from model.sources.released import import_checkpoint
+from model.sources.load import convert_model
 from tests.model.sources.frozen_graph.graphs import (
     create_archive,
     create_graph_def,
@@ -41,7 +41,7 @@ def source(tmp_path: Path) -> Path:
 def refusal(source: Path, data: bytes) -> str:
     """Write an archive, see it refused with nothing written, and return what is said of it."""
     source.write_bytes(data)
-    said = refused(lambda: import_checkpoint(source, source.parent / "imported"), str(source))
+    said = refused(lambda: convert_model(str(source), source.parent / "imported"), str(source))
     assert list(source.parent.iterdir()) == [source]
     return said
 
@@ -60,7 +60,7 @@ def with_member(graph: bytes, member: tarfile.TarInfo, data: bytes = b"") -> byt
 @pytest.mark.parametrize("name", [f"{NAME}.tgz", "download", "model.pb"])
 def test_a_released_archive_is_told_by_its_content(tmp_path: Path, graph: bytes, name: str) -> None:
     (tmp_path / name).write_bytes(create_archive(release(NAME, graph)))
-    import_checkpoint(tmp_path / name, tmp_path / "imported")
+    convert_model(str(tmp_path / name), tmp_path / "imported")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "imported"])
     assert load_checkpoint(tmp_path / "imported").config == create_released().config
 
@@ -70,7 +70,7 @@ def test_the_released_graph_in_an_archive_becomes_the_default_checkpoint(tmp_pat
     name = "mobilenet_v1_1.0_224"
     frozen = Path(os.environ["RELEASED_CHECKPOINTS"]) / f"{name}_frozen.pb"
     (tmp_path / "x.tar.gz").write_bytes(create_archive(release(name, frozen.read_bytes())))
-    import_checkpoint(tmp_path / "x.tar.gz", tmp_path / "imported")
+    convert_model(str(tmp_path / "x.tar.gz"), tmp_path / "imported")
     for path in (tmp_path / "imported").iterdir():
         assert path.read_bytes() == (DEFAULT_DIRECTORY / path.name).read_bytes()
 
@@ -175,7 +175,7 @@ def test_the_integers_of_a_released_archive_are_imported(source: Path) -> None:
     name = "mobilenet_v1_0.25_128_quant.tflite"
     released = Path(os.environ["RELEASED_CHECKPOINTS"]) / name
     source.write_bytes(create_archive({name: released.read_bytes()}))
-    import_checkpoint(source, source.parent / "imported")
+    convert_model(str(source), source.parent / "imported")
     imported = load_checkpoint(source.parent / "imported")
     assert imported.config.depth_multiplier == 0.25
     assert imported.quantization

@@ -13,7 +13,7 @@ from PIL import Image
 from model.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from model.images.pixels import preprocess
 from model.network.config import LOGITS, POOLED
-from model.sources.released import import_checkpoint
+from model.sources.load import convert_model
 from tests.model.sources.frozen_graph.graphs import LOGITS as LOGITS_SCOPE
 from tests.model.sources.frozen_graph.graphs import (
     create_archive,
@@ -65,7 +65,7 @@ def test_every_released_variant_gives_the_same_logits_in_transformers(
     name = f"mobilenet_v1_{depth_multiplier}_{size}"
     source = tmp_path / "download.tgz"
     source.write_bytes(create_archive(release(name, graph)))
-    import_checkpoint(source, tmp_path / name)
+    convert_model(str(source), tmp_path / name)
     converted = load_checkpoint(tmp_path / name)
     assert converted.config == original.config
     assert converted.preprocessing.input_size == (size, size)
@@ -83,7 +83,7 @@ def test_a_graph_without_a_classifier_gives_the_same_features_in_transformers(
     for part in ("weights", "biases"):
         graph.node.remove(find_node(graph, f"{LOGITS_SCOPE}/{part}"))
     (tmp_path / "frozen.pb").write_bytes(graph.SerializeToString())
-    import_checkpoint(tmp_path / "frozen.pb", tmp_path / "converted")
+    convert_model(str(tmp_path / "frozen.pb"), tmp_path / "converted")
     theirs, info = AutoModel.from_pretrained(tmp_path / "converted", output_loading_info=True)
     assert not any(info.values())
     images = torch.rand((2, 3, 160, 160), generator=torch.Generator().manual_seed(0))
@@ -98,5 +98,5 @@ def test_the_released_checkpoint_gives_the_same_logits_in_transformers(
     tmp_path: Path, photos: list[Image.Image], default_checkpoint: Checkpoint
 ) -> None:
     released = Path(os.environ["RELEASED_CHECKPOINTS"]) / "mobilenet_v1_1.0_224_frozen.pb"
-    import_checkpoint(released, tmp_path / "converted")
+    convert_model(str(released), tmp_path / "converted")
     assert_transformers_agrees(tmp_path / "converted", default_checkpoint, photos)

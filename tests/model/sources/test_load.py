@@ -1,19 +1,14 @@
 from __future__ import annotations
 
-import os
-import shlex
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from model.checkpoints.checkpoint import DEFAULT_DIRECTORY, Checkpoint, load_checkpoint
 from model.errors import InvalidCheckpointError, ModelError
-from model.images.preprocessor_config import Preprocessing
 from model.sources.load import convert_model, default_name, load_model
 from tests.model.sources.frozen_graph.graphs import (
     create_archive,
@@ -141,36 +136,14 @@ def test_the_current_directory_has_its_own_name(
 
 
 def test_a_pickle_is_refused_unopened(pickled: Path) -> None:
-    assert refusal(str(pickled)).startswith("has its weights as a pickle only")
+    with pytest.raises(InvalidCheckpointError, match="is missing; a pickle"):
+        load_model(str(pickled))
     assert not (pickled / "executed").exists()
 
 
 def test_a_pickle_beside_safetensors_is_not_opened(tiny_directory: Path) -> None:
     (tiny_directory / "pytorch_model.bin").write_bytes(b"whatever")
     assert load_model(str(tiny_directory)).config == tiny_config()
-
-
-@pytest.mark.parametrize("kind", ["MobileNetV1ForImageClassification", "MobileNetV1Model"])
-def test_the_command_that_converts_a_pickle_is_right(tmp_path: Path, kind: str) -> None:
-    import torch
-    import transformers
-
-    directory = tmp_path / "it's mine"
-    settings: dict[str, Any] = {"depth_multiplier": 0.25, "num_labels": 3}
-    theirs: Any = getattr(transformers, kind)(transformers.MobileNetV1Config(**settings))
-    theirs.save_pretrained(directory)
-    (directory / "model.safetensors").unlink()
-    torch.save(theirs.state_dict(), directory / "pytorch_model.bin")
-    Preprocessing().save(directory / "preprocessor_config.json")
-    command = shlex.split(refusal(str(directory)).partition(": python ")[2])
-    environment = dict(os.environ) | {"HF_HUB_OFFLINE": "1"}
-    subprocess.run([sys.executable, *command], check=True, capture_output=True, env=environment)
-    converted = load_model(str(directory))
-    assert converted.config.num_labels == (0 if kind == "MobileNetV1Model" else 3)
-    for name, value in theirs.state_dict().items():
-        if not name.endswith("num_batches_tracked"):
-            ours = converted.weights.get(name, converted.weights.get(f"mobilenet_v1.{name}"))
-            assert np.array_equal(ours, value.numpy())  # type: ignore[arg-type]  # None differs
 
 
 def test_the_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,6 +159,6 @@ def test_a_directory_is_converted_as_it_is(tiny_directory: Path, tmp_path: Path)
 
 
 def test_a_size_that_the_file_contradicts_is_refused(archive: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidCheckpointError, match="tells its image size"):
+    with pytest.raises(InvalidCheckpointError, match=r"but --image-size is 64$"):
         convert_model(str(archive), tmp_path / "converted", image_size=64)
     assert not (tmp_path / "converted").exists()

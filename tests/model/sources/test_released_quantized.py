@@ -15,7 +15,7 @@ from model.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from model.engines import load_engine
 from model.images.pixels import preprocess
 from model.network.scores import softmax
-from model.sources.released import import_checkpoint
+from model.sources.load import convert_model
 from tests.model.quantized_twins import count_optimized_nodes
 from tests.model.sources.tflite.litert import run_litert
 
@@ -81,7 +81,7 @@ def released(
         pytest.skip(f"{RELEASED} names no directory with the released checkpoints")
     source = Path(os.environ[RELEASED]) / request.param
     directory = tmp_path_factory.mktemp("released") / source.stem
-    import_checkpoint(source, directory)
+    convert_model(str(source), directory)
     checkpoint = load_checkpoint(directory)
     pixels = np.stack([preprocess(picture, checkpoint.preprocessing) for picture in pictures])
     return Released(checkpoint, pixels, run_litert(source.read_bytes(), pixels))

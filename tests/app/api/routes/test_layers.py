@@ -16,7 +16,7 @@ from model.engines import load_engine
 from model.images.decoder import DecodeLimits, Decoder
 from model.images.pixels import preprocess
 from model.network.config import LOGITS, POOLED
-from model.network.scores import normalize
+from model.network.features import normalize
 from tests.conftest import LiveServer, serve
 from tests.fakes import FakeEngine
 from tests.pictures import uniform

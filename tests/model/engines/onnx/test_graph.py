@@ -11,7 +11,8 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from model.checkpoints.checkpoint import Checkpoint
-from model.engines.onnx.graph import ACTIVATIONS, PIXELS, create_graph
+from model.engines.onnx.graph import ACTIVATIONS, create_graph
+from model.engines.onnx.model import PIXELS
 from model.network.config import LOGITS, POOLED
 from model.network.folding import fold
 from tests.model.twins import (

@@ -7,7 +7,7 @@ import onnxruntime
 import pytest
 
 from model.engines.onnx.engine import OnnxEngine
-from model.engines.onnx.graph import PIXELS
+from model.engines.onnx.model import PIXELS
 from model.engines.onnx.quantized_graph import create_graph
 from model.engines.torch.engine import TorchEngine
 from model.network.config import END_POINTS, LOGITS, OUTPUT_STRIDES, POOLED

@@ -9,7 +9,7 @@ import pytest
 
 from model.checkpoints.checkpoint import DEFAULT_DIRECTORY, Checkpoint, load_checkpoint
 from model.errors import ModelError
-from model.sources.released import import_checkpoint
+from model.sources.load import convert_model
 from tests.model.sources.frozen_graph.graphs import (
     LOGITS,
     add_constant,
@@ -49,7 +49,7 @@ def assert_same_weights(actual: Checkpoint, expected: Checkpoint) -> None:
 def test_the_released_graph_becomes_the_default_checkpoint(
     released: Path, tmp_path: Path, default_checkpoint: Checkpoint
 ) -> None:
-    import_checkpoint(released, tmp_path)
+    convert_model(str(released), tmp_path)
     imported = load_checkpoint(tmp_path)
     assert_same_weights(imported, default_checkpoint)
     for path in tmp_path.iterdir():
@@ -65,7 +65,7 @@ def test_the_released_graph_cut_is_refused(released: Path, source: Path, share: 
 
 def test_a_graph_becomes_its_checkpoint(source: Path, tmp_path: Path, narrow: Checkpoint) -> None:
     source.write_bytes(create_graph_def(narrow).SerializeToString())
-    import_checkpoint(source, tmp_path / "imported")
+    convert_model(str(source), tmp_path / "imported")
     imported = load_checkpoint(tmp_path / "imported")
     assert imported.config == narrow.config
     assert imported.preprocessing.crop_side == 128
@@ -82,7 +82,7 @@ def test_an_epsilon_that_is_added_is_read_too(
         graph, "MobilenetV1/Conv2d_0/BatchNorm/batchnorm/add/y", np.array(0.01, np.float32)
     )
     source.write_bytes(graph.SerializeToString())
-    import_checkpoint(source, tmp_path / "imported")
+    convert_model(str(source), tmp_path / "imported")
     assert load_checkpoint(tmp_path / "imported").config.layer_norm_eps == 0.01
 
 
@@ -94,7 +94,7 @@ def test_a_constant_that_is_stored_once_fills_its_shape(
     tensor.tensor_content = b""
     tensor.float_val.append(0.5)
     source.write_bytes(graph.SerializeToString())
-    import_checkpoint(source, tmp_path / "imported")
+    convert_model(str(source), tmp_path / "imported")
     bias = load_checkpoint(tmp_path / "imported").weights["classifier.bias"]
     assert np.array_equal(bias, np.full(1001, 0.5, np.float32))
 
@@ -103,8 +103,8 @@ def test_the_size_that_nothing_tells_is_asked_for(source: Path, narrow: Checkpoi
     graph = create_graph_def(narrow)
     graph.node.remove(find_node(graph, "pool"))
     said = refused_import(source, graph.SerializeToString())
-    assert said == "does not tell its input's side; give --image-size"
-    import_checkpoint(source, source.parent / "imported", image_size=160)
+    assert said == "does not declare its input size; give --image-size"
+    convert_model(str(source), source.parent / "imported", image_size=160)
     imported = load_checkpoint(source.parent / "imported")
     assert (imported.config.image_size, imported.preprocessing.crop_side) == (160, 160)
 
@@ -114,7 +114,7 @@ def test_a_size_that_is_given_wins_over_the_name(tmp_path: Path, narrow: Checkpo
     graph.node.remove(find_node(graph, "pool"))
     source = tmp_path / "mobilenet_v1_0.25_224_tuned.pb"
     source.write_bytes(graph.SerializeToString())
-    import_checkpoint(source, tmp_path / "imported", image_size=160)
+    convert_model(str(source), tmp_path / "imported", image_size=160)
     assert load_checkpoint(tmp_path / "imported").config.image_size == 160
 
 
@@ -124,11 +124,11 @@ def test_the_size_is_told_by_the_name_if_nothing_else_tells(
 ) -> None:
     graph = create_graph_def(narrow)
     (tmp_path / name).write_bytes(graph.SerializeToString())
-    import_checkpoint(tmp_path / name, tmp_path / "pooling")
+    convert_model(str(tmp_path / name), tmp_path / "pooling")
     assert load_checkpoint(tmp_path / "pooling").config.image_size == 128
     graph.node.remove(find_node(graph, "pool"))
     (tmp_path / name).write_bytes(graph.SerializeToString())
-    import_checkpoint(tmp_path / name, tmp_path / "name")
+    convert_model(str(tmp_path / name), tmp_path / "name")
     assert load_checkpoint(tmp_path / "name").config.image_size == 192
 
 
@@ -145,7 +145,7 @@ def test_the_size_is_told_by_the_placeholder_before_the_pooling(
     for side in sides:
         shape.dim.add(size=side)
     source.write_bytes(graph.SerializeToString())
-    import_checkpoint(source, source.parent / "imported")
+    convert_model(str(source), source.parent / "imported")
     assert load_checkpoint(source.parent / "imported").config.image_size == told
 
 
@@ -156,7 +156,7 @@ def test_a_graph_without_a_classifier_is_a_feature_extractor(
     for part in ("weights", "biases"):
         graph.node.remove(find_node(graph, f"{LOGITS}/{part}"))
     source.write_bytes(graph.SerializeToString())
-    import_checkpoint(source, tmp_path / "imported")
+    convert_model(str(source), tmp_path / "imported")
     imported = load_checkpoint(tmp_path / "imported")
     assert (imported.config.id2label, imported.labels) == ({}, ())
     assert imported.weights.keys() < narrow.weights.keys()
@@ -170,7 +170,7 @@ def test_the_activation_is_the_graph_s(
     for operator in operators:
         graph.node.add(name=operator, op=operator)
     source.write_bytes(graph.SerializeToString())
-    import_checkpoint(source, source.parent / "imported")
+    convert_model(str(source), source.parent / "imported")
     assert load_checkpoint(source.parent / "imported").config.hidden_act == hidden_act
 
 
@@ -180,7 +180,7 @@ def test_an_epsilon_that_was_stripped_is_tensorflow_s_default(
     graph = create_graph_def(narrow, norm="FusedBatchNormV3")
     del find_node(graph, "norm").attr["epsilon"]
     source.write_bytes(graph.SerializeToString())
-    import_checkpoint(source, source.parent / "imported")
+    convert_model(str(source), source.parent / "imported")
     assert load_checkpoint(source.parent / "imported").config.layer_norm_eps == 1e-4
 
 
@@ -190,7 +190,7 @@ def test_other_classes_have_numbers_for_names(source: Path, narrow: Checkpoint) 
         graph.node.remove(find_node(graph, f"{LOGITS}/{part}"))
         add_constant(graph, f"{LOGITS}/{part}", np.zeros(shape, np.float32))
     source.write_bytes(graph.SerializeToString())
-    import_checkpoint(source, source.parent / "imported")
+    convert_model(str(source), source.parent / "imported")
     labels = [label.label for label in load_checkpoint(source.parent / "imported").labels]
     assert labels == ["LABEL_0", "LABEL_1", "LABEL_2"]
 
@@ -201,4 +201,4 @@ def test_the_missing_extra_is_named(
     source.write_bytes(create_graph_def(narrow).SerializeToString())
     monkeypatch.setitem(sys.modules, "tensorboard.compat.proto.graph_pb2", None)
     with pytest.raises(ModelError, match=r"pip install -e '\.\[convert\]'"):
-        import_checkpoint(source, source.parent / "imported")
+        convert_model(str(source), source.parent / "imported")

@@ -13,7 +13,8 @@ from model.engines import load_engine
 from model.errors import InvalidCheckpointError
 from model.network.quantization import CLASSIFIER, QuantizationParameters
 from model.sources.frozen_graph.fake_quant import nudge
-from model.sources.released import import_checkpoint
+from model.sources.load import convert_model
+from tests.model.quantized_twins import quantization_tensors
 from tests.model.sources.refusal import refused_import
 
 FOLDER = Path(__file__).parent / "fake_quant"
@@ -39,7 +40,7 @@ def answers() -> Any:
 
 
 def convert(source: Path, folder: Path, **options: bool) -> Checkpoint:
-    import_checkpoint(source, folder / "imported", **options)
+    convert_model(str(source), folder / "imported", **options)
     return load_checkpoint(folder / "imported")
 
 
@@ -71,7 +72,7 @@ def test_levels_are_those_of_tensorflow_s_converter(imported: Checkpoint, tmp_pa
     theirs = convert(FOLDER / "graph.tflite", tmp_path).quantization
     assert imported.quantization
     assert theirs
-    actual, expected = imported.quantization.to_tensors(), theirs.to_tensors()
+    actual, expected = quantization_tensors(imported.quantization), quantization_tensors(theirs)
     assert actual.keys() == expected.keys()
     for name, tensor in expected.items():
         if name.endswith("bias"):  # the converter folds BatchNorm in another order
@@ -206,4 +207,4 @@ def test_a_graph_that_is_cut_is_refused(tmp_path: Path, share: float) -> None:
     source = tmp_path / "cut.pb"
     source.write_bytes(data[: int(len(data) * share)])
     with pytest.raises(InvalidCheckpointError):
-        import_checkpoint(source, tmp_path / "imported")
+        convert_model(str(source), tmp_path / "imported")

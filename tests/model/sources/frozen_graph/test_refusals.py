@@ -8,7 +8,7 @@ import pytest
 
 from model.checkpoints.checkpoint import Checkpoint
 from model.errors import InvalidCheckpointError
-from model.sources.released import import_checkpoint
+from model.sources.load import convert_model
 from tests.model.sources.frozen_graph.graphs import (
     LOGITS,
     add_constant,
@@ -37,8 +37,8 @@ def refusal(source: Path, graph: Any) -> str:
 
 
 def test_a_missing_file_is_refused(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidCheckpointError, match=r"frozen\.pb: is not a file"):
-        import_checkpoint(source, tmp_path / "imported")
+    with pytest.raises(InvalidCheckpointError, match=r"frozen\.pb: is no directory, no file"):
+        convert_model(str(source), tmp_path / "imported")
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_bytes_that_are_no_graph_are_refused(source: Path, data: bytes) -> None:
 
 def test_a_photo_is_refused_as_what_it_is(source: Path) -> None:
     photo = Path(__file__).parents[3] / "images" / "cat.jpg"
-    assert refusal(source, photo.read_bytes()) == "is a JPEG picture"
+    assert refusal(source, photo.read_bytes()) == "is a JPEG image"
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
@@ -84,10 +84,10 @@ def test_a_graph_without_batch_norm_is_refused(source: Path, narrow: Checkpoint)
 
 def test_a_size_that_the_graph_contradicts_is_refused(source: Path, narrow: Checkpoint) -> None:
     source.write_bytes(create_graph_def(narrow).SerializeToString())
-    with pytest.raises(InvalidCheckpointError, match=r"tells its image size, 128, not 160$"):
-        import_checkpoint(source, source.parent / "imported", image_size=160)
+    with pytest.raises(InvalidCheckpointError, match=r"size 128, but --image-size is 160$"):
+        convert_model(str(source), source.parent / "imported", image_size=160)
     assert not (source.parent / "imported").exists()
-    import_checkpoint(source, source.parent / "imported", image_size=128)
+    convert_model(str(source), source.parent / "imported", image_size=128)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,14 @@ from model.engines.onnx.engine import OnnxEngine
 from model.network.folding import identity_batch_norm
 from model.network.quantization import QuantizationParameters
 from model.network.scores import softmax
-from model.sources.released import import_checkpoint
-from tests.model.quantized_twins import RELU6, WIDE, create_pixels, create_quantized
+from model.sources.load import convert_model
+from tests.model.quantized_twins import (
+    RELU6,
+    WIDE,
+    create_pixels,
+    create_quantized,
+    quantization_tensors,
+)
 from tests.model.sources.tflite.litert import run_litert
 from tests.model.sources.tflite.tflite_files import write_tflite
 from tests.model.twins import create_checkpoint, tiny_config
@@ -44,7 +50,7 @@ def source(tmp_path: Path) -> Path:
 
 def convert(source: Path, content: bytes, **options: bool) -> Checkpoint:
     source.write_bytes(content)
-    import_checkpoint(source, source.parent / "imported", **options)
+    convert_model(str(source), source.parent / "imported", **options)
     return load_checkpoint(source.parent / "imported")
 
 
@@ -91,8 +97,8 @@ def test_a_quantized_file_becomes_its_levels(source: Path, variant: dict[str, An
     imported = convert(source, write_tflite(quantized, SIDE))
     assert imported.quantization
     assert quantized.quantization
-    expected = quantized.quantization.to_tensors()
-    for name, tensor in imported.quantization.to_tensors().items():
+    expected = quantization_tensors(quantized.quantization)
+    for name, tensor in quantization_tensors(imported.quantization).items():
         assert np.array_equal(tensor, expected[name]), name
     for name, weight in quantized.weights.items():
         assert np.array_equal(imported.weights[name], weight)
@@ -116,8 +122,8 @@ def test_converters_write_the_same_network_in_several_ways(
     imported = convert(source, content)
     assert imported.quantization
     assert quantized.quantization
-    expected = quantized.quantization.to_tensors()
-    for name, tensor in imported.quantization.to_tensors().items():
+    expected = quantization_tensors(quantized.quantization)
+    for name, tensor in quantization_tensors(imported.quantization).items():
         assert np.array_equal(tensor, expected[name]), name
     pixels = create_pixels(96, 96, count=6)
     logits = OnnxEngine(imported, 1).run(pixels).logits

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from model.checkpoints.checkpoint import load_checkpoint
 from model.errors import InvalidCheckpointError, ModelError
-from model.sources.released import import_checkpoint
+from model.sources.load import convert_model
 from model.sources.tflite.chain import read_chain
 from tests.model.quantized_twins import create_quantized
 from tests.model.sources.refusal import refused_import
@@ -136,7 +136,7 @@ def test_damage_ends_in_a_refusal_or_in_a_sound_checkpoint(
     path.write_bytes(content)
     reason = ""
     try:
-        import_checkpoint(path, tmp_path / "imported")
+        convert_model(str(path), tmp_path / "imported")
     except InvalidCheckpointError as error:
         reason = str(error)
     if reason:
@@ -149,4 +149,4 @@ def test_the_missing_extra_is_named(source: Path, monkeypatch: pytest.MonkeyPatc
     source.write_bytes(DAMAGED)
     monkeypatch.setitem(sys.modules, "tflite", None)
     with pytest.raises(ModelError, match=r"pip install -e '\.\[convert\]'"):
-        import_checkpoint(source, source.parent / "imported")
+        convert_model(str(source), source.parent / "imported")
