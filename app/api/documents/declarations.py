@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of a route's errors, and of a body that it reads itself."""
+"""Describes a route's errors, and the bodies that it reads itself, for the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ OF_EVERY_ROUTE: Final[Errors] = (
     errors.HeadersTooLargeError,
     AppError,
 )
-"""What the protocol class refuses before a route is looked for, and the last resort."""
+"""What the server refuses before routing, and the last resort."""
 OF_A_MODEL: Final[Errors] = (errors.ModelNotFoundError, errors.NotReadyError)
-"""Of a route that asks for a model by its name."""
+"""Errors of a route that takes a model's name."""
 OF_IMAGES: Final[Errors] = (
     *OF_A_MODEL,
     errors.BodyTooLargeError,
@@ -44,7 +44,7 @@ OF_IMAGES: Final[Errors] = (
     errors.ShuttingDownError,
     errors.DeadlineExceededError,
 )
-"""Of a route that takes images, in whatever body."""
+"""Errors of a route that takes images, in whatever body."""
 OF_UPLOADS: Final[Errors] = (
     *OF_IMAGES,
     errors.MalformedMultipartError,
@@ -52,7 +52,7 @@ OF_UPLOADS: Final[Errors] = (
     errors.MissingFileError,
     errors.TooManyFilesError,
 )
-"""Of a route that takes them as forms, too."""
+"""Errors of a route that takes images in forms, too."""
 
 RETRY_AFTER: Final[Declaration] = {
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}
@@ -61,10 +61,10 @@ _BACK_SOON: Final = frozenset({429, 503})
 
 
 def declare_errors(error_format: ErrorFormat, *more: type[AppError]) -> Responses:
-    """FastAPI's `responses`: these errors and those of every route.
+    """Return FastAPI's `responses` of these errors and those of every route.
 
-    A protocol of its own has the same format for any other status: without that, FastAPI would add
-    a 422 of its own.
+    A foreign protocol also declares its format for every other status: FastAPI would otherwise add
+    a 422 in its own.
     """
     by_status: dict[int, list[type[AppError]]] = {}
     for error in sorted({*OF_EVERY_ROUTE, *more}, key=lambda error: (error.status, error.code)):
@@ -81,7 +81,7 @@ def declare_errors(error_format: ErrorFormat, *more: type[AppError]) -> Response
 
 
 def declare_response(error_format: ErrorFormat, *of_status: type[AppError]) -> Declaration:
-    """An answer that tells of one of several errors, each with an example."""
+    """Describe a response that is one of several errors, each with an example."""
     content = {
         "schema": _reference("schemas", schema_name(error_format)),
         "examples": {
@@ -98,12 +98,12 @@ def declare_response(error_format: ErrorFormat, *of_status: type[AppError]) -> D
 
 
 def schema_name(error_format: ErrorFormat) -> str:
-    """What the schema of a protocol's errors is called among the document's components."""
+    """Name the schema of a protocol's errors among the document's components."""
     return f"{error_format.name}.error"
 
 
 def example_name(error_format: ErrorFormat, code: str) -> str:
-    """What an error's example is called there."""
+    """Name the example of an error among the document's components."""
     return f"{error_format.name}.{code}"
 
 
@@ -114,7 +114,7 @@ def _reference(kind: str, name: str) -> Declaration:
 def declare_body(
     schemas: dict[str, Declaration], example: Declaration | None = None
 ) -> Declaration:
-    """FastAPI's `openapi_extra`: a body's schema by media type, and an example in JSON."""
+    """Return FastAPI's `openapi_extra` of a body: schemas by media type, an example in JSON."""
     content = {media_type: {"schema": schema} for media_type, schema in schemas.items()}
     if example is not None:
         content[JSON]["example"] = example
@@ -122,12 +122,12 @@ def declare_body(
 
 
 def declare_answer(example: Any) -> Responses:
-    """FastAPI's `responses`: an answer in JSON as it may look."""
+    """Return FastAPI's `responses` of a success, with an example in JSON."""
     return {200: {"content": {JSON: {"example": example}}}}
 
 
 def inline_schema(schema: type) -> Declaration:
-    """A schema without references, which would point out of where it is put."""
+    """Return a schema without references: they would not resolve where it is put."""
     document = TypeAdapter(schema).json_schema()
     definitions = document.pop("$defs", {})
 

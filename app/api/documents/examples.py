@@ -1,4 +1,4 @@
-"""Bodies that work as they are, and their answers: what /docs fills in and shows."""
+"""Example bodies that work as they are, and their responses, for /docs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IMAGE: Final = (
     "KIcgDAYas426nvVnCnwGazSGbV2UlQdjRWIfS6qOZ3PsKKHA/J9aF722n4ROY3TxLZzlSfsehpFxFNJlXCL+/aiitM7W"
     "TL2a1+HQt4xu88ePqrQXMUO0AMr8styooqYz6dd9XpDtjC5/ElOS25J60UUUFPYqWj//2Q=="
 )
-"""A cup of coffee from above, a JPEG of 40x40 pixels and 673 bytes, in base64."""
+"""A cup of coffee seen from above: a JPEG of 40x40 pixels and 673 bytes, in base64."""
 _URI: Final = f"data:image/jpeg;base64,{IMAGE}"
 
 REQUEST_ID: Final = "cdcef80fd92e445fbfa48537be1df70d"
@@ -25,7 +25,7 @@ ONE_IMAGE: Final[dict[str, Any]] = {"image": IMAGE}
 TWO_IMAGES: Final[dict[str, Any]] = {"images": [IMAGE, _URI]}
 HUGGING_FACE: Final[dict[str, Any]] = {"inputs": IMAGE, "parameters": {"top_k": 3}}
 OPENAI: Final[dict[str, Any]] = {"model": "the first that is served", "input": _URI}
-"""Its model is filled in when the document is built."""
+"""The model is filled in when the document is built."""
 OPEN_INFERENCE: Final[dict[str, Any]] = {
     "inputs": [{"name": "image", "shape": [1], "datatype": "BYTES", "data": [IMAGE]}],
     "outputs": [{"name": "probabilities", "parameters": {"classification": 3}}],
@@ -44,13 +44,13 @@ CLASSIFIED: Final[dict[str, Any]] = {
     "batch_size": 1,
     "request_id": REQUEST_ID,
 }
-"""To `ONE_IMAGE`."""
+"""The response to `ONE_IMAGE`."""
 SCORED: Final = [
     {"label": "espresso", "score": 0.6913},
     {"label": "consomme", "score": 0.1605},
     {"label": "loupe, jeweler's loupe", "score": 0.1011},
 ]
-"""To `HUGGING_FACE`."""
+"""The response to `HUGGING_FACE`."""
 INFERRED: Final[dict[str, Any]] = {
     "model_name": "mobilenet_v1_1.0_224",
     "model_version": "1",
@@ -67,4 +67,4 @@ INFERRED: Final[dict[str, Any]] = {
         }
     ],
 }
-"""To `OPEN_INFERENCE`."""
+"""The response to `OPEN_INFERENCE`."""

@@ -1,4 +1,4 @@
-"""The OpenAPI document as a whole: what no single route declares."""
+"""Completes the OpenAPI document with what no single route declares."""
 
 from __future__ import annotations
 
@@ -67,9 +67,8 @@ def create_openapi(
         components["examples"] = _examples(document, routes.formats)
         components.setdefault("schemas", {}).update(
             {
-                name: {**inline_schema(one.schema), "title": name}
+                schema_name(one): {**inline_schema(one.schema), "title": schema_name(one)}
                 for one in routes.formats
-                if (name := schema_name(one))
             }
         )
         return document
@@ -84,7 +83,7 @@ def _operations(document: Declaration) -> Iterator[tuple[str, str, Declaration]]
 
 
 def _summarize(document: Declaration) -> None:
-    """Let a route's first sentence say what it does, in place of its function's name."""
+    """Take the first sentence of a route's docstring as its summary."""
     for _, _, operation in _operations(document):
         sentence, _, rest = operation.pop("description", operation["summary"]).partition("\n\n")
         operation["summary"] = sentence.removesuffix(".").replace("`", "")
@@ -93,7 +92,7 @@ def _summarize(document: Declaration) -> None:
 
 
 def _fill_in(document: Declaration, model: str) -> None:
-    """Let the examples ask for a model that is served."""
+    """Put the name of a served model into the examples."""
     for _, _, operation in _operations(document):
         for parameter in operation.get("parameters", ()):
             if (parameter["name"], parameter["in"]) == ("model", "path"):
@@ -114,7 +113,7 @@ def _declare_keys(document: Declaration, routes: RouteTable) -> None:
 
 
 def _examples(document: Declaration, formats: Iterable[ErrorFormat]) -> Declaration:
-    """Those of errors that some route refers to."""
+    """Collect the examples that some route refers to."""
     wanted = {
         example["$ref"].rpartition("/")[2]
         for _, _, operation in _operations(document)

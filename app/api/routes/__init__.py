@@ -1,1 +1,1 @@
-"""One file a protocol: a route translates, and decides nothing."""
+"""Translates requests and responses, one file for each protocol; decides nothing."""

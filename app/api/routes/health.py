@@ -1,4 +1,4 @@
-"""GET /livez, /readyz, /healthz, /health and /metrics: for orchestrators, not for people."""
+"""Answers orchestrators and Prometheus: GET /livez, /readyz, /healthz, /health, /metrics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.api.routes.schemas import ReadyResponse
 from app.api.routing import declare
 
 _READ: Final = ["GET", "HEAD"]
-"""Declared as GET alone; the route that answers comes first, as `Allow` names its methods."""
+"""Documented as GET alone. The route with both comes first, since `Allow` names its methods."""
 
 router = APIRouter(tags=["Health"])
 

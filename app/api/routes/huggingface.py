@@ -1,4 +1,4 @@
-"""The Hugging Face inference API: POST /models/{model}, image classification."""
+"""Answers the Hugging Face inference API: POST /models/{model}, image classification."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ async def classify(request: Request, timeout_s: TimeoutDep, model: str) -> Respo
 
 
 def _parse(body: bytes) -> tuple[bytes, Parameters]:
-    """The image and how to answer; told by the body, because the client calls bytes JSON too."""
+    """Read image and parameters; by the body, because the client calls raw bytes JSON too."""
     if body.lstrip()[:1] == b"{":
         document = parse_json(ClassificationRequest, body)
         body, parameters = decode_base64(document.inputs), document.parameters or Parameters()

@@ -1,4 +1,4 @@
-"""GET /labels and /info: what is served."""
+"""Tells what is served: GET /labels and /info."""
 
 from __future__ import annotations
 

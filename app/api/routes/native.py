@@ -1,4 +1,4 @@
-"""The service's own routes: POST /classify and /embed, and their batch forms."""
+"""Answers the service's own routes: POST /classify and /embed, and their batch forms."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from app.api.routing import Body, declare
 from app.errors import AppError, NoClassifierError, NotAcceptableError, OutputTooLargeError
 from app.inference.answers import Classification, Embedding, Stages
 from app.inference.options import MAX_FILES, EmbedOptions
+from app.telemetry.record import Record
 
 _Answer = TypeVar("_Answer", Classification, Embedding)
-_Response = TypeVar("_Response", schemas.ClassifyResponse, schemas.EmbedResponse)
 
 router = APIRouter(tags=["Images"])
 
 
 def _image_body(*, many: bool) -> dict[str, Any]:
-    """How a body carries images, in OpenAPI's words: routes read it themselves, as it arrives."""
+    """Describe in OpenAPI how a body carries images: routes read it themselves, as it arrives."""
     file: dict[str, Any] = {"type": "array", "items": BINARY} if many else BINARY
     form = {"type": "object", "required": ["file"], "properties": {"file": file}}
     name = "images" if many else "image"
@@ -67,10 +67,10 @@ async def classify(
     query: Annotated[ClassifyQuery, Query()],
 ) -> Response:
     """Name what is in an image: its most probable classes."""
-    service = get_service(request)
+    service, record = get_service(request), get_record(request)
     image = await read_image(request)
-    answer = await service.classify(image, query.options(), timeout_s, get_record(request))
-    body = _classify_response(request, answer)
+    answer = await service.classify(image, query.options(), timeout_s, record)
+    body = _classify_response(answer, record)
     return _json(body, _server_timing(body["timing_ms"]) | cache_header([answer.cache]))
 
 
@@ -90,17 +90,17 @@ async def embed(
     query: Annotated[EmbedQuery, Query()],
 ) -> Response:
     """Turn an image into features, to compare with those of others."""
-    service = get_service(request)
+    service, record = get_service(request), get_record(request)
     options = query.options()
     shapes = service.embedding_shapes(options)
     media_type = negotiate(request.headers.get("accept", "*/*"), _offers(options, shapes))
     image = await read_image(request)
-    answer = await service.embed(image, options, timeout_s, get_record(request))
+    answer = await service.embed(image, options, timeout_s, record)
     if media_type == JSON:
-        body = _embed_response(request, answer)
+        body = _embed_response(answer, record)
         return _json(body, _server_timing(body["timing_ms"]) | cache_header([answer.cache]))
     content = encode_arrays(answer.layers, media_type, options.dtype)
-    headers = _server_timing(_timing(request, answer.stages)) | cache_header([answer.cache])
+    headers = _server_timing(_timing(answer.stages, record)) | cache_header([answer.cache])
     return Response(content, media_type=media_type, headers=headers)
 
 
@@ -117,17 +117,12 @@ async def classify_batch(
     query: Annotated[ClassifyQuery, Query()],
 ) -> Response:
     """Classify up to 64 images; one that cannot be read fails alone."""
-    service = get_service(request)
+    service, record = get_service(request), get_record(request)
     options = query.options()
     images = await read_images(request, MAX_FILES)
-    answers = await service.classify_many(images, options, timeout_s, get_record(request))
+    answers = await service.classify_many(images, options, timeout_s, record)
     model = service.engine(options.model).checkpoint.name
-
-    def respond() -> Response:
-        results = _results(request, answers, _classify_response)
-        return _json(schemas.ClassifyBatchResponse(model=model, results=results))
-
-    return await asyncio.to_thread(respond)  # up to 64 answers of 1001 classes
+    return await asyncio.to_thread(_many, model, answers, record, _classify_response)
 
 
 @router.post(
@@ -143,20 +138,15 @@ async def embed_batch(
     query: Annotated[EmbedQuery, Query()],
 ) -> Response:
     """Embed up to 64 images; one that cannot be read fails alone."""
-    service = get_service(request)
+    service, record = get_service(request), get_record(request)
     options = query.options()
     if JSON not in _offers(options, service.embedding_shapes(options)):
         raise NotAcceptableError("Many images are answered in JSON, which carries only vectors.")
     images = await read_images(request, MAX_FILES)
     service.embedding_shapes(options, len(images))
-    answers = await service.embed_many(images, options, timeout_s, get_record(request))
+    answers = await service.embed_many(images, options, timeout_s, record)
     model = service.engine(options.model).checkpoint.name
-
-    def respond() -> Response:
-        results = _results(request, answers, _embed_response)
-        return _json(schemas.EmbedBatchResponse(model=model, results=results))
-
-    return await asyncio.to_thread(respond)  # up to 64 answers of 1001 classes
+    return await asyncio.to_thread(_many, model, answers, record, _embed_response)
 
 
 def _json(body: Mapping[str, Any], headers: dict[str, str] | None = None) -> Response:
@@ -164,14 +154,14 @@ def _json(body: Mapping[str, Any], headers: dict[str, str] | None = None) -> Res
 
 
 def _offers(options: EmbedOptions, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """The media types that can carry such an embedding, the preferred one first."""
+    """List the media types that can carry such an embedding, the preferred one first."""
     only_vectors = all(len(shape) == 1 for shape in shapes.values())
     offers = [JSON] if only_vectors and options.dtype == "float32" else []
     return [*offers, NPY, NPZ] if len(shapes) == 1 else [*offers, NPZ]
 
 
-def _timing(request: Request, stages: Stages) -> schemas.Timing:
-    total_s = time.perf_counter() - get_record(request).started
+def _timing(stages: Stages, record: Record) -> schemas.Timing:
+    total_s = time.perf_counter() - record.started
     return schemas.Timing(
         decode=_ms(stages.decode_s),
         queue=_ms(stages.queue_s),
@@ -188,7 +178,7 @@ def _server_timing(timing: schemas.Timing) -> dict[str, str]:
     return {"Server-Timing": ", ".join(f"{stage};dur={ms}" for stage, ms in timing.items())}
 
 
-def _classify_response(request: Request, answer: Classification) -> schemas.ClassifyResponse:
+def _classify_response(answer: Classification, record: Record) -> schemas.ClassifyResponse:
     predictions = [
         schemas.Prediction(class_id=label.class_id, wnid=label.wnid, label=label.label, score=score)
         for label, score in answer.predictions
@@ -196,13 +186,13 @@ def _classify_response(request: Request, answer: Classification) -> schemas.Clas
     return schemas.ClassifyResponse(
         model=answer.model,
         predictions=predictions,
-        timing_ms=_timing(request, answer.stages),
+        timing_ms=_timing(answer.stages, record),
         batch_size=answer.batch_size,
-        request_id=get_record(request).request_id,
+        request_id=record.request_id,
     )
 
 
-def _embed_response(request: Request, answer: Embedding) -> schemas.EmbedResponse:
+def _embed_response(answer: Embedding, record: Record) -> schemas.EmbedResponse:
     vectors = {layer: values.tolist() for layer, values in answer.layers.items()}
     features: dict[str, Any] = {"embeddings": vectors}
     if len(vectors) == 1:
@@ -211,30 +201,31 @@ def _embed_response(request: Request, answer: Embedding) -> schemas.EmbedRespons
     response = {
         "model": answer.model,
         **features,
-        "timing_ms": _timing(request, answer.stages),
+        "timing_ms": _timing(answer.stages, record),
         "batch_size": answer.batch_size,
-        "request_id": get_record(request).request_id,
+        "request_id": record.request_id,
     }
     return cast("schemas.EmbedResponse", response)
 
 
-def _results(
-    request: Request,
+def _many(
+    model: str,
     answers: Sequence[_Answer | AppError],
-    respond: Callable[[Request, _Answer], _Response],
-) -> list[_Response | schemas.FailedImage]:
-    """One result an image, in order.
+    record: Record,
+    describe: Callable[[_Answer, Record], Mapping[str, Any]],
+) -> Response:
+    """Write one result an image, in order; takes long for 64 answers of 1001 classes.
 
     Raises:
         AppError: of the first image, when none was answered.
     """
-    if all(isinstance(answer, AppError) for answer in answers):
-        raise next(answer for answer in answers if isinstance(answer, AppError))
-    return [
-        _failed(request, answer) if isinstance(answer, AppError) else respond(request, answer)
+    failed = [answer for answer in answers if isinstance(answer, AppError)]
+    if len(failed) == len(answers):
+        raise failed[0]
+    results = [
+        {"error": create_problem(answer, record.request_id)}
+        if isinstance(answer, AppError)
+        else describe(answer, record)
         for answer in answers
     ]
-
-
-def _failed(request: Request, error: AppError) -> schemas.FailedImage:
-    return schemas.FailedImage(error=create_problem(error, get_record(request).request_id))
+    return _json({"model": model, "results": results})

@@ -1,4 +1,4 @@
-"""The OpenAI API: POST /v1/embeddings of images, GET /v1/models."""
+"""Answers the OpenAI API: POST /v1/embeddings of images, GET /v1/models."""
 
 from __future__ import annotations
 

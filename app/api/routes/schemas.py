@@ -1,7 +1,7 @@
-"""Request options and response bodies: the OpenAPI contract.
+"""Queries and response bodies of the native routes.
 
-What every request is answered with is a TypedDict: the service makes it itself, so that checking it
-would only take time.
+A response body is a TypedDict where it is made for every request: validating it would only take
+time.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Annotated, Literal, NotRequired
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
-from typing_extensions import TypedDict  # pydantic's wish before Python 3.12
+from typing_extensions import TypedDict  # pydantic asks for it before Python 3.12
 
 from app.api.problems import Problem
 from app.inference.options import (
@@ -57,7 +57,7 @@ class ClassifyQuery(BaseModel):
     model: _Model = None
 
     def options(self) -> ClassifyOptions:
-        """The core's options; a `top_k` that was not given may be cut to the model's classes."""
+        """Return the core's options; a `top_k` by default may be cut to the model's classes."""
         top_k = self.top_k if "top_k" in self.model_fields_set else None
         return ClassifyOptions(top_k, self.min_score, self.size, self.model)
 

@@ -1,4 +1,4 @@
-"""What a protocol of tensors asks: outputs by name, of many images at once."""
+"""Computes outputs by name, of many images at once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SOURCES: Final = {PROBABILITIES: LOGITS, LOGITS: LOGITS, EMBEDDING: POOLED}
 
 
 def output_widths(engine: Engine) -> Mapping[str, int]:
-    """How many numbers each output of a model has, by name."""
+    """Return how many numbers each output of a model has, by name."""
     config = engine.checkpoint.config
     classes = config.num_labels
     widths = {PROBABILITIES: classes, LOGITS: classes, EMBEDDING: config.num_features}
@@ -33,16 +33,16 @@ def output_widths(engine: Engine) -> Mapping[str, int]:
 
 
 def check_outputs(engine: Engine, names: Sequence[str], classified: Collection[str]) -> None:
-    """See that a model has these outputs.
+    """Check that a model has these outputs.
 
     Args:
         engine: of the model.
-        names: of the outputs that are wanted.
-        classified: of those whose best classes are wanted.
+        names: of the requested outputs.
+        classified: names of those whose best classes are requested.
 
     Raises:
-        NoClassifierError: they are of classes, and the model has none.
-        InvalidParameterError: there is no such output, or it has no classes, or it is given twice.
+        NoClassifierError: an output is about classes, and the model has none.
+        InvalidParameterError: an output is unknown, has no classes, or is named twice.
     """
     if set(names) - set(_SOURCES):
         known = ", ".join(f"`{name}`" for name in output_widths(engine))
@@ -65,7 +65,7 @@ async def infer(
     timeout_s: float,
     record: Record,
 ) -> tuple[Mapping[str, NDArray[np.float32]], list[CacheOutcome]]:
-    """Compute outputs of images, one row an image; also say of each where it was found.
+    """Compute outputs of images, one row for each image; also tell where each was found.
 
     Args:
         service: does the work.
@@ -76,8 +76,7 @@ async def infer(
         record: of the request.
 
     Raises:
-        AppError: of the whole request, or of the first image that has one; then the sentence says
-            which.
+        AppError: of the whole request, or of the first image that failed, which the message names.
     """
     plan = Plan(engine, frozenset(_SOURCES[name] for name in names))
     answers = await service.compute(images, plan, timeout_s, record)
@@ -89,7 +88,7 @@ async def infer(
 
 
 def _places(images: Iterable[Image]) -> Iterator[str]:
-    """Where each image is: a request has one tensor of files and one of pixels, at most."""
+    """Name the place of each image: a request has at most one tensor of files and one of pixels."""
     seen = Counter[str]()
     for image in images:
         name = PIXELS if image.format == PIXELS else "image"

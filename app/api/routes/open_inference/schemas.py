@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, NotRequired, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, Field, StrictBool
-from typing_extensions import TypedDict  # pydantic's wish before Python 3.12
+from typing_extensions import TypedDict  # pydantic asks for it before Python 3.12
 
 _SHAPE_RANK = 4
 _MAX_ID = 1024

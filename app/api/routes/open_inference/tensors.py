@@ -1,4 +1,4 @@
-"""Tensors of the Open Inference Protocol, in JSON and in bytes behind it, both ways.
+"""Reads and writes tensors, in JSON and in the bytes behind it.
 
 Every number is little-endian, and a BYTES element follows its length in four bytes.
 """
@@ -30,7 +30,7 @@ from model.network.scores import top_k
 IMAGE: Final = "image"
 PIXELS: Final = "pixels"
 VERSION: Final = "1"
-"""Of every model: what is served does not change."""
+"""Of every model: a served model does not change."""
 _CHANNELS: Final = 3
 _LENGTH: Final = struct.Struct("<I")
 
@@ -38,17 +38,17 @@ _LENGTH: Final = struct.Struct("<I")
 def read_request(
     body: bytes, header_length: str | None, input_size: tuple[int, int], max_images: int
 ) -> tuple[InferRequest, list[Image]]:
-    """A request and the images of all its tensors, in their order.
+    """Parse a request and the images of all its tensors, in their order.
 
     Args:
         body: JSON, and the bytes behind it.
-        header_length: how much of it is JSON, as the header says; None is all.
+        header_length: length of the JSON, as the header says; None: all of the body.
         input_size: height and width that pixels must have.
-        max_images: in one request.
+        max_images: of one request.
 
     Raises:
-        MalformedRequestError: it cannot be parsed.
-        InvalidParameterError: its parts do not fit together.
+        MalformedRequestError: the body cannot be parsed.
+        InvalidParameterError: its parts contradict one another.
     """
     length = len(body)
     if header_length is not None:
@@ -171,12 +171,12 @@ def write_answer(
     arrays: Mapping[str, NDArray[np.float32]],
     labels: Sequence[Label],
 ) -> tuple[bytes, int | None]:
-    """An answer's body, and how much of it is JSON; None is all.
+    """Write a response's body; also return the length of its JSON, None where it is all.
 
     Args:
-        request: what is answered.
-        model: its name.
-        outputs: what is wanted, in order.
+        request: the request.
+        model: name of the model.
+        outputs: the requested ones, in order.
         arrays: by output, (n, classes) or (n, channels).
         labels: of the classes.
     """
@@ -229,7 +229,7 @@ def _texts(
 def _classify(
     scores: Iterable[NDArray[np.float32]], count: int, labels: Sequence[Label]
 ) -> list[str]:
-    """Triton's words for the best classes of each row."""
+    """Write the best classes of each row as Triton does."""
     return [
         f"{score:f}:{class_id}:{labels[class_id].label}"
         for row in scores
