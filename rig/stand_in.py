@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from app.cli.main import app
 from app.inference.decoding import Decoded, DecodeThreads
+from app.inference.plan import Plan
 from model.checkpoints.checkpoint import Checkpoint
 from model.engines.base import EngineOutput, default_outputs
-from model.images.preprocessor_config import Preprocessing
 from model.network.config import LOGITS
 
 
@@ -69,13 +69,12 @@ class StandInEngine:
 def skip_decoding(
     _self: DecodeThreads,
     _image: bytes,
-    preprocessing: Preprocessing,
-    _side: int | None,
+    plan: Plan,
     submitted: float,
     _left: threading.Event,
 ) -> Decoded:
     """Return black pixels at once, in the place of `DecodeThreads`' work on one image."""
-    pixels = np.zeros((*preprocessing.input_size, 3), np.uint8)
+    pixels = np.zeros((*plan.input_size, 3), np.uint8)
     ready = time.monotonic()
     return Decoded(pixels, ready - submitted, 0.0, ready, pixels.shape[1::-1])
 

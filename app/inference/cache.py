@@ -56,10 +56,10 @@ class ResultCache:
     def get(self, key: Key) -> Outputs | None:
         """Look up outputs, read-only."""
         with self._lock:
-            if key not in self._entries:
-                return None
-            self._entries.move_to_end(key)
-            return self._entries[key][0]
+            if entry := self._entries.get(key):
+                self._entries.move_to_end(key)
+                return entry[0]
+        return None
 
     def put(self, key: Key, outputs: Outputs) -> None:
         """Keep a copy, unless it is larger than the whole cache."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from app import errors
 from app.inference.health import InFlight
+from app.inference.plan import Plan
 from app.inference.quota import no_throttle
 from model.errors import (
     AbandonedError,
@@ -28,7 +29,6 @@ from model.errors import (
 from model.images.cost import predict_seconds
 from model.images.decoder import DecodeLimits, Decoder
 from model.images.pixels import needed_size, preprocess
-from model.images.preprocessor_config import Preprocessing
 
 if TYPE_CHECKING:
     from model.images.decoded_image import NeededSize, Size
@@ -57,16 +57,14 @@ class ImageDecoder:
     def decode(
         self,
         image: bytes,
-        preprocessing: Preprocessing,
-        side: int | None,
+        plan: Plan,
         is_wanted: Callable[[], bool] = lambda: True,
     ) -> tuple[NDArray[np.uint8], Size]:
         """Decode and preprocess an image; see `model.images.pixels.preprocess`.
 
         Args:
             image: the file's bytes.
-            preprocessing: the checkpoint's.
-            side: of a square input in pixels; None: the checkpoint's own size.
+            plan: what the pixels are for.
             is_wanted: asked once there is memory, before any pixel is decoded.
 
         Returns:
@@ -77,10 +75,9 @@ class ImageDecoder:
         """
         if not image:
             raise errors.EmptyFileError
-        needed = self._needed_size(preprocessing, side)
         try:
-            with self._decoder.open(image, needed, is_wanted) as decoded:
-                return preprocess(decoded, preprocessing, side), decoded.size
+            with self._decoder.open(image, self._needed_size(plan), is_wanted) as decoded:
+                return preprocess(decoded, plan.preprocessing, plan.side), decoded.size
         except ImageError as error:
             raise _APP_ERRORS.get(type(error), errors.InvalidImageError) from error
         except AbandonedError as error:
@@ -88,16 +85,14 @@ class ImageDecoder:
         except MemoryError as error:
             raise errors.OutOfMemoryError from error
 
-    def predict_seconds(
-        self, image: bytes, preprocessing: Preprocessing, side: int | None
-    ) -> float:
+    def predict_seconds(self, image: bytes, plan: Plan) -> float:
         """Predict from the header how long a core of the reference machine would decode."""
-        return predict_seconds(image, self.limits, self._needed_size(preprocessing, side))
+        return predict_seconds(image, self.limits, self._needed_size(plan))
 
-    def _needed_size(self, preprocessing: Preprocessing, side: int | None) -> NeededSize:
+    def _needed_size(self, plan: Plan) -> NeededSize:
         if not self._scaled_jpegs:
             return lambda _: None
-        return partial(needed_size, preprocessing=preprocessing, side=side)
+        return partial(needed_size, preprocessing=plan.preprocessing, side=plan.side)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,19 +161,15 @@ class DecodeThreads:
         """End the threads; what still waits is cancelled."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def predict_seconds(
-        self, image: bytes, preprocessing: Preprocessing, side: int | None = None
-    ) -> float:
+    def predict_seconds(self, image: bytes, plan: Plan) -> float:
         """Predict from the header how long an image would keep all the threads busy."""
-        seconds = self._decoder.predict_seconds(image, preprocessing, side)
-        return seconds * self._slowness / self.threads
+        return self._decoder.predict_seconds(image, plan) * self._slowness / self.threads
 
     @contextmanager
     def start(
         self,
         image: bytes,
-        preprocessing: Preprocessing,
-        side: int | None = None,
+        plan: Plan,
         *,
         submit: Callable[[NDArray[np.uint8]], None],
         fail: Callable[[BaseException], None],
@@ -189,15 +180,12 @@ class DecodeThreads:
 
         Args:
             image: the file's bytes.
-            preprocessing: the checkpoint's.
-            side: of a square input in pixels; None: the checkpoint's own size.
+            plan: what the pixels are for.
             submit: called in the decode thread with the pixels, once the future has its result.
             fail: called with an AppError instead if the image is rejected.
         """
         left = threading.Event()
-        decoding = self._pool.submit(
-            self._decode, image, preprocessing, side, time.monotonic(), left
-        )
+        decoding = self._pool.submit(self._decode, image, plan, time.monotonic(), left)
         decoding.add_done_callback(partial(_pass_on, submit=submit, fail=fail))
         try:
             yield decoding
@@ -205,20 +193,11 @@ class DecodeThreads:
             left.set()
             decoding.cancel()
 
-    def _decode(
-        self,
-        image: bytes,
-        preprocessing: Preprocessing,
-        side: int | None,
-        submitted: float,
-        left: threading.Event,
-    ) -> Decoded:
+    def _decode(self, image: bytes, plan: Plan, submitted: float, left: threading.Event) -> Decoded:
         self._throttle()
         started = time.monotonic()
         with self.in_flight.track():
-            pixels, size = self._decoder.decode(
-                image, preprocessing, side, lambda: not left.is_set()
-            )
+            pixels, size = self._decoder.decode(image, plan, lambda: not left.is_set())
         ready = time.monotonic()
         return Decoded(pixels, started - submitted, ready - started, ready, size)
 

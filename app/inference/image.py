@@ -44,7 +44,7 @@ class ImageFile:
 
     def predict_decode_s(self, threads: DecodeThreads, plan: Plan) -> float:
         """Predict how long decoding would keep all the threads busy, in seconds."""
-        return threads.predict_seconds(self.data, plan.preprocessing, plan.side)
+        return threads.predict_seconds(self.data, plan)
 
     def start_decoding(
         self,
@@ -54,7 +54,7 @@ class ImageFile:
         fail: Callable[[BaseException], None],
     ) -> AbstractContextManager[Future[Decoded]]:
         """Make the engine's pixels; see `DecodeThreads.start`."""
-        return threads.start(self.data, plan.preprocessing, plan.side, submit=submit, fail=fail)
+        return threads.start(self.data, plan, submit=submit, fail=fail)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,7 +1,6 @@
-"""How memory is kept and collected in a process whose threads free pictures of 100 MB.
+"""Tunes how memory is kept and collected where threads free images of 100 MB.
 
-What concerns glibc does nothing under another C library; its calls are described in malloc_trim(3)
-and mallopt(3).
+What concerns glibc does nothing under another C library; see malloc_trim(3) and mallopt(3).
 """
 
 from __future__ import annotations
@@ -11,42 +10,42 @@ import gc
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _ARENAS = 2
-"""More of them would each keep what one large picture left behind: measured, 370 MiB."""
+"""More of them would each keep what one large image left behind: measured, 370 MiB."""
 
 _MAPPED_BYTES = 4 * 1024 * 1024
 """glibc raises its own threshold to the largest block that was freed, and holes of that size stay:
-measured, 40 MiB after bodies of 10 MiB. Smaller blocks, most pictures' pixels, stay where they are.
+measured, 40 MiB after bodies of 10 MiB. Smaller blocks, most images' pixels, stay where they are.
 """
 _KEPT_BYTES = 2 * 1024 * 1024
 """Free memory at an arena's end. With a threshold of our own, glibc would keep 128 KiB of it, and
-take each picture's pixels from the system anew: measured, 2 % of the images a second.
+take each image's pixels from the system anew: measured, 2 % of the images a second.
 """
 
 
 def limit_arenas() -> None:
-    """Let all threads share few arenas; call it before there are threads."""
+    """Let all threads share few arenas; call before any thread starts."""
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         mallopt(_M_ARENA_MAX, _ARENAS)
 
 
 def map_large_blocks() -> None:
-    """Let large blocks go back to the system when they are freed; call it before there are any."""
+    """Let large blocks go back to the system when they are freed; call before there are any."""
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
         mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def trim() -> None:
-    """Give back what is freed, also below blocks in use: after loading, a fifth of the process."""
+    """Give freed memory back, also below blocks in use: after loading, a fifth of the process."""
     if malloc_trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
         malloc_trim(0)
 
 
 def freeze() -> None:
-    """Let the garbage collector pass over all that is there now; call it when all is loaded.
+    """Exclude all objects that exist now from garbage collection; call once all is loaded.
 
-    It walks every object of the frameworks else, each time that a quarter more has been made: 0.1 s
-    in which the event loop stands still, and a tenth of the work under load.
+    Otherwise each full collection walks every object of the frameworks: 0.1 s in which the event
+    loop stands still, and a tenth of the work under load.
     """
     gc.collect()
     gc.freeze()

@@ -195,10 +195,10 @@ class Service:
             waited_s = time.perf_counter() - started
             for key, one in computed.items():
                 answers[key] = one.share(waited_s) if shared and isinstance(one, Outputs) else one
-        for counter, count in zip(
-            self._counts, (hits, misses, len(keys) - hits - misses), strict=True
-        ):
-            counter.inc(count)
+        shares = len(keys) - hits - misses
+        for counter, count in zip(self._counts, (hits, misses, shares), strict=True):
+            if count:
+                counter.inc(count)
         outcome = [answers[key] for key in keys]
         if answered := [one for one in outcome if isinstance(one, Outputs)]:
             record.answered(**describe(answered))

@@ -13,7 +13,7 @@ from app.errors import AppError, BodyTooLargeError
 
 STDIN: Final = "-"
 SUFFIXES: Final = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp")
-"""Of the files that are taken from a folder; a file that is named is taken whatever its name."""
+"""Of the files that are taken from a folder; a file given by name may have any suffix."""
 _CHUNK: Final = 65_536
 
 
@@ -41,13 +41,13 @@ class Found:
 def find_files(
     arguments: Iterable[str], open_list: Callable[[], BinaryIO], separator: bytes = b"\n"
 ) -> Iterator[Found]:
-    """Every file that is meant, lazily, in the order given; folders in the order of names.
+    """Find files lazily, in the order given; those of a folder in the order of their names.
 
     Args:
-        arguments: paths of files and folders, patterns as `photos/**/*.jpg`, and `-` for a list of
-            paths. What exists under its very name is no pattern.
-        open_list: gives the list, when its turn comes.
-        separator: of its paths, which are no patterns.
+        arguments: paths of files and folders, patterns like `photos/**/*.jpg`, and `-` for a list
+            of paths. The name of an existing file is not a pattern.
+        open_list: opens the list when its turn comes.
+        separator: of the list's paths, which are not patterns.
     """
     for argument in arguments:
         if argument == STDIN:
@@ -65,10 +65,10 @@ def find_files(
 
 
 def read_file(path: str, max_bytes: int) -> bytes:
-    """The bytes of a file.
+    """Read a file.
 
     Raises:
-        FileError: it cannot be read, or has more bytes than that.
+        FileError: it cannot be read, or is larger than `max_bytes`.
     """
     try:
         with Path(path).open("rb") as file:
@@ -118,7 +118,7 @@ def _walk(folder: str) -> Iterator[Found]:
 
 
 def _split(file: BinaryIO, separator: bytes) -> Iterator[str]:
-    """Paths as soon as they are there: who writes the list may be slow."""
+    """Yield paths as soon as they arrive: whoever writes the list may be slow."""
     rest = b""
     read = getattr(file, "read1", file.read)
     while chunk := read(_CHUNK):

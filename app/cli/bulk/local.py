@@ -91,7 +91,7 @@ class LocalModel:
 
     def _decode(self, image: bytes, plan: Plan) -> BatchItem | AppError:
         try:
-            pixels, _ = self._decoder.decode(image, plan.preprocessing, plan.side)
+            pixels, _ = self._decoder.decode(image, plan)
         except AppError as error:
             return error
         return BatchItem(plan, pixels)

@@ -2,20 +2,24 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from PIL import ImageFile
 
 from app.errors import DeadlineExceededError, EmptyFileError, InvalidImageError, ShuttingDownError
 from app.inference.decoding import Decoded, DecodeThreads, ImageDecoder
+from app.inference.plan import Plan
+from model.engines.base import Engine
 from model.images.decoder import DecodeLimits, Decoder
 from model.images.pixels import preprocess
 from model.images.preprocessor_config import Preprocessing
 from tests.fakes import watch_waiting
 from tests.pictures import uniform
 
-PREPROCESSING = Preprocessing()
+ENGINE = SimpleNamespace(checkpoint=SimpleNamespace(preprocessing=Preprocessing()))
+PLAN = Plan(cast("Engine", ENGINE), frozenset())
 
 
 def create_threads(threads: int = 1, limits: DecodeLimits | None = None) -> DecodeThreads:
@@ -57,7 +61,7 @@ def test_pixels_are_entered_once_the_result_is_there(told: Told) -> None:
         told(pixels)
 
     threads = DecodeThreads(1, ImageDecoder(DecodeLimits(), scaled_jpegs=False), throttle=wait)
-    with threads, threads.start(uniform(7), PREPROCESSING, submit=submit, fail=told) as decoding:
+    with threads, threads.start(uniform(7), PLAN, submit=submit, fail=told) as decoding:
         holder.append(decoding)
         begun.set()
         pixels = told.wait()
@@ -67,12 +71,12 @@ def test_pixels_are_entered_once_the_result_is_there(told: Told) -> None:
 
 def test_a_picture_that_cannot_be_read_fails(told: Told) -> None:
     threads = create_threads()
-    with threads, threads.start(b"\x89PNG\r\n\x1a\n?", PREPROCESSING, submit=told, fail=told):
+    with threads, threads.start(b"\x89PNG\r\n\x1a\n?", PLAN, submit=told, fail=told):
         assert isinstance(told.wait(), InvalidImageError)
 
 
 def test_no_bytes_are_no_image(told: Told) -> None:
-    with create_threads() as threads, threads.start(b"", PREPROCESSING, submit=told, fail=told):
+    with create_threads() as threads, threads.start(b"", PLAN, submit=told, fail=told):
         assert isinstance(told.wait(), EmptyFileError)
 
 
@@ -95,12 +99,12 @@ def test_what_nobody_waits_for_is_never_decoded(
     other = Told()
     with (
         create_threads() as threads,
-        threads.start(first, PREPROCESSING, submit=told, fail=told),
+        threads.start(first, PLAN, submit=told, fail=told),
     ):
         begun.wait()
-        with threads.start(left, PREPROCESSING, submit=other, fail=other):
+        with threads.start(left, PLAN, submit=other, fail=other):
             pass
-        with threads.start(last, PREPROCESSING, submit=other, fail=other):
+        with threads.start(last, PLAN, submit=other, fail=other):
             gate.set()
             told.wait()
             assert isinstance(other.wait(), ShuttingDownError)
@@ -126,11 +130,11 @@ def test_what_nobody_waits_for_is_not_decoded_once_there_is_room(
     other = Told()
     with (
         create_threads(2, limits) as threads,
-        threads.start(uniform(1), PREPROCESSING, submit=told, fail=told),
+        threads.start(uniform(1), PLAN, submit=told, fail=told),
     ):
         begun.wait()
         waiting = watch_waiting(threads._decoder._decoder, monkeypatch)
-        with threads.start(uniform(2), PREPROCESSING, submit=other, fail=other):
+        with threads.start(uniform(2), PLAN, submit=other, fail=other):
             assert waiting.wait(10)
         gate.set()
         told.wait()
@@ -150,7 +154,7 @@ def test_a_picture_holds_its_room_until_its_pixels_are_made(
         return preprocess(*arguments)
 
     monkeypatch.setattr("app.inference.decoding.preprocess", watched)
-    with threads, threads.start(uniform(1), PREPROCESSING, submit=told, fail=told):
+    with threads, threads.start(uniform(1), PLAN, submit=told, fail=told):
         told.wait()
     assert free == [0]
 
