@@ -24,8 +24,8 @@ _log = logging.getLogger(__name__)
 class LogQueue(QueueHandler):
     """Use as a context manager: leaving it writes what is queued, for a second at most.
 
-    Nobody may read what this process writes. A record that finds the queue full, or that cannot be
-    written, is dropped and counted.
+    Whatever reads this process's output may stall. A record that finds the queue full, or that
+    cannot be written, is dropped and counted.
 
     Args:
         file: descriptor that lines are written to.

@@ -7,7 +7,8 @@ client's: a route is the path as it is declared, and what matches none is `unmat
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from prometheus_client import (
@@ -43,9 +44,7 @@ class Metrics:
         now: monotonic clock in seconds.
     """
 
-    def __init__(
-        self, now: Callable[[], float] = time.monotonic
-    ) -> None:  # longer than other functions, because it is the table
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the package leaves out its type
         self.registry = registry = CollectorRegistry()
         self._now = now
@@ -55,46 +54,39 @@ class Metrics:
         self._renderings_left = _RENDERING_BURST
         ProcessCollector(registry=registry)
 
-        def counter(name: str, meaning: str, *labels: str) -> Counter:
-            return Counter(name, meaning, labels, registry=registry)
-
-        def gauge(name: str, meaning: str, *labels: str) -> Gauge:
-            return Gauge(name, meaning, labels, registry=registry)
-
-        def histogram(
-            name: str, meaning: str, *labels: str, buckets: Sequence[float] = _SECONDS
-        ) -> Histogram:
-            return Histogram(name, meaning, labels, registry=registry, buckets=buckets)
+        counter = partial(Counter, registry=registry)
+        gauge = partial(Gauge, registry=registry)
+        histogram = partial(Histogram, registry=registry, buckets=_SECONDS)
 
         # Requests
         self.requests = counter(
             "mobilenet_requests_total",
             "Requests answered; client_closed is a client that left first.",
-            "route", "status",
-        )  # fmt: skip
+            ["route", "status"],
+        )
         self.request_duration = histogram(
             "mobilenet_request_duration_seconds",
             "Time from a request's headers to the end of its answer, by class of status.",
-            "route", "status",
-        )  # fmt: skip
+            ["route", "status"],
+        )
         self.in_flight = gauge("mobilenet_in_flight_requests", "Requests that are being answered.")
         self.refusals = counter(
-            "mobilenet_refusals_total", "Requests refused at the door, by reason.", "code"
+            "mobilenet_refusals_total", "Requests refused at the door, by reason.", ["code"]
         )
         for code in ("overloaded", "not_ready", "shutting_down"):
-            self.refusals.labels(code)
+            self.refusals.labels(code)  # shows it at zero
         self.connections = gauge("mobilenet_connections", "Connections of clients.")
 
         # Images
         self.images = counter(
             "mobilenet_images_total",
             "Images computed, by format and outcome: ok, the code of an error, or abandoned.",
-            "format", "outcome",
-        )  # fmt: skip
+            ["format", "outcome"],
+        )
         self.stage_duration = histogram(
             "mobilenet_stage_duration_seconds",
             "Time in one stage: read and encode of a request, the others of an image.",
-            "stage",
+            ["stage"],
         )
         for stage in ("read", "decode", "queue", "inference", "encode"):
             self.stage_duration.labels(stage)
@@ -102,7 +94,7 @@ class Metrics:
         self.cache_requests = counter(
             "mobilenet_cache_requests_total",
             "Images asked: hit was kept, shared was being computed for another, miss is computed.",
-            "outcome",
+            ["outcome"],
         )
         for outcome in ("hit", "shared", "miss"):
             self.cache_requests.labels(outcome)
@@ -137,14 +129,16 @@ class Metrics:
         # State
         self.ready = gauge("mobilenet_ready", "1 while /readyz answers 200.")
         self.model_info = gauge(
-            "mobilenet_model_info", "1 for each model that is served.",
-            "model", "digest", "engine", "device",
-        )  # fmt: skip
+            "mobilenet_model_info",
+            "1 for each model that is served.",
+            ["model", "digest", "engine", "device"],
+        )
         self.log_lines_dropped = counter(
             "mobilenet_log_lines_dropped_total",
             "Log lines that nobody took in time, or that could not be written.",
         )
-        gauge("mobilenet_build_info", "1, with the version.", "version").labels(__version__).set(1)
+        build_info = gauge("mobilenet_build_info", "1, with the version.", ["version"])
+        build_info.labels(__version__).set(1)
 
     def record_request(self, route: str, status: int, duration_s: float | None) -> None:
         """Count a request that has ended.

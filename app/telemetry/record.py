@@ -71,12 +71,12 @@ class Record:
 
 
 def create_request_id() -> str:
-    """128 random bits. The system's own would cost a call that lets go of the interpreter."""
+    """Create an id of 128 bits; the system's randomness would cost a call that yields the GIL."""
     return f"{random.getrandbits(128):032x}"  # an id need not be unguessable
 
 
 def choose_request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """The client's own id if it is harmless, else a new one."""
+    """Return the client's own id if it is harmless, else a new one."""
     for name, value in headers:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return str(value, "ascii")

@@ -50,7 +50,7 @@ def read_json(schema: type[_Body], body: bytes) -> _Body:
 
 
 def list_errors(error: ValidationError) -> list[Any]:
-    """What pydantic found, without the values that the client sent."""
+    """List what pydantic found, without the values that the client sent."""
     return list(error.errors(include_url=False, include_input=False))
 
 
