@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args, get_origin
 
 import typer
 from rich.text import Text
@@ -57,7 +56,7 @@ def _describe(name: str, command: object) -> Iterator[str]:
 
 def _row(option: TyperOption) -> list[str]:
     kind: Any = option.type_descriptor.annotation
-    values = [one.value for one in kind] if isinstance(kind, type(Enum)) else ()
+    values = get_args(kind) if get_origin(kind) is Literal else ()
     default = option.default
     is_shown = isinstance(default, str | int | float) and not isinstance(default, bool)
     return [
