@@ -33,6 +33,7 @@ from app.errors import (
     MalformedRequestError,
     MethodNotAllowedError,
     NotFoundError,
+    OverloadedError,
 )
 from app.inference.lifecycle import Lifecycle
 from app.settings import Settings
@@ -69,7 +70,7 @@ def create_app(settings: Settings, on_failure: OnFailure | None = None) -> FastA
         redirect_slashes=False,
         swagger_ui_parameters=SWAGGER_UI,
         lifespan=_create_lifespan(lifecycle, on_failure),
-        telemetry=_configure_telemetry(traces, lambda scope: _is_probe(app, scope)),
+        telemetry=_configure_telemetry(traces, lambda scope: _is_untraced(app, scope)),
     )
     routes = RouteTable(_add_routes(app, settings), [one.ERRORS for one in _PROTOCOLS])
     live = Live(lifecycle.metrics, routes.image_paths)
@@ -138,8 +139,17 @@ def _configure_telemetry(traces: Traces | None, exclude: Callable[[Any], bool]) 
     return config
 
 
-def _is_probe(app: FastAPI, scope: Any) -> bool:
-    return get_parts(app).routes.find(scope["method"], scope["path"]).probe
+def _is_untraced(app: FastAPI, scope: Any) -> bool:
+    """Whether a request gets no span: to a probe, or refused under overload."""
+    parts = get_parts(app)
+    route = parts.routes.find(scope["method"], scope["path"])
+    if route.body is Body.NOTHING:
+        return route.probe
+    try:
+        parts.lifecycle.check_admission()
+    except AppError as error:
+        return isinstance(error, OverloadedError)
+    return False
 
 
 def _create_lifespan(

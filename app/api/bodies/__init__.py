@@ -1,1 +1,1 @@
-"""The bytes of requests and answers: uploads, JSON, media types."""
+"""Reads and writes bodies: uploads, JSON, arrays."""

@@ -1,1 +1,1 @@
-"""The OpenAPI document: declarations, examples, and the whole."""
+"""Writes the OpenAPI document."""

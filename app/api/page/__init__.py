@@ -1,1 +1,1 @@
-"""The page at /, and the server-sent events that it watches."""
+"""The page at /, and the server-sent events that feed it."""

@@ -1,4 +1,4 @@
-"""What the service does at this moment, for people who watch it: one sampler, many viewers."""
+"""Samples what the service does for the viewers of its page: one sampler, many viewers."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from app.telemetry.metrics import Metrics
 
 MAX_VIEWERS: Final = 100
 KEPT: Final = 60
-"""Snapshots that a new viewer is given, and those that a slow one may lag behind."""
+"""How many snapshots a new viewer is given, and how many a slow one may lag behind."""
 _EVERY_S: Final = 1.0
 _REFUSED: Final = frozenset({"429", "503"})
 
 
 @dataclass(frozen=True, slots=True)
 class _Totals:
-    """Counts since the process began, at one time of the loop's clock."""
+    """Counts since the process began; `at` is by the loop's clock."""
 
     at: float
     requests: float
@@ -40,9 +40,9 @@ class Live:
     """Samples the metrics once a second while somebody watches; belongs to the event loop's thread.
 
     Args:
-        metrics: what is sampled.
-        routes: those whose requests count, as declared.
-        get_loop: whose clock and timers are used, once somebody watches.
+        metrics: the sampled collectors.
+        routes: paths, as declared, whose requests count.
+        get_loop: gives the event loop, once somebody watches.
         now: the time of day, in seconds since 1970.
     """
 
@@ -67,16 +67,16 @@ class Live:
 
     @property
     def viewers(self) -> int:
-        """How many watch."""
+        """The number of viewers."""
         return self._viewers
 
     @contextmanager
     def admit(self) -> Iterator[None]:
-        """Watch inside; the sampler runs from the first viewer's coming to the last one's leaving.
+        """Admit a viewer; the sampler runs while there is one.
 
         Raises:
             OverloadedError: there are too many viewers.
-            ShuttingDownError: the service ends.
+            ShuttingDownError: the service is shutting down.
         """
         if self._closed:
             raise ShuttingDownError
@@ -84,7 +84,7 @@ class Live:
             detail = f"{MAX_VIEWERS} viewers watch already, and no more may; try again later."
             raise OverloadedError(detail, {"Retry-After": "10"})
         self._viewers += 1
-        self._metrics.in_flight.dec()  # it waits for no answer: nobody need see it as load
+        self._metrics.in_flight.dec()  # a viewer is no load
         if self._viewers == 1:
             self._sample()
         try:
@@ -96,9 +96,9 @@ class Live:
                 self._stop()
 
     async def watch(self) -> AsyncIterator[str]:
-        """Snapshots as JSON: those of the last minute that are there, then each when it is taken.
+        """Yield snapshots as JSON: those kept from the last minute, then each as it is taken.
 
-        Ends when the service does, and for a viewer who reads too slowly.
+        Ends with the service, and for a viewer who reads too slowly.
         """
         seen = self._taken - len(self._kept)
         while not self._closed and self._taken - seen <= KEPT:
@@ -109,13 +109,13 @@ class Live:
                 await self._changed.wait()
 
     def close(self) -> None:
-        """Send all viewers away, and let nobody in any more."""
+        """End every stream, and admit no more viewers."""
         self._closed = True
         self._wake()
         self._stop()
 
     def _stop(self) -> None:
-        """Nobody watches: what is kept would be old when somebody comes."""
+        """Stop sampling; kept snapshots would be stale for the next viewer."""
         if self._timer:
             self._timer.cancel()
         self._timer = self._last = None
@@ -142,7 +142,7 @@ class Live:
                 refused += sample.value if sample.labels["status"] in _REFUSED else 0
         sizes, below = {}, 0.0
         for sample in _samples(self._metrics.batch_size):
-            if sample.name.endswith("_bucket"):  # each holds those before it, too
+            if sample.name.endswith("_bucket"):  # buckets are cumulative
                 sizes[sample.labels["le"].removesuffix(".0")] = sample.value - below
                 below = sample.value
             elif sample.name.endswith("_sum"):
@@ -150,7 +150,7 @@ class Live:
         return _Totals(at, requests, refused, sizes, images)
 
     def _compare(self, before: _Totals, now: _Totals) -> Mapping[str, object]:
-        """What happened between two looks, and what is so at the second one."""
+        """Describe what happened between two samples, and the state at the second."""
         sizes = {size: count - before.batches[size] for size, count in now.batches.items()}
         return {
             "at": round(self._now(), 3),

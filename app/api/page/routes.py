@@ -1,4 +1,4 @@
-"""The page at /, its files, and GET /live, which it watches."""
+"""Serves the page at /, its files, and GET /live, which it watches."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _HEADERS: Final = {
     "Content-Security-Policy": "; ".join(_ONLY_ITS_OWN),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    # Kept, but asked for anew each time: an update must not meet a browser's old half.
+    # Cached, but revalidated each time: an update must not mix with a browser's old files.
     "Cache-Control": "no-cache",
 }
 
@@ -55,7 +55,7 @@ class _PageFiles(StaticFiles):
         scope: Scope,
         status_code: int = 200,
     ) -> Response:
-        """The file, or 304 when the client has it."""
+        """Answer with the file, or with 304 when the client has it."""
         headers = {**_HEADERS, "ETag": _digest(str(full_path), stat_result.st_mtime_ns)}
         response = FileResponse(full_path, status_code, headers, stat_result=stat_result)
         if self.is_not_modified(response.headers, Headers(scope=scope)):
@@ -65,7 +65,7 @@ class _PageFiles(StaticFiles):
 
 @cache
 def _digest(path: str, _: int) -> str:
-    """An ETag of what is in a file: two builds may give two contents one time and one size."""
+    """Hash a file's content: two builds may give different contents the same time and size."""
     return f'"{hashlib.sha256(Path(path).read_bytes()).hexdigest()[:32]}"'
 
 

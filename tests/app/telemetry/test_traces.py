@@ -161,6 +161,12 @@ def test_probes_have_no_spans(traced: Traced) -> None:
     assert traced.spans() == {}
 
 
+def test_refusals_of_a_full_service_have_no_spans(traced: Traced, cat: bytes) -> None:
+    with traced.server.batcher.admission.reserve(1e6):
+        assert traced.ask("/classify", files={"file": cat}).status_code == 429
+    assert traced.spans() == {}
+
+
 def test_spans_reach_a_collector_over_http(monkeypatch: pytest.MonkeyPatch, cat: bytes) -> None:
     with collect() as collector:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
