@@ -1,17 +1,17 @@
-"""What can go wrong below HTTP.
+"""The errors that `model` raises.
 
 ModelError
-+-- InvalidCheckpointError     a file is missing, damaged, or not what it should be
++-- InvalidCheckpointError     a file is missing, damaged, or of another kind
 +-- UnsupportedModelError      a sound checkpoint that this engine cannot run
 +-- EngineUnavailableError     the engine's package or device is not there
-+-- SelfTestError              the engine does not give valid answers
-+-- ImageError                 bytes that are not a picture we accept
++-- SelfTestError              the engine gives wrong answers
++-- ImageError                 the image is rejected
 |   +-- UnsupportedImageFormatError
 |   +-- InvalidImageError
 |   +-- ImageTruncatedError
 |   +-- ImageTooLargeError
 |   +-- ImageTooComplexError
-+-- AbandonedError             nobody waits for the picture any more
++-- AbandonedError             nobody waits for the image any longer
 """
 
 from itertools import islice
@@ -20,17 +20,17 @@ _MAX_TEXT = 2000  # characters; a damaged file can hold a name of many megabytes
 
 
 class ModelError(Exception):
-    """Anything that `model` raises on purpose; its text is for the operator, not for a client."""
+    """Base of all errors of `model`; its text is for the operator, not for a client."""
 
 
 class InvalidCheckpointError(ModelError):
-    """A checkpoint file is missing, damaged, or not what it should be.
+    """A checkpoint file is missing, damaged, or of another kind.
 
     Its text is one printable line, whatever names the file holds.
     """
 
     def __init__(self, text: str) -> None:
-        printable = (one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
+        printable = (char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
         super().__init__("".join(islice(printable, _MAX_TEXT)))
 
 
@@ -43,32 +43,32 @@ class EngineUnavailableError(ModelError):
 
 
 class SelfTestError(ModelError):
-    """The engine runs, but its answers are not valid."""
+    """The engine runs, but gives wrong answers."""
 
 
 class ImageError(ModelError):
-    """The bytes are not a picture that this service accepts."""
+    """The image is rejected."""
 
 
 class UnsupportedImageFormatError(ImageError):
-    """The bytes do not begin like any allowed format."""
+    """The bytes begin like no accepted format."""
 
 
 class InvalidImageError(ImageError):
-    """The bytes begin like an allowed format, but are not a sound picture."""
+    """The bytes begin like an accepted format, but are damaged."""
 
 
 class ImageTruncatedError(ImageError):
-    """The picture ends before its last row."""
+    """The image ends before its last row."""
 
 
 class ImageTooLargeError(ImageError):
-    """The picture has too many pixels, or too long a side."""
+    """The image has too many pixels, or too long a side."""
 
 
 class ImageTooComplexError(ImageError):
-    """The picture is small, but made so that decoding it takes too long."""
+    """The image is small, but decoding it would take too long."""
 
 
 class AbandonedError(ModelError):
-    """Nobody waits for the picture any more, and none of it was decoded."""
+    """Nobody waits for the image any longer, so none of it was decoded."""

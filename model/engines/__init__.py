@@ -1,4 +1,4 @@
-"""Engines run batches; `load_engine` is the only place that knows all their names."""
+"""Runs batches, with ONNX Runtime or PyTorch; `load_engine` alone knows the engines' names."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = ["load_engine"]
 
 _CUDA_DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/dxg"))  # of Linux, of WSL
 
-# ONNX Runtime reports to its maker from its import on, and writes a device id into the home
-# directory; this is its own switch, which works only beforehand.
+# From its import on, ONNX Runtime reports to its maker and keeps a device id in the home directory;
+# its switch works only before.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
@@ -28,7 +28,7 @@ def load_engine(
     """Build the engine that runs a checkpoint.
 
     Args:
-        checkpoint: what to run.
+        checkpoint: to run.
         name: `onnx`, `torch`, or `auto`: torch on CUDA, onnx on a CPU.
         device: `cpu`, `cuda`, or `auto`: CUDA where PyTorch is installed and finds one.
         threads: cores to use on a CPU.
@@ -59,7 +59,7 @@ def load_engine(
 
 
 def _finds_cuda() -> bool:
-    """Ask PyTorch for a CUDA device, without importing it where the driver is not even there."""
+    """Ask PyTorch for a CUDA device, without importing it on a machine without the driver."""
     if not any(path.exists() for path in _CUDA_DRIVERS):
         return False
     if importlib.util.find_spec("torch") is None:

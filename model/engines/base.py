@@ -1,4 +1,4 @@
-"""What an engine is: it runs one batch."""
+"""The contract of an engine, which runs batches of a checkpoint."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class EngineOutput:
-    """One row an image, float32, of each output that was asked for.
+    """The requested outputs of a batch, float32, with one row for each image.
 
     Attributes:
         arrays: by name; `logits` (n, classes), `pooled` (n, channels), and maps by their end
@@ -39,12 +39,12 @@ class EngineOutput:
 
 
 def default_outputs(config: MobileNetV1Config) -> tuple[str, ...]:
-    """What a network gives unless told otherwise: logits, if it classifies, and pooled."""
+    """The outputs unless others are named: `pooled`, and `logits` if the network classifies."""
     return (LOGITS, POOLED) if config.num_labels else (POOLED,)
 
 
 def check_request(pixels: NDArray[np.uint8], outputs: Collection[str]) -> None:
-    """Check what an engine is asked for.
+    """Check the arguments of `Engine.run`.
 
     Raises:
         ValueError: the images are too small, or there is no such output.
@@ -56,7 +56,7 @@ def check_request(pixels: NDArray[np.uint8], outputs: Collection[str]) -> None:
 
 
 def deepest_layer(outputs: Collection[str]) -> str | None:
-    """The end point after which nothing needs to be computed; None means that the head is needed.
+    """The end point after which nothing needs to be computed; None if the head is needed.
 
     Args:
         outputs: names as in `EngineOutput`, at least one.
@@ -81,12 +81,12 @@ class Engine(Protocol):
 
     @property
     def streams(self) -> int:
-        """How many batches it can usefully run at once."""
+        """The number of batches that it can usefully run at once."""
         ...
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """The weights that it runs."""
+        """The checkpoint that it runs."""
         ...
 
     def run(
@@ -101,7 +101,7 @@ class Engine(Protocol):
 
         Args:
             pixels: (n, height, width, channels), uint8; sides of at least 32 pixels.
-            outputs: names as in `EngineOutput`; none means `default_outputs`.
+            outputs: names as in `EngineOutput`; empty means `default_outputs`.
             output_stride: see `MobileNetV1Config.layers_at`.
             alone: no other batch runs meanwhile, so that all threads may work on this one.
 
@@ -112,5 +112,5 @@ class Engine(Protocol):
         ...
 
     def trim(self) -> None:
-        """Give memory back that larger batches needed; the next ones take anew what they need."""
+        """Release the memory that large batches needed; later ones allocate it anew."""
         ...

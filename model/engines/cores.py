@@ -1,4 +1,4 @@
-"""How many cores this process may use: not the host's count, but what the container leaves."""
+"""Counts the cores that this process may use, in a container too."""
 
 from __future__ import annotations
 

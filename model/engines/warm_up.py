@@ -1,4 +1,4 @@
-"""What happens to an engine before it is trusted: a self-test, and a measurement of its speed."""
+"""Tests an engine and measures its speed before it serves."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
     from model.engines.base import Engine
 
 _GOLDEN = Path(__file__).parents[1] / "weights" / "self_test.json"
-"""What packaged checkpoints must say to the first picture: by digest, logits by class."""
+"""Logits that packaged checkpoints must give the first image: by digest, then by class."""
 _CLOSE = 1e-3
 _BATCH_SIZES = {"cpu": (1, 2), "cuda": (1, 2, 4, 8, 16, 32, 64)}
 """On a CPU a batch of 4 gives 1 to 2 % more images a second than one of 2, and takes 90 MB more;
 with maps asked for in between, memory then still grows after 10,000 requests.
 """
 _TOLERANCE = 1.1
-"""The largest batch whose cost an image is within this factor of the best is chosen: a larger one
-saves the event loop more than that, and noise must not choose a smaller one.
+"""The largest batch whose cost for an image is within this factor of the best is chosen: it saves
+the event loop more than that, and noise must not choose a smaller one.
 """
 _BATCHES_S = 0.2
-"""Time for batch sizes: one that would not end within it is not tried. In seconds."""
+"""Seconds for batch sizes: one that would not end within them is not tried."""
 _RUNS = 3
 _STREAMS_S = 0.05
-"""Time for numbers of streams; each is tried once whatever that takes. In seconds."""
+"""Seconds for numbers of streams; each is tried at least once."""
 _GAIN = 1.3
-"""Fewer streams must be faster by this factor: a neighbour's noise must not cost the machine."""
+"""Fewer streams must be faster by this factor: noise must not leave cores idle for good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +47,9 @@ class Speed:
     """What the warm-up measured.
 
     Attributes:
-        max_batch_size: the largest batch whose cost an image is near the best.
-        streams: how many batches at once give the most images a second.
-        images_per_s: default images a second, all streams together.
+        max_batch_size: the largest batch whose cost for an image is near the best.
+        streams: the number of concurrent batches that gives the most images a second.
+        images_per_s: images of the checkpoint's own size a second, all streams together.
     """
 
     max_batch_size: int
@@ -58,17 +58,17 @@ class Speed:
 
 
 def check_engine(engine: Engine) -> None:
-    """Run a known picture in every way the engine has, which also warms it up.
+    """Run a known image in every way the engine has, which also warms it up.
 
     Raises:
-        InvalidCheckpointError: the table of the labels is missing or damaged.
-        SelfTestError: the shapes are wrong, values are not finite, the ways disagree, or a
-            packaged checkpoint's answer is not the known one.
+        InvalidCheckpointError: the table of labels is missing or damaged.
+        SelfTestError: shapes are wrong, values are not finite, the ways disagree, or the answer of
+            a packaged checkpoint is not the known one.
     """
     config = engine.checkpoint.config
     if len(engine.checkpoint.labels) != config.num_labels:  # read here, not by the first request
         raise SelfTestError(f"{engine.checkpoint.name}: has not one label a class")
-    batch = _pictures(engine, 2)
+    batch = _create_images(engine, 2)
     rows = [engine.run(batch, alone=alone) for alone in (True, False)]
     rows.append(engine.run(batch[:1]))
     for output in rows:
@@ -96,7 +96,7 @@ def measure_speed(
     streams: int | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Speed:
-    """Time batches of default images as streams would run them; what is given is not chosen.
+    """Time batches as streams would run them, and choose what is not given.
 
     Args:
         engine: already warm.
@@ -121,10 +121,10 @@ def measure_speed(
 def _time_batches(
     engine: Engine, sizes: Sequence[int], clock: Callable[[], float]
 ) -> dict[int, float]:
-    """Seconds an image in a batch of each size, while every other stream runs one like it.
+    """Seconds for an image in a batch of each size, while every other stream runs one like it.
 
-    Alone, a large batch would have the cache for itself. Each runs several times, and the shortest
-    time counts: the first ones find no memory that fits them yet.
+    Alone, a large batch would have the cache to itself. Each runs several times, and the shortest
+    time counts: the first runs allocate memory.
     """
     costs: dict[int, float] = {}
     with ThreadPoolExecutor(engine.streams) as pool:
@@ -132,7 +132,7 @@ def _time_batches(
         for size in sizes:
             if costs and clock() + _RUNS * size * min(costs.values()) > end:
                 break
-            run = partial(engine.run, _pictures(engine, size), alone=engine.streams == 1)
+            run = partial(engine.run, _create_images(engine, size), alone=engine.streams == 1)
             times = [clock()]
             for _ in range(_RUNS):
                 wait([pool.submit(run) for _ in range(engine.streams)])
@@ -145,8 +145,8 @@ def _time_batches(
 def _time_streams(
     engine: Engine, counts: Sequence[int], clock: Callable[[], float]
 ) -> dict[int, float]:
-    """Images a second by the number of streams, in turns while there is time; the best of each."""
-    image = _pictures(engine, 1)
+    """Images a second by the number of streams, measured in turns; the best of each."""
+    image = _create_images(engine, 1)
     rates = dict.fromkeys(counts, 0.0)
     with ThreadPoolExecutor(max(counts)) as pool:
         end = clock() + _STREAMS_S
@@ -160,8 +160,8 @@ def _time_streams(
     return rates
 
 
-def _pictures(engine: Engine, count: int) -> NDArray[np.uint8]:
-    """Pictures of a gradient, each a little brighter, of the checkpoint's own size."""
+def _create_images(engine: Engine, count: int) -> NDArray[np.uint8]:
+    """Gradients, each a little brighter, of the checkpoint's own size."""
     height, width = engine.checkpoint.preprocessing.input_size
     ramp = np.add.outer(*(np.arange(side).astype(np.uint8) for side in (height, width)))
     shifts = np.add.outer(10 * np.arange(count), 40 * np.arange(3)).astype(np.uint8)

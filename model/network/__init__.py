@@ -1,1 +1,1 @@
-"""The network as numbers: hyper-parameters, quantization, features, scores."""
+"""The network without an engine: hyper-parameters, quantization, features, scores."""

@@ -21,10 +21,10 @@ MIN_IMAGE_SIDE = 32
 """Smallest input side in pixels: below it the last feature map would vanish."""
 
 OUTPUT_STRIDES = (32, 16, 8)
-"""What the input's side can be over the last map's; the first one is without dilation."""
+"""Possible ratios of the input's side to the last map's; the first has no dilation."""
 
 END_POINTS = ("Conv2d_0", *(f"Conv2d_{block}_pointwise" for block in range(1, 14)))
-"""TF-Slim's names of the layers whose maps are features: the stem, then the pointwise ones."""
+"""TF-Slim's names of the layers whose maps are features: the stem and the pointwise ones."""
 
 LOGITS = "logits"
 """Name of the classification layer's output."""
@@ -74,7 +74,7 @@ class ConvLayer:
 
 
 class MobileNetV1Config(Document):
-    """What `config.json` says about the network; unknown keys of it are kept out."""
+    """The network as `config.json` describes it."""
 
     model_type: Literal["mobilenet_v1"] = "mobilenet_v1"
     num_channels: Literal[3] = 3
@@ -117,10 +117,10 @@ class MobileNetV1Config(Document):
         return self.layers_at(OUTPUT_STRIDES[0])
 
     def layers_at(self, output_stride: int) -> tuple[ConvLayer, ...]:
-        """The layers with the last ones dilated, so that the last map is larger.
+        """The layers, the last ones dilated so that the last map is larger.
 
-        TF-Slim's rule (`mobilenet_v1_base`): once the strides' product is `output_stride`, a stride
-        is replaced by a rate of dilation for all that follows.
+        TF-Slim's rule (`mobilenet_v1_base`): once the product of strides is `output_stride`, each
+        further stride becomes a rate of dilation for all layers that follow.
 
         Args:
             output_stride: input side over the last map's side; one of `OUTPUT_STRIDES`.
@@ -162,7 +162,7 @@ class MobileNetV1Config(Document):
     def maps(
         self, height: int, width: int, output_stride: int = 32
     ) -> Iterator[tuple[ConvLayer, int, int]]:
-        """Each layer with the height and width of its map, for one image of that size in pixels."""
+        """Each layer with the height and width of its map, for an image of that size in pixels."""
         for layer in self.layers_at(output_stride):
             height, width = -(-height // layer.stride), -(-width // layer.stride)
             yield layer, height, width
@@ -170,13 +170,13 @@ class MobileNetV1Config(Document):
     def multiply_adds(
         self, height: int, width: int, output_stride: int = 32, deepest: str | None = None
     ) -> int:
-        """Multiply-adds of one image, as the papers count them: kernels only.
+        """Multiply-adds of one image, of kernels only, as the papers count them.
 
         Args:
             height: of the image, in pixels.
             width: of the image, in pixels.
             output_stride: see `layers_at`.
-            deepest: end point of the last layer that is computed; None means all and the head.
+            deepest: end point to stop after; None means all layers and the head.
         """
         total = 0
         for layer, rows, columns in self.maps(height, width, output_stride):

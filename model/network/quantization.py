@@ -1,10 +1,10 @@
-"""How a quantized checkpoint counts: 8-bit levels instead of real numbers.
+"""A quantized network: 8-bit levels instead of real numbers.
 
 Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
 Inference", https://arxiv.org/abs/1712.05877, as TensorFlow Lite writes it down
 (https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/quantization_spec): a real
-number is scale * (level - zero_point). Levels are uint8 throughout: what a file has as int8 is the
-same levels moved by 128.
+number is scale * (level - zero_point). Levels are uint8 throughout; int8 levels
+in a file are the same, moved by 128.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ CLASSIFIER = "classifier"
 MAX_LEVEL = 255
 
 _RANGES = {"relu6": (0.0, 6.0), "relu": (0.0, math.inf), "linear": (-math.inf, math.inf)}
-"""The values of `hidden_act` that act by cutting a range, and the range that each leaves."""
+"""The values of `hidden_act` that clip to a range, and the range."""
 
-_LARGEST_MULTIPLIER = 256.0  # of XNNPACK's requantization; beyond it nothing but noise is left
+_LARGEST_MULTIPLIER = 256.0  # of XNNPACK's requantization; beyond it only noise is left
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class QuantizationParameters:
         return (levels.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
 
     def clip_levels(self, hidden_act: str) -> tuple[int, int]:
-        """The lowest and the highest level that an activation leaves."""
+        """The lowest and the highest level within an activation's range."""
         low, high = (
             bound if math.isinf(bound) else self.zero_point + round(bound / self.scale)
             for bound in _RANGES[hidden_act]
@@ -57,7 +57,7 @@ class QuantizationParameters:
 
 @dataclass(frozen=True, slots=True)
 class QuantizedLayer:
-    """One convolution on levels; its activation is what the output's levels can hold.
+    """One convolution on levels; its output's levels also bound its activation.
 
     Attributes:
         kernel: uint8, (out, in / groups, height, width).
@@ -77,12 +77,12 @@ class QuantizedLayer:
 
     @property
     def bias_scales(self) -> NDArray[np.float32]:
-        """What one unit of the sums and of the bias is worth: shaped as `scales`."""
+        """The real value of one unit of the sums and of the bias, shaped as `scales`."""
         return self.scales * np.float32(self.input.scale)
 
     @property
     def multipliers(self) -> NDArray[np.float32]:
-        """What brings a sum to levels of the output: shaped as `scales`."""
+        """Factors from sums to levels of the output, shaped as `scales`."""
         return self.bias_scales / np.float32(self.output.scale)
 
     def dequantize(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -98,11 +98,11 @@ class Quantization:
     """The whole network on levels.
 
     Attributes:
-        input: of the pixels: each byte of a picture is its level.
+        input: of the pixels, each byte of which is its level.
         layers: by the layer's key, in the network's order, `classifier` last if there is one.
         pooled: of the averaged last map, which the classifier reads.
-        half_up: half a level of the average goes up, as in LiteRT's AVERAGE_POOL_2D; else to the
-            even level, as in its MEAN.
+        half_up: rounds half a level of the average up, as LiteRT's AVERAGE_POOL_2D does; else to
+            even, as its MEAN does.
     """
 
     input: QuantizationParameters
@@ -113,7 +113,7 @@ class Quantization:
     def dequantize(self, config: MobileNetV1Config) -> dict[str, NDArray[np.float32]]:
         """The same network as float32 weights under transformers' names.
 
-        BatchNorm is folded into the kernels already; what is written for it changes nothing.
+        BatchNorm is folded into the kernels already; the one that is written changes nothing.
         """
         weights: dict[str, NDArray[np.float32]] = {}
         for key, layer in self.layers.items():
@@ -125,7 +125,7 @@ class Quantization:
         return weights
 
     def check(self, config: MobileNetV1Config) -> None:
-        """See that the levels can be computed.
+        """Check that the levels can be computed.
 
         Raises:
             InvalidCheckpointError: they cannot; the text names the layer.

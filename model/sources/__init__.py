@@ -1,1 +1,1 @@
-"""Where checkpoints come from: directories, released files, the Hugging Face hub."""
+"""Loads checkpoints from directories, released files and the Hugging Face hub."""

@@ -1,4 +1,4 @@
-"""Where PyTorch runs a batch: its threads or streams, and how arrays get there and back."""
+"""Runs PyTorch on a device: its threads or streams, and the way of arrays to it and back."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _CUDA_STREAMS = 3
-"""One batch on its way in, one computed, one on its way out."""
+"""One batch on its way in, one being computed, one on its way out."""
 
 
 class TorchDevice(Protocol):
-    """One of the two below; `upload` and `download` are called within `batch`."""
+    """A device; `upload` and `download` are called within `batch`."""
 
     name: str
     streams: int
 
     @contextmanager
     def batch(self, *, alone: bool) -> Iterator[None]:
-        """Make this thread ready for one batch; see `Engine.run` for `alone`."""
+        """Prepare this thread for one batch; see `Engine.run` for `alone`."""
         ...
 
     def upload(self, pixels: NDArray[np.uint8]) -> Tensor:
@@ -42,7 +42,7 @@ class TorchDevice(Protocol):
 
 
 class Cpu:
-    """All threads for a batch that is alone, else one thread each, as many batches as threads."""
+    """Gives all threads to a batch that runs alone, else one thread to each of as many batches."""
 
     name = "cpu"
 
@@ -51,24 +51,24 @@ class Cpu:
 
     @contextmanager
     def batch(self, *, alone: bool) -> Iterator[None]:
-        """Set how many threads PyTorch uses for what this thread asks of it."""
+        """Set the number of threads that PyTorch uses on behalf of this one."""
         threads = self.streams if alone else 1
-        # Asking first matters: a new thread's first question sets the process's last answer.
+        # A thread's first question resets its count to the one set last in the process.
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
         yield
 
     def upload(self, pixels: NDArray[np.uint8]) -> Tensor:
-        """Nothing to bring."""
+        """Share the memory."""
         return torch.from_numpy(pixels)
 
     def download(self, arrays: Mapping[str, Tensor]) -> dict[str, NDArray[np.float32]]:
-        """Nothing to bring back."""
+        """Share the memory."""
         return {name: array.numpy() for name, array in arrays.items()}
 
 
 class Cuda:
-    """Each thread has a CUDA stream; copies go through pinned memory while others compute.
+    """Gives each thread a CUDA stream; copies go through pinned memory while others compute.
 
     Raises:
         EngineUnavailableError: there is no CUDA device.
@@ -97,7 +97,7 @@ class Cuda:
         return torch.from_numpy(pixels).pin_memory().to(self.name, non_blocking=True)
 
     def download(self, arrays: Mapping[str, Tensor]) -> dict[str, NDArray[np.float32]]:
-        """Copy all, which PyTorch does into pinned memory, then wait once."""
+        """Copy all, into pinned memory, then wait once."""
         copies = {name: array.to("cpu", non_blocking=True) for name, array in arrays.items()}
         self._local.stream.synchronize()
         return {name: copy.numpy() for name, copy in copies.items()}

@@ -1,4 +1,4 @@
-"""PyTorch: the default engine on a GPU, and the second opinion on a CPU."""
+"""The PyTorch engine, the default on a GPU and the reference on a CPU."""
 
 from __future__ import annotations
 
@@ -60,4 +60,4 @@ class TorchEngine:
             raise MemoryError("the device is out of memory") from error
 
     def trim(self) -> None:
-        """Do nothing: on a CPU it keeps nothing, and on a GPU the device is its own."""
+        """Do nothing: it keeps no memory on a CPU, and need not share a GPU."""

@@ -1,1 +1,1 @@
-"""Frozen TensorFlow graphs -> a checkpoint."""
+"""Reads frozen TensorFlow graphs."""

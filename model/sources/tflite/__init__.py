@@ -1,1 +1,1 @@
-"""TensorFlow Lite files -> a checkpoint."""
+"""Reads TensorFlow Lite files."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from model.checkpoints.checkpoint import Checkpoint
 from model.engines import load_engine, warm_up
 from model.engines.base import EngineOutput
-from model.engines.warm_up import _GOLDEN, _pictures, check_engine, measure_speed
+from model.engines.warm_up import _GOLDEN, _create_images, check_engine, measure_speed
 from model.errors import SelfTestError
 from model.network.config import LOGITS
 from tests.fakes import FakeEngine
@@ -55,7 +55,7 @@ def test_the_known_answer_of_the_packaged_checkpoint_is_the_reference_engines(
 ) -> None:
     golden = json.loads(_GOLDEN.read_bytes())[checkpoint.digest]
     reference = load_engine(checkpoint, name="torch")
-    logits = reference.run(_pictures(reference, 1)).logits[0]
+    logits = reference.run(_create_images(reference, 1)).logits[0]
     assert [str(class_id) for class_id in np.argsort(-logits)[:5]] == list(golden)
     assert [logits[int(class_id)] for class_id in golden] == pytest.approx(
         list(golden.values()), abs=1e-4
