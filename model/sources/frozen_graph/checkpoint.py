@@ -18,6 +18,7 @@ from model.checkpoints.labels import name_classes
 from model.errors import InvalidCheckpointError, ModelError
 from model.images.preprocessor_config import Preprocessing
 from model.network.config import ConvLayer, MobileNetV1Config
+from model.network.quantization import CLASSIFIER, Quantization
 from model.sources.frozen_graph.constants import Constants
 from model.sources.frozen_graph.fake_quant import read_fake_quant
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
-
-    from model.network.quantization import Quantization
 
     _Network = tuple[MobileNetV1Config, dict[str, NDArray[np.float32]], Quantization | None]
 
@@ -105,19 +104,21 @@ def _read_float(source: Path, graph: Any) -> _Network:
 
 def _read_quantized(source: Path, graph: Any) -> _Network:
     try:
-        network = read_fake_quant(graph, Constants(source, graph), MobileNetV1Config().layers)
+        layers = MobileNetV1Config().layers
+        quantization, hidden_act = read_fake_quant(graph, Constants(source, graph), layers)
+        classifier = quantization.layers.get(CLASSIFIER)
         config = MobileNetV1Config(
-            depth_multiplier=network.depth / _FULL_DEPTH,
-            hidden_act=network.hidden_act,
-            id2label=name_classes(network.classes),
+            depth_multiplier=len(quantization.layers[layers[-1].key].bias) / _FULL_DEPTH,
+            hidden_act=hidden_act,
+            id2label=name_classes(len(classifier.bias) if classifier else 0),
         )
-        network.quantization.check(config)
+        quantization.check(config)
     except InvalidCheckpointError as error:
         text = str(error).removeprefix(f"{source}: ")
         raise InvalidCheckpointError(
             f"{source}: is not a quantized MobileNet V1: {text}"
         ) from error
-    return config, network.quantization.dequantize(config), network.quantization
+    return config, quantization.dequantize(config), quantization
 
 
 def _read_layer(constants: Constants, layer: ConvLayer) -> dict[str, NDArray[np.float32]]:

@@ -41,26 +41,10 @@ _RELEASED_INPUT = QuantizationParameters(1 / 128, 128)
 """Of pixels, if the graph does not say: mean and deviation of 128, as its converter was given."""
 
 
-@dataclass(frozen=True)
-class FakeQuantNetwork:
-    """A quantized network as read from a graph.
-
-    Attributes:
-        depth: channels of the last layer.
-        classes: 0 without a classification layer.
-        hidden_act: as in a configuration.
-    """
-
-    quantization: Quantization
-    depth: int
-    classes: int
-    hidden_act: str
-
-
 def read_fake_quant(
     graph: Any, constants: Constants, layers: Sequence[ConvLayer]
-) -> FakeQuantNetwork:
-    """Read a frozen graph with FakeQuant nodes.
+) -> tuple[Quantization, str]:
+    """Read a frozen graph with FakeQuant nodes: its levels, and its `hidden_act`.
 
     Args:
         graph: a GraphDef.
@@ -82,20 +66,17 @@ def read_fake_quant(
         activations.add(walk.activation())
         quantized[layer.key] = _create_layer(kernel, scale, bias, source, walk.levels())
         source = quantized[layer.key].output
-    depth, half_up = len(bias), True
+    half_up = True
     if walk.goes_on_with(*_POOLINGS):
         half_up = walk.step(*_POOLINGS).op == "AvgPool"
     pooled = walk.optional_levels() or source
-    classes = 0
     if walk.goes_on_with("Conv2D"):
         kernel, scale = walk.convolution("Conv2D", 1)
         bias = walk.addition()
-        classes = len(bias)
         quantized[CLASSIFIER] = _create_layer(kernel, scale, bias, pooled, walk.levels())
     if len(activations) > 1:
         raise InvalidCheckpointError(f"its activations are {sorted(activations)}")
-    quantization = Quantization(pixels, quantized, pooled, half_up)
-    return FakeQuantNetwork(quantization, depth, classes, activations.pop())
+    return Quantization(pixels, quantized, pooled, half_up), activations.pop()
 
 
 def nudge(low: float, high: float, *, narrow: bool = False) -> QuantizationParameters:

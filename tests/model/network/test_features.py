@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 
 from model.network.config import END_POINTS, POOLED, MobileNetV1Config
-from model.network.features import Feature, Pooling, parse_layer
+from model.network.features import Feature, Pooling, normalize, parse_layer
 
 CONFIG = MobileNetV1Config(depth_multiplier=0.25)
 
@@ -75,3 +75,18 @@ def test_a_layer_has_a_name_and_a_number(text: str, layer: str) -> None:
 def test_another_layer_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="a layer is"):
         parse_layer(text)
+
+
+def test_an_embedding_has_unit_length_and_keeps_its_direction() -> None:
+    features = np.random.default_rng(0).normal(0, 5, (4, 1024)).astype(np.float32)
+    unit = normalize(features)
+    assert unit.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(unit, axis=-1), 1, rtol=1e-5)
+    lengths = np.linalg.norm(features, axis=-1, keepdims=True)
+    np.testing.assert_allclose(unit * lengths, features, rtol=1e-5, atol=1e-6)
+
+
+def test_a_zero_embedding_stays_zero_among_others() -> None:
+    features = np.array([[0, 0], [3, 4]], np.float32)
+    expected = np.array([[0, 0], [0.6, 0.8]], np.float32)
+    np.testing.assert_allclose(normalize(features), expected, rtol=1e-6)

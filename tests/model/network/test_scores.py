@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from model.network.features import normalize
 from model.network.scores import softmax, top_k
 
 
@@ -57,18 +56,3 @@ def test_scores_below_the_least_are_left_out() -> None:
 def test_the_best_classes_are_plain_numbers() -> None:
     [(class_id, score)] = top_k(np.array([1], np.float32), 1)
     assert (type(class_id), type(score)) == (int, float)
-
-
-def test_an_embedding_has_unit_length_and_keeps_its_direction() -> None:
-    features = np.random.default_rng(0).normal(0, 5, (4, 1024)).astype(np.float32)
-    unit = normalize(features)
-    assert unit.dtype == np.float32
-    np.testing.assert_allclose(np.linalg.norm(unit, axis=-1), 1, rtol=1e-5)
-    lengths = np.linalg.norm(features, axis=-1, keepdims=True)
-    np.testing.assert_allclose(unit * lengths, features, rtol=1e-5, atol=1e-6)
-
-
-def test_a_zero_embedding_stays_zero_among_others() -> None:
-    features = np.array([[0, 0], [3, 4]], np.float32)
-    expected = np.array([[0, 0], [0.6, 0.8]], np.float32)
-    np.testing.assert_allclose(normalize(features), expected, rtol=1e-6)

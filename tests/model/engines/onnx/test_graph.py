@@ -14,7 +14,6 @@ from model.checkpoints.checkpoint import Checkpoint
 from model.engines.onnx.graph import ACTIVATIONS, create_graph
 from model.engines.onnx.model import PIXELS
 from model.network.config import LOGITS, POOLED
-from model.network.folding import fold
 from tests.model.twins import (
     DEPTH_MULTIPLIERS,
     SIZES,
@@ -136,24 +135,6 @@ def test_the_scaling_follows_the_checkpoint_s_mean_and_deviation() -> None:
     pixels = np.array([0, 128, 255], np.float32)
     expected = (pixels / 255 - np.array([0.4, 0.5, 0.6])) / np.array([0.2, 0.25, 0.3])
     np.testing.assert_allclose(pixels / scale - offset, expected, rtol=1e-6)
-
-
-def test_folding_keeps_what_a_layer_computes() -> None:
-    checkpoint = create_checkpoint(tiny_config())
-    stem = checkpoint.config.layers[0]
-    kernel, bias = fold(checkpoint.weights, stem, checkpoint.config.layer_norm_eps)
-    assert kernel.shape == stem.weight_shape
-    assert bias.shape == (stem.out_channels,)
-    factor = kernel / checkpoint.weights[f"{stem.key}.convolution.weight"]
-    weight, beta, mean, variance = (
-        checkpoint.weights[f"{stem.key}.normalization.{part}"]
-        for part in ("weight", "bias", "running_mean", "running_var")
-    )
-    expected = weight / np.sqrt(variance + 0.001)
-    np.testing.assert_allclose(
-        factor, np.broadcast_to(expected[:, None, None, None], factor.shape), rtol=1e-5
-    )
-    np.testing.assert_allclose(bias, beta - mean * expected, rtol=1e-5, atol=1e-6)
 
 
 def test_only_the_wanted_outputs_are_in_the_graph() -> None:
