@@ -85,8 +85,9 @@ class Comparison:
                         measured = Measured(peer, peer.version(), settings)
                         self._measure(measured)
                     except (PeerError, subprocess.CalledProcessError) as error:
-                        print(f"{peer.name}, {settings} failed: {error}", flush=True)
-                        self.failed.append(f"{peer.name} with {settings.engine}, {settings}")
+                        name = f"{peer.name} with {settings.engine}, {settings}"
+                        print(f"{name}: {error}", flush=True)
+                        self.failed.append(name)
                     else:
                         self.measured.append(measured)
                         print(_row(measured), flush=True)
@@ -100,7 +101,7 @@ class Comparison:
                     measured.of_service.append(self._load(self._service.url, peer, self._seconds))
                 load = self._load(process.url, peer, self._seconds, peer.path)
                 if not load.images_per_s:
-                    raise PeerError("it answers nothing under load")
+                    raise PeerError("answers nothing under load")
                 measured.loads.append(load)
 
     def _load(self, url: str, peer: Peer, seconds: float, path: str = "/classify") -> Load:

@@ -63,6 +63,9 @@ def test_a_workflow_calls_targets_that_there_are(text: str) -> None:
     called = set(re.findall(r"\bmake (?:--silent )?([\w-]+)", text))
     assert "check" in called
     assert called <= set(re.findall(r"^([\w-]+):", MAKEFILE, re.MULTILINE))
+    marks = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    names = {mark.partition(":")[0] for mark in marks["markers"]}
+    assert set(re.findall(r"make test WHAT=(\w+)", text)) <= names
 
 
 def test_a_workflow_may_read_and_no_more_unless_it_publishes(text: str) -> None:
