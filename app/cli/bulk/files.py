@@ -101,7 +101,7 @@ def _is_folder(path: str) -> bool:
 
 
 def _walk(folder: str) -> Iterator[Found]:
-    """The pictures in a folder and below it; what is hidden stays so, and no link is followed."""
+    """Find the images in a folder and below it, but nothing hidden, and no folder behind a link."""
     try:
         with os.scandir(folder) as listing:
             entries = sorted(listing, key=lambda entry: entry.name)
