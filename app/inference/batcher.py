@@ -140,13 +140,12 @@ class DynamicBatcher:
     def expect(self) -> Iterator[Answer]:
         """Create the future of one image's row; once this is left, the image is not computed.
 
-        The caller holds a place of the admission. Awaiting raises:
+        The caller holds a place of the admission. The future's error may be ModelOutputInvalidError
+        (the row is not finite), OutOfMemoryError (even alone), NotReadyError (the image's stream
+        died) or AppError (the engine failed on it).
 
         Raises:
-            ModelOutputInvalidError: the engine's row is not a valid answer.
-            OutOfMemoryError: the image does not fit into memory, even alone.
-            NotReadyError: no stream lives, or the one that held the image died.
-            AppError: the engine failed on it.
+            NotReadyError: no stream lives.
         """
         if self._dead == self.streams:
             raise NotReadyError
