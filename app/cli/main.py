@@ -81,11 +81,12 @@ def _options(
 
 def serve(**given: str | None) -> None:
     """Serve over HTTP until a signal comes."""
-    from app.cli.banner import announcer
-    from app.server.uvicorn_server import run
-
     with _reporting_errors():
         settings = load_settings(**given)
+
+        from app.cli.banner import announcer  # after the settings, whose errors are told at once
+        from app.server.uvicorn_server import run
+
         raise typer.Exit(run(settings, announcer(settings)))
 
 
