@@ -151,7 +151,7 @@ def refused(process: Process, within_s: float, since: float) -> str:
         (truncate, "sha256"),
         (truncate_without_sums, "not a safetensors file"),
         (empty, "not a safetensors file"),
-        (remove, "No such file"),
+        (remove, "is missing"),
         (make_unreadable, "Is a directory"),
         (reshape, "classifier.bias has shape (7,)"),
         (make_infinite, "not finite"),
