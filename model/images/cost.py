@@ -43,8 +43,7 @@ def predict_seconds(data: bytes, limits: DecodeLimits, needed_size: NeededSize) 
     except ImageError:
         return _LEAST_NS / 1e9
     pixels, rate = encoded.size[0] * encoded.size[1], encoded.rate
-    needed = needed_size(encoded.size)
-    scale = 1 if needed is None else encoded.choose_scale(needed)
+    scale = encoded.predict_scale(needed_size)
     decoding = min(rate.most * pixels, rate.pixel * pixels + rate.byte * len(data))
     return (_LEAST_NS + _PIXEL_NS * pixels / scale**2 + decoding) / 1e9
 

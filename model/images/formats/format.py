@@ -80,12 +80,8 @@ class EncodedImage(ABC):
         """Open the file with Pillow, which decodes pixels only when they are loaded."""
         return Image.open(BytesIO(self.data), formats=(self.name,))
 
-    def choose_scale(self, needed_size: Size) -> int:  # noqa: ARG002  # few formats can scale
-        """Choose what the sides can be divided by while decoding: 8, 4, 2 or 1.
-
-        Args:
-            needed_size: what the image, as stored, will be resized to.
-        """
+    def predict_scale(self, needed_size: NeededSize) -> int:  # noqa: ARG002  # one format can scale
+        """Predict what `reduce` will divide the sides by: 8, 4, 2 or 1."""
         return 1
 
     def reduce(self, image: Image.Image, needed_size: NeededSize) -> Box:  # noqa: ARG002  # see above

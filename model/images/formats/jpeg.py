@@ -124,7 +124,12 @@ class Jpeg(EncodedImage):
         data = b"".join((self.head, memoryview(self.data)[self.start :]))  # one copy
         return Image.open(BytesIO(data), formats=(self.name,))
 
-    def choose_scale(self, needed_size: Size) -> int:
+    def predict_scale(self, needed_size: NeededSize) -> int:
+        """Predict it without EXIF, whose orientation seldom changes it."""
+        needed = needed_size(self.size)
+        return 1 if needed is None else self._choose_scale(needed)
+
+    def _choose_scale(self, needed_size: Size) -> int:
         """Keep at least twice the needed size both ways; leave what is below a megapixel."""
         if self.size[0] * self.size[1] < _BIG_PIXELS:
             return 1
@@ -137,7 +142,7 @@ class Jpeg(EncodedImage):
         """Let libjpeg decode at the chosen scale."""
         orientation = read_orientation(image)
         needed = needed_size(turn_size(image.size, orientation))
-        scale = 1 if needed is None else self.choose_scale(turn_size(needed, orientation))
+        scale = 1 if needed is None else self._choose_scale(turn_size(needed, orientation))
         drafted = None
         if scale > 1:
             drafted = image.draft(None, (image.width // scale, image.height // scale))
