@@ -1,4 +1,4 @@
-"""The parts that an application is built from, for those who run it and for its routes."""
+"""Holds the parts of an application together, for its server and its routes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from app.telemetry.metrics import Metrics
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What one application consists of."""
+    """Everything that one application is built from."""
 
     settings: Settings
     lifecycle: Lifecycle
@@ -27,6 +27,6 @@ class Parts:
 
 
 def get_parts(app: FastAPI) -> Parts:
-    """The parts of an application that `create_app` built."""
+    """Return the parts of an application that `create_app` built."""
     parts: Parts = app.state.parts
     return parts

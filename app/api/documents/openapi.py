@@ -25,8 +25,8 @@ DESCRIPTION: Final = """\
 Image labels and image embeddings from MobileNet V1. Send an image, get its classes or its features;
 concurrent requests share batches.
 
-Everything here can be tried: the bodies filled in are whole, with a picture of a cup of coffee. To
-send a picture of your own, choose `multipart/form-data` where the body's type is chosen.
+Everything here can be tried: the bodies filled in are whole, with an image of a cup of coffee. To
+send an image of your own, choose `multipart/form-data` where the body's type is chosen.
 """
 TAGS: Final = (
     {"name": "Images", "description": "The service's own routes: classes and features."},

@@ -20,7 +20,7 @@ _KEY: Final = re.compile(rb"[A-Za-z0-9._~+/-]+=*")
 
 
 class ApiKeys:
-    """The accepted keys, of which only digests are held."""
+    """The accepted keys; only their digests are kept."""
 
     def __init__(self, keys: Iterable[bytes]) -> None:
         self._digests = [hashlib.sha256(key).digest() for key in keys]

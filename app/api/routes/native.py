@@ -30,7 +30,7 @@ from app.inference.answers import Classification, Embedding, Stages
 from app.inference.options import MAX_FILES, EmbedOptions
 from app.telemetry.record import Record
 
-_Answer = TypeVar("_Answer", Classification, Embedding)
+_T = TypeVar("_T", Classification, Embedding)
 
 router = APIRouter(tags=["Images"])
 
@@ -210,9 +210,9 @@ def _embed_response(answer: Embedding, record: Record) -> schemas.EmbedResponse:
 
 def _many(
     model: str,
-    answers: Sequence[_Answer | AppError],
+    answers: Sequence[_T | AppError],
     record: Record,
-    describe: Callable[[_Answer, Record], Mapping[str, Any]],
+    describe: Callable[[_T, Record], Mapping[str, Any]],
 ) -> Response:
     """Write one result an image, in order; takes long for 64 answers of 1001 classes.
 

@@ -175,7 +175,7 @@ async def embeddings(request: Request, timeout_s: TimeoutDep) -> Response:
     )
     vectors = [answer.layers[POOLED] for answer in answers]
     content = await offload(
-        sum(vector.nbytes for vector in vectors), partial(_shape, wanted, vectors)
+        sum(vector.nbytes for vector in vectors), partial(_write, wanted, vectors)
     )
     headers = cache_header([answer.cache for answer in answers])
     return Response(content, media_type=JSON, headers=headers)
@@ -229,7 +229,7 @@ def _read(uri: str, place: str) -> bytes:
     raise InvalidParameterError(f"{place}: Images are data: URIs with base64.", "input")
 
 
-def _shape(wanted: EmbeddingsRequest, vectors: Sequence[NDArray[np.float32]]) -> bytes:
+def _write(wanted: EmbeddingsRequest, vectors: Sequence[NDArray[np.float32]]) -> bytes:
     in_base64 = wanted.encoding_format == "base64"
     items: list[EmbeddingItem] = [
         {
