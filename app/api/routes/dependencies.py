@@ -5,10 +5,12 @@ Dependencies are async, because FastAPI gives a plain function a thread.
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any, Final, get_type_hints
 
-from fastapi import Depends, Header, Request
-from pydantic import Field
+from fastapi import Depends, Header, Request, Response
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, Field, ValidationError
 from pydantic.json_schema import SkipJsonSchema
 
 from app.api.parts import get_parts
@@ -53,3 +55,31 @@ async def get_timeout(
 
 
 TimeoutDep = Annotated[float, Depends(get_timeout)]
+_TIMEOUT_HEADER: Final = "X-Request-Timeout-Ms"
+
+
+class QueryRoute(APIRoute):
+    """A route of `(request, timeout_s: TimeoutDep, query: Annotated[..., Query()])`.
+
+    FastAPI documents these parameters, but solving them takes 0.16 ms: a quarter of what a cached
+    answer costs. So the query is validated here, and FastAPI solves only what is rare: a timeout,
+    or a mistake, which it explains.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return FastAPI's handler, preceded by the fast one."""
+        solve = super().get_route_handler()
+        endpoint = self.endpoint
+        schema: type[BaseModel] = get_type_hints(endpoint)["query"]
+
+        async def handle(request: Request) -> Response:
+            if _TIMEOUT_HEADER in request.headers:
+                return await solve(request)
+            try:
+                query = schema.model_validate(dict(request.query_params))
+            except ValidationError:
+                return await solve(request)
+            response: Response = await endpoint(request, await get_timeout(request), query)
+            return response
+
+        return handle

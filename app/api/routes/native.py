@@ -22,7 +22,7 @@ from app.api.documents.declarations import (
 from app.api.documents.examples import CLASSIFIED, ONE_IMAGE, TWO_IMAGES
 from app.api.problems import NATIVE, create_problem
 from app.api.routes import schemas
-from app.api.routes.dependencies import TimeoutDep, get_record, get_service
+from app.api.routes.dependencies import QueryRoute, TimeoutDep, get_record, get_service
 from app.api.routes.schemas import ClassifyQuery, EmbedQuery
 from app.api.routing import Body, declare
 from app.errors import AppError, NoClassifierError, NotAcceptableError, OutputTooLargeError
@@ -32,7 +32,7 @@ from app.telemetry.record import Record
 
 _T = TypeVar("_T", Classification, Embedding)
 
-router = APIRouter(tags=["Images"])
+router = APIRouter(route_class=QueryRoute, tags=["Images"])
 
 
 def _image_body(*, many: bool) -> dict[str, Any]:
