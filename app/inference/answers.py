@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Self, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Literal, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,25 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer(Generic[_T]):
+    """What a model says of one image.
+
+    Attributes:
+        model: its name.
+    """
+
+    model: str
+    content: _T
+    stages: Stages
+    batch_size: int
+    cache: CacheOutcome
+
+
+Predictions = list[tuple[Label, float]]
+"""The best classes with their scores, best first."""
+
+
+@dataclass(frozen=True, slots=True)
 class Outputs:
     """The engine's outputs of one image."""
 
@@ -67,37 +86,16 @@ class Outputs:
         return self
 
     def share(self, waited_s: float) -> Outputs:
-        """The same for a caller that waited for another's computation."""
-        waited = Stages(0.0, waited_s, 0.0)
-        return Outputs(self.arrays, waited, self.batch_size, self.source, "shared")
+        """Create the outputs of a caller that waited for another's computation."""
+        return replace(self, stages=Stages(0.0, waited_s, 0.0), cache="shared")
+
+    def answer(self, model: str, content: _T) -> Answer[_T]:
+        """Create the answer whose content was made of these arrays."""
+        return Answer(model, content, self.stages, self.batch_size, self.cache)
 
 
-@dataclass(frozen=True, slots=True)
-class Classification:
-    """The best classes of one image with their scores, best first."""
-
-    model: str
-    predictions: Sequence[tuple[Label, float]]
-    stages: Stages
-    batch_size: int
-    cache: CacheOutcome
-
-
-@dataclass(frozen=True, slots=True)
-class Embedding:
-    """One image's features by layer, float32, in the order asked for."""
-
-    model: str
-    layers: Arrays
-    stages: Stages
-    batch_size: int
-    cache: CacheOutcome
-
-
-def rank(
-    arrays: Arrays, labels: Sequence[Label], options: ClassifyOptions
-) -> list[tuple[Label, float]]:
-    """Find the best classes in an image's logits, best first."""
+def rank(arrays: Arrays, labels: Sequence[Label], options: ClassifyOptions) -> Predictions:
+    """Find the best classes in an image's logits."""
     scores = activate(arrays[LOGITS], options.activation)
     min_score = options.min_score or -math.inf  # logits may be negative
     best = top_k(scores, options.top_k or DEFAULT_TOP_K, min_score)
@@ -105,22 +103,18 @@ def rank(
 
 
 def extract(arrays: Arrays, options: EmbedOptions) -> dict[str, NDArray[np.float32]]:
-    """Make the features of an image's outputs, by layer; float32."""
+    """Make the features of an image's outputs, by layer in the order asked for."""
     layers = {feature.layer: feature.extract(arrays) for feature in options.features}
     if options.normalize:
         return {name: normalize(array) for name, array in layers.items()}
     return layers
 
 
-def require_all(answers: Sequence[_T | AppError], places: Sequence[str]) -> list[_T]:
-    """The answers of all images, for a protocol that cannot carry one image's error.
-
-    Args:
-        answers: one an image, in the order sent.
-        places: of the images in the request.
+def require_all(answers: Sequence[_T | AppError], places: Sequence[str] = ("",)) -> list[_T]:
+    """Return the answers of all images, where one image's error is the request's.
 
     Raises:
-        AppError: the first image's that has one; of several images, its text names the place.
+        AppError: the first one; of several images, its text names the image's place.
     """
     good: list[_T] = []
     for answer, place in zip(answers, places, strict=True):
@@ -131,7 +125,7 @@ def require_all(answers: Sequence[_T | AppError], places: Sequence[str]) -> list
 
 
 def describe(outputs: Sequence[Outputs]) -> dict[str, Any]:
-    """The facts for a request's log line: of several images, the longest of each stage."""
+    """Describe outputs for a request's log line: of several, by the longest of each stage."""
     stages = [one.stages for one in outputs]
     facts = {
         "batch_size": max(one.batch_size for one in outputs),

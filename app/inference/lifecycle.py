@@ -189,7 +189,7 @@ def _export(metrics: Metrics, service: Service) -> None:
         described = checkpoint.name, checkpoint.digest, engine.name, engine.device
         metrics.model_info.labels(*described).set(1)
     export_queue(metrics, service.batcher)
-    decode_threads, cache = service.decode_threads, service.cache
+    decode_threads, cache = service.pipeline.decode_threads, service.cache
     metrics.decode_threads.set(decode_threads.threads)
     metrics.decode_threads_busy.set_function(lambda: len(decode_threads.in_flight.ids()))
     metrics.cache_bytes.set_function(lambda: cache.size)

@@ -22,15 +22,13 @@ take each image's pixels from the system anew: measured, 2 % of the images a sec
 """
 
 
-def limit_arenas() -> None:
-    """Let all threads share few arenas; call before any thread starts."""
+def tune_malloc() -> None:
+    """Let threads share few arenas, and large blocks go back to the system once they are freed.
+
+    Call before any thread starts and any large block is allocated.
+    """
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         mallopt(_M_ARENA_MAX, _ARENAS)
-
-
-def map_large_blocks() -> None:
-    """Let large blocks go back to the system when they are freed; call before there are any."""
-    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
         mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 

@@ -7,16 +7,15 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TypeVar
 
 import numpy as np
 
 from app import errors
 from app.inference.answers import (
-    CacheOutcome,
-    Classification,
-    Embedding,
+    Answer,
+    Arrays,
     Outputs,
+    Predictions,
     describe,
     extract,
     rank,
@@ -32,19 +31,15 @@ from app.telemetry.record import Record
 from model.engines.base import Engine
 from model.network.config import LOGITS, POOLED
 
-_T = TypeVar("_T")
-_Answer = Outputs | errors.AppError
+_Outcome = Outputs | errors.AppError
 
 
 class Service:
-    """Answers questions about images.
+    """Classifies and embeds images; each one that is rejected fails alone.
 
     Args:
         engines: of the served models, by name; the first is the default.
-        pipeline: computes outputs.
-        cache: keeps them.
-        max_output_bytes: numbers of one answer.
-        metrics: count what the cache was asked for.
+        max_output_bytes: of the numbers of one answer.
 
     Attributes:
         loaded_at: seconds since 1970.
@@ -62,16 +57,14 @@ class Service:
         self.engines = engines
         self.pipeline = pipeline
         self.batcher = pipeline.batcher
-        self.decode_threads = pipeline.decode_threads
         self.cache = cache
         self.loaded_at = int(time.time())
-        self._flights = SingleFlight[dict[Key, _Answer]]()
+        self._flights = SingleFlight[dict[Key, _Outcome]]()
         self._max_output_bytes = max_output_bytes
-        outcomes: tuple[CacheOutcome, ...] = ("hit", "miss", "shared")
-        self._counts = [metrics.cache_requests.labels(outcome) for outcome in outcomes]
+        self._metrics = metrics
 
     def engine(self, model: str | None) -> Engine:
-        """The engine of a served model; of the first one if None.
+        """Return the engine of a served model; of the first one if None.
 
         Raises:
             ModelNotFoundError: there is no such model.
@@ -85,7 +78,7 @@ class Service:
     def embedding_shapes(
         self, options: EmbedOptions, images: int = 1
     ) -> dict[str, tuple[int, ...]]:
-        """Tell what `embed` would answer for each image: the shapes by layer.
+        """Predict the shapes of an embedding by layer, without the axis of images.
 
         Raises:
             OutputTooLargeError: so many images would exceed the limit on an answer.
@@ -102,47 +95,29 @@ class Service:
         return shapes
 
     async def classify(
-        self, image: bytes, options: ClassifyOptions, timeout_s: float, record: Record
-    ) -> Classification:
-        """Name the best classes of one image.
-
-        Raises:
-            AppError: see `app.errors`.
-        """
-        (answer,) = await self.classify_many([image], options, timeout_s, record)
-        return _require(answer)
-
-    async def classify_many(
         self, images: Sequence[bytes], options: ClassifyOptions, timeout_s: float, record: Record
-    ) -> list[Classification | errors.AppError]:
-        """Name the best classes of each image; one that is rejected fails alone."""
+    ) -> list[Answer[Predictions] | errors.AppError]:
+        """Name the best classes of each image."""
         plan = self.classify_plan(options)
-        answers = await self.compute(list(map(ImageFile, images)), plan, timeout_s, record)
+        checkpoint = plan.engine.checkpoint
         return [
-            one if isinstance(one, errors.AppError) else _classify(one, plan, options)
-            for one in answers
+            one
+            if isinstance(one, errors.AppError)
+            else one.answer(checkpoint.name, rank(one.arrays, checkpoint.labels, options))
+            for one in await self.compute(list(map(ImageFile, images)), plan, timeout_s, record)
         ]
 
     async def embed(
-        self, image: bytes, options: EmbedOptions, timeout_s: float, record: Record
-    ) -> Embedding:
-        """Make the features of one image.
-
-        Raises:
-            AppError: see `app.errors`.
-        """
-        (answer,) = await self.embed_many([image], options, timeout_s, record)
-        return _require(answer)
-
-    async def embed_many(
         self, images: Sequence[bytes], options: EmbedOptions, timeout_s: float, record: Record
-    ) -> list[Embedding | errors.AppError]:
-        """Make the features of each image; one that is rejected fails alone."""
+    ) -> list[Answer[Arrays] | errors.AppError]:
+        """Make the features of each image by layer, float32."""
         plan = self.embed_plan(options)
-        answers = await self.compute(list(map(ImageFile, images)), plan, timeout_s, record)
+        name = plan.engine.checkpoint.name
         return [
-            one if isinstance(one, errors.AppError) else await _embed(one, plan, options)
-            for one in answers
+            one
+            if isinstance(one, errors.AppError)
+            else one.answer(name, await _extract(one.arrays, options))
+            for one in await self.compute(list(map(ImageFile, images)), plan, timeout_s, record)
         ]
 
     def classify_plan(self, options: ClassifyOptions) -> Plan:
@@ -173,8 +148,8 @@ class Service:
 
     async def compute(
         self, images: Sequence[Image], plan: Plan, timeout_s: float, record: Record
-    ) -> list[_Answer]:
-        """Compute the outputs of each image; one that is rejected fails alone.
+    ) -> list[_Outcome]:
+        """Compute the outputs of each image.
 
         Equal images are computed once, also when equal requests ask for them at the same time.
 
@@ -184,7 +159,9 @@ class Service:
         record.asked(plan.engine.checkpoint.name, len(images), sum(one.nbytes for one in images))
         started = time.perf_counter()
         keys = await create_keys(images, plan)
-        answers: dict[Key, _Answer] = {key: found for key in keys if (found := self.cache.get(key))}
+        answers: dict[Key, _Outcome] = {
+            key: found for key in keys if (found := self.cache.get(key))
+        }
         hits = sum(key in answers for key in keys)
         missing = {key: one for key, one in zip(keys, images, strict=True) if key not in answers}
         misses = 0
@@ -195,18 +172,18 @@ class Service:
             waited_s = time.perf_counter() - started
             for key, one in computed.items():
                 answers[key] = one.share(waited_s) if shared and isinstance(one, Outputs) else one
-        shares = len(keys) - hits - misses
-        for counter, count in zip(self._counts, (hits, misses, shares), strict=True):
+        counts = {"hit": hits, "miss": misses, "shared": len(keys) - hits - misses}
+        for outcome, count in counts.items():
             if count:
-                counter.inc(count)
-        outcome = [answers[key] for key in keys]
-        if answered := [one for one in outcome if isinstance(one, Outputs)]:
+                self._metrics.cache_requests.labels(outcome).inc(count)
+        outcomes = [answers[key] for key in keys]
+        if answered := [one for one in outcomes if isinstance(one, Outputs)]:
             record.answered(**describe(answered))
-        return outcome
+        return outcomes
 
     async def _compute_and_keep(
         self, images: Mapping[Key, Image], plan: Plan
-    ) -> dict[Key, _Answer]:
+    ) -> dict[Key, _Outcome]:
         computed = await self.pipeline.run(list(images.values()), plan)
         for key, answer in zip(images, computed, strict=True):
             if isinstance(answer, Outputs):
@@ -214,24 +191,8 @@ class Service:
         return dict(zip(images, computed, strict=True))
 
 
-def _require(answer: _T | errors.AppError) -> _T:
-    if isinstance(answer, errors.AppError):
-        raise answer
-    return answer
-
-
-def _classify(outputs: Outputs, plan: Plan, options: ClassifyOptions) -> Classification:
-    checkpoint = plan.engine.checkpoint
-    predictions = rank(outputs.arrays, checkpoint.labels, options)
-    return Classification(
-        checkpoint.name, predictions, outputs.stages, outputs.batch_size, outputs.cache
-    )
-
-
-async def _embed(outputs: Outputs, plan: Plan, options: EmbedOptions) -> Embedding:
-    if plan.outputs == {POOLED}:
-        layers = extract(outputs.arrays, options)
-    else:  # maps are pooled here, which takes too long for the event loop
-        layers = await asyncio.to_thread(extract, outputs.arrays, options)
-    name = plan.engine.checkpoint.name
-    return Embedding(name, layers, outputs.stages, outputs.batch_size, outputs.cache)
+async def _extract(arrays: Arrays, options: EmbedOptions) -> Arrays:
+    if options.outputs == {POOLED}:
+        return extract(arrays, options)
+    # Maps are pooled here, which takes too long for the event loop.
+    return await asyncio.to_thread(extract, arrays, options)

@@ -21,7 +21,7 @@ from app.api.application import create_app
 from app.api.parts import get_parts
 from app.inference.information import InfoResponse, describe
 from app.inference.lifecycle import Lifecycle
-from app.inference.memory import limit_arenas, map_large_blocks
+from app.inference.memory import tune_malloc
 from app.inference.service import Service
 from app.server.connection import create_http_protocol
 from app.server.watchdog import Watch, Watchdog
@@ -110,7 +110,7 @@ class Server(uvicorn.Server):
             watch("A batch has been running", lambda service: service.batcher.in_flight.ids()),
             watch(
                 "An image has been in a decode thread",
-                lambda service: service.decode_threads.in_flight.ids(),
+                lambda service: service.pipeline.decode_threads.in_flight.ids(),
             ),
             watch(
                 "The engine has failed on every batch",
@@ -204,8 +204,7 @@ def run(settings: Settings, announce: Announce | None = None) -> int:
         InvalidSettingError: nothing can listen on HOST.
     """
     _check_host(settings.host)
-    limit_arenas()
-    map_large_blocks()
+    tune_malloc()
     sys.setswitchinterval(_SWITCH_S)
     with configure_logs(settings.log_format, settings.log_level) as log_queue:
         for name in unknown_variables():

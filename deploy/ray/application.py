@@ -19,7 +19,7 @@ from ray import serve
 from app.api.application import create_app
 from app.api.parts import get_parts
 from app.inference.lifecycle import Lifecycle
-from app.inference.memory import limit_arenas, map_large_blocks
+from app.inference.memory import tune_malloc
 from app.settings import load_settings
 
 CORES = 2
@@ -46,8 +46,7 @@ class Replica:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """What Ray serves; its start ends when the engine is warm: no request comes sooner."""
-        limit_arenas()
-        map_large_blocks()
+        tune_malloc()
         sys.setswitchinterval(_SWITCH_S)
         started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # Ray's actors see the machine's cores, not those that Ray reserved for them.

@@ -27,6 +27,7 @@ from app.api.problems import ErrorFormat, ErrorSentence, create_sentence
 from app.api.routes.dependencies import TimeoutDep, get_record, get_service
 from app.api.routing import Body, declare
 from app.errors import EmptyFileError, NoClassifierError
+from app.inference.answers import require_all
 from app.inference.options import DEFAULT_TOP_K, MAX_TOP_K, ClassifyOptions
 
 ERRORS: Final = ErrorFormat("huggingface", ErrorSentence, create_sentence, "models")
@@ -92,9 +93,10 @@ async def classify(request: Request, timeout_s: TimeoutDep, model: str) -> Respo
         model=model,
         activation=parameters.function_to_apply or "softmax",
     )
-    answer = await service.classify(image, options, timeout_s, get_record(request))
+    answers = await service.classify([image], options, timeout_s, get_record(request))
+    (answer,) = require_all(answers)
     scores: list[Score] = [
-        {"label": label.label, "score": score} for label, score in answer.predictions
+        {"label": label.label, "score": score} for label, score in answer.content
     ]
     return Response(to_json(scores), media_type=JSON, headers=cache_header([answer.cache]))
 

@@ -26,11 +26,11 @@ from app.api.routes.dependencies import QueryRoute, TimeoutDep, get_record, get_
 from app.api.routes.schemas import ClassifyQuery, EmbedQuery
 from app.api.routing import Body, declare
 from app.errors import AppError, NoClassifierError, NotAcceptableError, OutputTooLargeError
-from app.inference.answers import Classification, Embedding, Stages
+from app.inference.answers import Answer, Arrays, Predictions, Stages, require_all
 from app.inference.options import MAX_FILES, EmbedOptions
 from app.telemetry.record import Record
 
-_T = TypeVar("_T", Classification, Embedding)
+_T = TypeVar("_T")
 
 router = APIRouter(route_class=QueryRoute, tags=["Images"])
 
@@ -69,7 +69,7 @@ async def classify(
     """Name what is in an image: its most probable classes."""
     service, record = get_service(request), get_record(request)
     image = await read_image(request)
-    answer = await service.classify(image, query.options(), timeout_s, record)
+    (answer,) = require_all(await service.classify([image], query.options(), timeout_s, record))
     body = _classify_response(answer, record)
     return _json(body, _server_timing(body["timing_ms"]) | cache_header([answer.cache]))
 
@@ -95,11 +95,11 @@ async def embed(
     shapes = service.embedding_shapes(options)
     media_type = negotiate(request.headers.get("accept", "*/*"), _offers(options, shapes))
     image = await read_image(request)
-    answer = await service.embed(image, options, timeout_s, record)
+    (answer,) = require_all(await service.embed([image], options, timeout_s, record))
     if media_type == JSON:
         body = _embed_response(answer, record)
         return _json(body, _server_timing(body["timing_ms"]) | cache_header([answer.cache]))
-    content = encode_arrays(answer.layers, media_type, options.dtype)
+    content = encode_arrays(answer.content, media_type, options.dtype)
     headers = _server_timing(_timing(answer.stages, record)) | cache_header([answer.cache])
     return Response(content, media_type=media_type, headers=headers)
 
@@ -120,7 +120,7 @@ async def classify_batch(
     service, record = get_service(request), get_record(request)
     options = query.options()
     images = await read_images(request, MAX_FILES)
-    answers = await service.classify_many(images, options, timeout_s, record)
+    answers = await service.classify(images, options, timeout_s, record)
     model = service.engine(options.model).checkpoint.name
     return await asyncio.to_thread(_many, model, answers, record, _classify_response)
 
@@ -144,7 +144,7 @@ async def embed_batch(
         raise NotAcceptableError("Many images are answered in JSON, which carries only vectors.")
     images = await read_images(request, MAX_FILES)
     service.embedding_shapes(options, len(images))
-    answers = await service.embed_many(images, options, timeout_s, record)
+    answers = await service.embed(images, options, timeout_s, record)
     model = service.engine(options.model).checkpoint.name
     return await asyncio.to_thread(_many, model, answers, record, _embed_response)
 
@@ -178,10 +178,10 @@ def _server_timing(timing: schemas.Timing) -> dict[str, str]:
     return {"Server-Timing": ", ".join(f"{stage};dur={ms}" for stage, ms in timing.items())}
 
 
-def _classify_response(answer: Classification, record: Record) -> schemas.ClassifyResponse:
+def _classify_response(answer: Answer[Predictions], record: Record) -> schemas.ClassifyResponse:
     predictions = [
         schemas.Prediction(class_id=label.class_id, wnid=label.wnid, label=label.label, score=score)
-        for label, score in answer.predictions
+        for label, score in answer.content
     ]
     return schemas.ClassifyResponse(
         model=answer.model,
@@ -192,8 +192,8 @@ def _classify_response(answer: Classification, record: Record) -> schemas.Classi
     )
 
 
-def _embed_response(answer: Embedding, record: Record) -> schemas.EmbedResponse:
-    vectors = {layer: values.tolist() for layer, values in answer.layers.items()}
+def _embed_response(answer: Answer[Arrays], record: Record) -> schemas.EmbedResponse:
+    vectors = {layer: values.tolist() for layer, values in answer.content.items()}
     features: dict[str, Any] = {"embeddings": vectors}
     if len(vectors) == 1:
         ((layer, vector),) = vectors.items()
@@ -210,9 +210,9 @@ def _embed_response(answer: Embedding, record: Record) -> schemas.EmbedResponse:
 
 def _many(
     model: str,
-    answers: Sequence[_T | AppError],
+    answers: Sequence[Answer[_T] | AppError],
     record: Record,
-    describe: Callable[[_T, Record], Mapping[str, Any]],
+    describe: Callable[[Answer[_T], Record], Mapping[str, Any]],
 ) -> Response:
     """Write one result an image, in order; takes long for 64 answers of 1001 classes.
 

@@ -171,9 +171,9 @@ async def embeddings(request: Request, timeout_s: TimeoutDep) -> Response:
     service.embedding_shapes(options, len(images))
     places = [_place(index) for index in range(len(images))]
     answers = require_all(
-        await service.embed_many(images, options, timeout_s, get_record(request)), places
+        await service.embed(images, options, timeout_s, get_record(request)), places
     )
-    vectors = [answer.layers[POOLED] for answer in answers]
+    vectors = [answer.content[POOLED] for answer in answers]
     content = await offload(
         sum(vector.nbytes for vector in vectors), partial(_write, wanted, vectors)
     )

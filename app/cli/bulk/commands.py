@@ -108,11 +108,10 @@ def _open(
     if api_key_file or connections:
         raise typer.BadParameter("--api-key-file and --connections need --server")
     from app.cli.bulk.local import LocalModel
-    from app.inference.memory import limit_arenas, map_large_blocks
+    from app.inference.memory import tune_malloc
     from app.settings import InvalidSettingError, load_settings
 
-    limit_arenas()
-    map_large_blocks()
+    tune_malloc()
     try:
         return nullcontext(LocalModel(load_settings(models=model)))
     except InvalidSettingError as error:

@@ -36,9 +36,9 @@ print(before - resident())
 def test_threads_share_few_arenas() -> None:
     code = """
 import ctypes, threading
-from app.inference.memory import limit_arenas
+from app.inference.memory import tune_malloc
 
-limit_arenas()
+tune_malloc()
 gate = threading.Barrier(9)
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
@@ -62,12 +62,12 @@ gate.wait()
 def test_a_large_block_below_one_in_use_goes_back_when_it_is_freed() -> None:
     code = """
 import ctypes, pathlib
-from app.inference.memory import map_large_blocks
+from app.inference.memory import tune_malloc
 
 def resident() -> int:
     return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * 4096
 
-map_large_blocks()
+tune_malloc()
 ctypes.create_string_buffer(30_000_000)  # would teach glibc to keep such blocks
 block = ctypes.create_string_buffer(b"x" * 10_000_000)
 last = ctypes.create_string_buffer(b"y" * 1000)
@@ -91,14 +91,13 @@ class OtherLibrary:
 
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    from app.inference.memory import limit_arenas, map_large_blocks, trim
+    from app.inference.memory import trim, tune_malloc
 
     library = OtherLibrary()
     monkeypatch.setattr(ctypes, "CDLL", lambda _: library)
-    limit_arenas()
-    map_large_blocks()
+    tune_malloc()
     trim()
-    assert library.asked == ["mallopt", "mallopt", "malloc_trim"]
+    assert library.asked == ["mallopt", "malloc_trim"]
 
 
 def test_the_collector_passes_over_what_is_frozen_until_it_is_unfrozen() -> None:

@@ -73,7 +73,7 @@ class Computer:
         asked: the images of each call.
     """
 
-    batcher = decode_threads = None
+    batcher = None
 
     def __init__(self, *, held: bool = False) -> None:
         self.gate = asyncio.Event()
@@ -200,7 +200,7 @@ STEPS = st.one_of(
 class Busy:
     """Computes numbers that tell the image and the plan; never the same twice at once."""
 
-    batcher = decode_threads = None
+    batcher = None
 
     def __init__(self, durations: Sequence[int]) -> None:
         self._durations = durations

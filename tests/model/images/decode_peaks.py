@@ -19,7 +19,7 @@ from unittest import mock
 import numpy as np
 from PIL import Image
 
-from app.inference.memory import limit_arenas, map_large_blocks
+from app.inference.memory import tune_malloc
 from model.images.decoder import DecodeLimits, Decoder
 from model.images.pixels import needed_size, preprocess
 from model.images.preprocessor_config import Preprocessing
@@ -116,6 +116,5 @@ def main(side: int, word: str = "") -> None:
 
 
 if __name__ == "__main__":
-    limit_arenas()
-    map_large_blocks()
+    tune_malloc()
     main(int(sys.argv[1]), *sys.argv[2:])

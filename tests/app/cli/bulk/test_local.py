@@ -77,5 +77,5 @@ def test_decoding_has_the_memory_that_it_has_in_the_service(engine: FakeEngine) 
     model = LocalModel(Settings())
     with serve() as server:
         service = server.server.lifecycle.service
-        assert model._decoder.limits == service.decode_threads._decoder.limits
+        assert model._decoder.limits == service.pipeline.decode_threads._decoder.limits
         assert model._decoder.limits.max_bytes_at_once >= 12 * model._decoder.limits.max_pixels

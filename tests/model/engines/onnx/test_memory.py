@@ -50,7 +50,7 @@ def test_a_batch_or_a_graph_that_gets_no_memory_is_a_memory_error() -> None:
 MUCH = """
 from pathlib import Path
 import numpy as np
-from app.inference.memory import limit_arenas, map_large_blocks, trim
+from app.inference.memory import tune_malloc, trim
 from model.checkpoints.checkpoint import DEFAULT_DIRECTORY, load_checkpoint
 from model.engines import load_engine
 
@@ -59,8 +59,7 @@ def status(field):
     (line,) = (line for line in lines if line.startswith(field))
     return int(line.split()[1]) / 1024
 
-limit_arenas()
-map_large_blocks()
+tune_malloc()
 engine = load_engine(load_checkpoint(DEFAULT_DIRECTORY), name="onnx", threads=2)
 engine.run(np.zeros((1, 32, 32, 3), np.uint8), OUTPUTS, output_stride=STRIDE)
 engine.trim()
