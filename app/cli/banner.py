@@ -34,7 +34,7 @@ def create_banner(info: InfoResponse, url: str, *, has_page: bool) -> Panel:
     example = f"curl -F file=@cat.jpg {url}/classify"
     return Panel(
         Group(
-            _create_table(describe_speed(info)),
+            create_summary(info),
             "",
             _create_table(addresses, "cyan"),
             "",
@@ -50,20 +50,17 @@ def create_banner(info: InfoResponse, url: str, *, has_page: bool) -> Panel:
 
 def create_summary(info: InfoResponse) -> Table:
     """Create the part of the screen that is about models."""
-    return _create_table(describe_speed(info))
-
-
-def describe_speed(info: InfoResponse) -> list[tuple[str, str]]:
-    """Describe what runs, as names and values."""
     first = info.models[0]
     images = _count(info.max_batch_size, "image")
-    return [
-        *(("model", _describe_model(model)) for model in info.models),
-        ("engine", f"{first.engine} on {first.device}, {_count(info.threads, 'thread')}"),
-        ("batches", f"up to {images}, {info.streams} at once"),
-        ("speed", f"about {info.images_per_s:.0f} images/s, without decoding"),
-        ("queue", f"room for the work of {info.queue_capacity:.0f} images"),
-    ]
+    return _create_table(
+        [
+            *(("model", _describe_model(model)) for model in info.models),
+            ("engine", f"{first.engine} on {first.device}, {_count(info.threads, 'thread')}"),
+            ("batches", f"up to {images}, {info.streams} at once"),
+            ("speed", f"about {info.images_per_s:.0f} images/s, without decoding"),
+            ("queue", f"room for the work of {info.queue_capacity:.0f} images"),
+        ]
+    )
 
 
 def _describe_model(model: ModelInfo) -> str:

@@ -32,9 +32,8 @@ def classify(
     connections: options.Connections = None,
 ) -> None:
     """Name what is in images: the best classes of each, in the order given."""
-    from app.cli.bulk.run import Run, create_write
-    from app.cli.bulk.writers import create_writer
-    from app.cli.terminal import terminal_console
+    from app.cli.bulk.run import Run
+    from app.cli.bulk.writers import open_writer
 
     wanted = ClassifyOptions(
         top_k=None if top_k == DEFAULT_TOP_K else top_k,
@@ -45,12 +44,8 @@ def classify(
     run = Run(paths, null=null)
     with run, _open(model, server, api_key_file, connections) as source:
         name = model if model and server else source.name
-        console = terminal_console()
-        writer = create_writer(output_format, name, create_write(console), console)
-        try:
-            run.answer(source.classifier(wanted), console, writer.write)
-        finally:
-            writer.close()
+        with open_writer(output_format, name, run.write, run.console) as take:
+            run.answer(source.classifier(wanted), take)
     raise typer.Exit(run.exit_code)
 
 
@@ -73,7 +68,6 @@ def embed(
     """Turn images into features, written to one NumPy file."""
     from app.cli.bulk.embeddings_file import EmbeddingsFile
     from app.cli.bulk.run import Run
-    from app.cli.terminal import terminal_console
 
     if output.suffix != ".npz" or not output.parent.is_dir():
         raise typer.BadParameter("must end in .npz, in a folder that exists", param_hint="--output")
@@ -92,7 +86,7 @@ def embed(
         EmbeddingsFile(output) as file,
         _open(model, server, api_key_file, connections) as source,
     ):
-        run.answer(source.embedder(wanted), terminal_console(), file.add)
+        run.answer(source.embedder(wanted), file.add)
     raise typer.Exit(run.exit_code)
 
 

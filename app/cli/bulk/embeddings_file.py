@@ -9,16 +9,13 @@ import zipfile
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Final, Self
+from typing import IO, Self
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from app.cli.bulk.files import FileError
-
-PATHS: Final = "paths"
-EMBEDDINGS: Final = "embeddings"
 
 
 class EmbeddingsFile:
@@ -35,9 +32,8 @@ class EmbeddingsFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._paths: list[str] = []
+        self._first: Mapping[str, NDArray[np.float32]] = {}
         self._rows: dict[str, IO[bytes]] = {}
-        self._shapes: dict[str, tuple[int, ...]] = {}
-        self._dtypes: dict[str, np.dtype[np.float32]] = {}
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -60,14 +56,15 @@ class EmbeddingsFile:
             FileError: they differ from those of the images before.
             OSError: they cannot be written.
         """
-        if self._paths and {name: array.shape for name, array in layers.items()} != self._shapes:
-            raise FileError("The embedding differs in shape from those before.")
-        for name, array in layers.items():
-            if name not in self._rows:
+        if not self._paths:
+            self._first = layers
+            for name in layers:
                 file = tempfile.TemporaryFile(dir=self._path.parent)  # noqa: SIM115  # the stack closes it
                 self._rows[name] = self._stack.enter_context(file)
-                self._shapes[name], self._dtypes[name] = array.shape, array.dtype
-            self._rows[name].write(np.ascontiguousarray(array).tobytes())
+        elif _shapes(layers) != _shapes(self._first):
+            raise FileError("The embedding differs in shape from those before.")
+        for name, array in layers.items():
+            self._rows[name].write(array.tobytes())
         self._paths.append(path)
 
     def __exit__(self, *_: object) -> None:
@@ -82,15 +79,16 @@ class EmbeddingsFile:
 
     def _write(self) -> None:
         with zipfile.ZipFile(self._partial, "w") as archive:
-            with archive.open(f"{PATHS}.npy", "w", force_zip64=True) as member:
+            with archive.open("paths.npy", "w", force_zip64=True) as member:
                 npy.write_array(member, np.array(self._paths), allow_pickle=False)
             for name, rows in self._rows.items():
                 rows.seek(0)
-                member_name = EMBEDDINGS if len(self._rows) == 1 else name
+                member_name = "embeddings" if len(self._rows) == 1 else name
+                first = self._first[name]
                 header = {
-                    "descr": npy.dtype_to_descr(self._dtypes[name]),
+                    "descr": npy.dtype_to_descr(first.dtype),
                     "fortran_order": False,
-                    "shape": (len(self._paths), *self._shapes[name]),
+                    "shape": (len(self._paths), *first.shape),
                 }
                 with archive.open(f"{member_name}.npy", "w", force_zip64=True) as member:
                     npy.write_array_header_1_0(member, header)
@@ -101,3 +99,7 @@ class EmbeddingsFile:
         os.umask(umask)
         os.fchmod(self._partial.fileno(), 0o666 & ~umask)
         Path(self._partial.name).replace(self._path)
+
+
+def _shapes(layers: Mapping[str, NDArray[np.float32]]) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in layers.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
@@ -42,24 +43,19 @@ given. Several layers are arrays under their own names instead, as `Conv2d_5_poi
 """
 
 
-def _check_url(value: str | None) -> str | None:
-    if value is None:
-        return None
-    try:
+def _check_url(value: str) -> str:
+    with suppress(ValueError):
         parts = urlsplit(value)
-        valid = parts.scheme in {"http", "https"} and parts.hostname and (parts.port or 1)
-    except ValueError:
-        valid = False
-    if not valid:
-        raise typer.BadParameter("must look like http://localhost:8000")
-    return value
+        if parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0:
+            return value
+    raise typer.BadParameter("must look like http://localhost:8000")
 
 
 Paths = Annotated[
     list[str],
     typer.Argument(
         metavar="PATH",
-        help="Files; folders, of which every picture is taken, also below; patterns in quotes; "
+        help="Files; folders, of which every image is taken, also below; patterns in quotes; "
         "`-` reads a list of paths, one a line.",
     ),
 ]
@@ -119,7 +115,7 @@ Server = Annotated[
     str | None,
     typer.Option(
         metavar="URL",
-        callback=_check_url,
+        parser=_check_url,
         help="Ask a running server instead of loading a model.",
         rich_help_panel=_SERVER_PANEL,
     ),

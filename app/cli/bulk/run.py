@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
-from rich.console import Console
-
 from app.cli.bulk.files import STDIN, FileError, Found, StoppedError, find_files
-from app.cli.bulk.progress import count_in_background, show_progress
-from app.cli.bulk.workers import Answerer, Pipeline
+from app.cli.bulk.progress import ProgressBar
+from app.cli.bulk.workers import Answerer, Workers
+from app.cli.terminal import terminal_console
 from app.telemetry.escape import escape
 from model.errors import ModelError
 
@@ -33,6 +32,9 @@ class Run:
     Args:
         arguments: see `find_files`.
         null: whether the list on stdin is separated by NUL.
+
+    Attributes:
+        console: of the terminal that stdout is, if it is one.
     """
 
     def __init__(self, arguments: Sequence[str], *, null: bool) -> None:
@@ -42,30 +44,22 @@ class Run:
         self._answered = 0
         self._seconds = 0.0
         self.exit_code = 0
+        self.console = terminal_console()
 
     def __enter__(self) -> Self:
         """Start nothing yet; see `answer`."""
         return self
 
-    def answer(
-        self,
-        answerer: Answerer[_T],
-        console: Console | None,
-        take: Callable[[str, _T], None],
-    ) -> None:
-        """Answer every file, and pass each answer with its path to `take`, in order.
+    def answer(self, answerer: Answerer[_T], take: Callable[[str, _T], None]) -> None:
+        """Answer every file, and pass each path and answer in order to `take`.
 
-        Args:
-            answerer: see there.
-            console: of the terminal that `take` writes to, if it does.
-            take: may raise FileError.
+        A FileError that `take` raises counts as the file's.
         """
         started = time.monotonic()
-        with show_progress(console) as bar, Pipeline(self._find(), answerer) as results:
+        with ProgressBar(self.console) as bar, Workers(self._find(), answerer) as results:
             if STDIN not in self._arguments:
-                count_in_background(bar, self._find())
+                bar.expect(self._find())
             for path, result in results:
-                failed = len(self._failed)
                 try:
                     if isinstance(result, FileError):
                         raise result
@@ -73,8 +67,16 @@ class Run:
                     self._answered += 1
                 except FileError as error:
                     self._failed.append((path, error))
-                bar.advance(failed=len(self._failed) > failed)
+                bar.count(len(self._failed))
         self._seconds = time.monotonic() - started
+
+    def write(self, text: str) -> None:
+        """Write to stdout at once, above the bar on a shared terminal."""
+        if self.console:
+            self.console.print(text, end="", markup=False, soft_wrap=True)
+        else:
+            sys.stdout.write(text)
+            sys.stdout.flush()
 
     def __exit__(
         self,
@@ -115,19 +117,6 @@ class Run:
 
     def _find(self) -> Iterator[Found]:
         return find_files(self._arguments, lambda: sys.stdin.buffer, self._separator)
-
-
-def create_write(console: Console | None) -> Callable[[str], None]:
-    """Create a function that writes text to stdout at once, above the bar on a shared terminal."""
-
-    def write(text: str) -> None:
-        if console:
-            console.print(text, end="", markup=False, soft_wrap=True)
-        else:
-            sys.stdout.write(text)
-            sys.stdout.flush()
-
-    return write
 
 
 def _print_error(text: str) -> None:

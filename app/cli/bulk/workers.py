@@ -41,7 +41,7 @@ class _Job(Generic[_T]):
     result: Future[_T | FileError] = field(default_factory=Future)
 
 
-class Pipeline(Generic[_T]):
+class Workers(Generic[_T]):
     """Use as a context manager and iterate once; leaving it drops what has not been started."""
 
     def __init__(self, files: Iterable[Found], answerer: Answerer[_T]) -> None:
@@ -99,20 +99,18 @@ class Pipeline(Generic[_T]):
             jobs = [first]
             while len(jobs) < self._answerer.batch_size and (job := self._next()):
                 jobs.append(job)
-            images: list[bytes] = []
-            readable: list[_Job[_T]] = []
+            images: dict[_Job[_T], bytes] = {}
             for job in jobs:
                 try:
-                    images.append(read_file(job.path, self._answerer.max_bytes))
-                    readable.append(job)
+                    images[job] = read_file(job.path, self._answerer.max_bytes)
                 except FileError as error:
                     job.result.set_result(error)
             try:
-                answers = self._answerer.ask(images) if images else ()
-                for job, answer in zip(readable, answers, strict=True):
+                answers = self._answerer.ask(list(images.values())) if images else ()
+                for job, answer in zip(images, answers, strict=True):
                     job.result.set_result(answer)
             except BaseException as error:  # noqa: BLE001  # the iterator raises it
-                for job in readable:
+                for job in images:
                     if not job.result.done():
                         job.result.set_exception(error)
 

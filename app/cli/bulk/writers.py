@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from io import StringIO
 from typing import Final
 
@@ -15,27 +16,20 @@ from rich.text import Text
 from app.api.routes.schemas import Prediction
 from app.telemetry.escape import escape
 
+Take = Callable[[str, Sequence[Prediction]], None]
+"""Takes one image's path and classes, best first."""
+
 _COLUMNS: Final = ("path", "rank", "class_id", "wnid", "label", "score")
 _BAR: Final = 12
 _PATH_SHARE: Final = 0.34
 """Of a terminal's width, for the paths."""
 
 
-class Writer:
-    """Writes one image after the other, each as soon as it is answered."""
-
-    def write(self, path: str, predictions: Sequence[Prediction]) -> None:
-        """Write one image's classes, best first."""
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """Write what belongs at the end: nothing."""
-
-
-def create_writer(
+@contextmanager
+def open_writer(
     output_format: str, model: str, write: Callable[[str], None], console: Console | None
-) -> Writer:
-    """Create the writer of a format.
+) -> Iterator[Take]:
+    """Yield a function that writes one image after the other, each as soon as it is answered.
 
     Args:
         output_format: `table`, `json`, `jsonl` or `csv`.
@@ -43,81 +37,66 @@ def create_writer(
         write: takes text.
         console: of the terminal that the table is for; None if it goes elsewhere.
     """
+
+    def describe(path: str, predictions: Sequence[Prediction]) -> str:
+        return json.dumps({"path": path, "model": model, "predictions": list(predictions)})
+
     match output_format:
         case "json":
-            return _Json(model, write)
+            with _json_array(write) as add:
+                yield lambda path, predictions: add(describe(path, predictions))
         case "jsonl":
-            return _JsonLines(model, write)
+            yield lambda path, predictions: write(f"{describe(path, predictions)}\n")
         case "csv":
-            return _Csv(write)
-    return _TerminalTable(console) if console else _PlainTable(write)
+            write(_format_csv([_COLUMNS]))
+            yield lambda path, predictions: write(_format_csv(_list_rows(path, predictions)))
+        case _ if console:
+            yield _TerminalTable(console).write
+        case _:
+            yield lambda path, predictions: write(_format_lines(path, predictions))
 
 
-class _JsonLines(Writer):
-    """One object a line."""
+@contextmanager
+def _json_array(write: Callable[[str], None]) -> Iterator[Callable[[str], None]]:
+    """Write an array of objects, each on a line of its own once it is known what follows it."""
+    waiting = "["
 
-    def __init__(self, model: str, write: Callable[[str], None]) -> None:
-        self._model = model
-        self._write = write
+    def add(entry: str) -> None:
+        nonlocal waiting
+        write(f"{waiting}\n" if waiting == "[" else f"{waiting},\n")
+        waiting = entry
 
-    def write(self, path: str, predictions: Sequence[Prediction]) -> None:
-        self._write(self._object(path, predictions) + "\n")
-
-    def _object(self, path: str, predictions: Sequence[Prediction]) -> str:
-        return json.dumps({"path": path, "model": self._model, "predictions": list(predictions)})
-
-
-class _Json(_JsonLines):
-    """One array of the same objects, each on a line of its own."""
-
-    _waiting = "["
-
-    def write(self, path: str, predictions: Sequence[Prediction]) -> None:
-        comma = "" if self._waiting == "[" else ","
-        self._write(f"{self._waiting}{comma}\n")
-        self._waiting = self._object(path, predictions)
-
-    def close(self) -> None:
-        self._write(f"{self._waiting}\n]\n")
+    try:
+        yield add
+    finally:
+        write(f"{waiting}\n]\n")
 
 
-class _Csv(Writer):
-    """A header, and one line a class (RFC 4180, but with the line ends of this system)."""
-
-    def __init__(self, write: Callable[[str], None]) -> None:
-        self._write = write
-        self._write_rows([_COLUMNS])
-
-    def write(self, path: str, predictions: Sequence[Prediction]) -> None:
-        self._write_rows(
-            [
-                (path, rank, one["class_id"], one["wnid"], one["label"], one["score"])
-                for rank, one in enumerate(predictions, 1)
-            ]
-        )
-
-    def _write_rows(self, rows: Sequence[Sequence[object]]) -> None:
-        text = StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
-        self._write(text.getvalue())
+def _format_csv(rows: Iterable[Sequence[object]]) -> str:
+    """Format as RFC 4180 says, but with the line ends of this system."""
+    text = StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
-class _PlainTable(Writer):
-    """Columns in a file or a pipe: nothing is cut off."""
-
-    def __init__(self, write: Callable[[str], None]) -> None:
-        self._write = write
-
-    def write(self, path: str, predictions: Sequence[Prediction]) -> None:
-        name = escape(path)
-        lines = [
-            f"{name:40}  {one['score']:6.4f}  {one['wnid'] or '-':9}  {escape(one['label'])}\n"
-            for one in predictions
-        ]
-        self._write("".join(lines) or f"{name}\n")
+def _list_rows(path: str, predictions: Sequence[Prediction]) -> list[Sequence[object]]:
+    return [
+        (path, rank, one["class_id"], one["wnid"], one["label"], one["score"])
+        for rank, one in enumerate(predictions, 1)
+    ]
 
 
-class _TerminalTable(Writer):
+def _format_lines(path: str, predictions: Sequence[Prediction]) -> str:
+    """Format as columns for a file or a pipe: nothing is cut off."""
+    name = escape(path)
+    lines = [
+        f"{name:40}  {one['score']:6.4f}  {one['wnid'] or '-':9}  {escape(one['label'])}\n"
+        for one in predictions
+    ]
+    return "".join(lines) or f"{name}\n"
+
+
+class _TerminalTable:
     """Columns as wide as the terminal, with a bar a score."""
 
     def __init__(self, console: Console) -> None:

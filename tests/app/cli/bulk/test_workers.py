@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.cli.bulk.files import FileError, Found, StoppedError
-from app.cli.bulk.workers import Answerer, Pipeline
+from app.cli.bulk.workers import Answerer, Workers
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ class Asked:
 
 def test_answers_come_in_the_order_of_the_files(files: list[Found]) -> None:
     asked = Asked(held=0)
-    with Pipeline(files, asked.answerer()) as results:
+    with Workers(files, asked.answerer()) as results:
         while sum(map(len, asked.batches)) < 8:  # the other worker gets on
             threading.Event().wait(0.001)
         asked.gate.set()
@@ -56,7 +56,7 @@ def test_no_more_is_begun_than_the_first_answer_may_keep_waiting(files: list[Fou
             taken.append(file.path)
             yield file
 
-    with Pipeline(take(), asked.answerer()) as results:
+    with Workers(take(), asked.answerer()) as results:
         while sum(map(len, asked.batches)) < 16:
             threading.Event().wait(0.001)
         assert len(taken) <= 17
@@ -67,7 +67,7 @@ def test_no_more_is_begun_than_the_first_answer_may_keep_waiting(files: list[Fou
 def test_a_file_without_an_answer_does_not_stop_the_others(files: list[Found]) -> None:
     files[1] = Found("nowhere")
     files[3] = Found("pattern", FileError("No file."))
-    with Pipeline(files, Asked().answerer()) as results:
+    with Workers(files, Asked().answerer()) as results:
         answers = [answer for _, answer in results]
     assert [str(answer) for answer in answers if isinstance(answer, FileError)] == [
         "The file cannot be read: No such file or directory.",
@@ -82,7 +82,7 @@ def test_what_ends_the_run_reaches_who_iterates_after_what_came_before(files: li
             raise StoppedError("Gone.")
         return [image[0] for image in images]
 
-    with Pipeline(files, Answerer(ask, 1, 1, max_bytes=10)) as results:
+    with Workers(files, Answerer(ask, 1, 1, max_bytes=10)) as results:
         assert [answer for _, answer in islice(results, 5)] == [0, 1, 2, 3, 4]
         with pytest.raises(StoppedError, match="Gone"):
             next(results)
@@ -93,7 +93,7 @@ def test_what_fails_while_files_are_found_reaches_who_iterates(files: list[Found
         yield files[0]
         raise OSError("broken")
 
-    with Pipeline(find(), Asked().answerer()) as results:
+    with Workers(find(), Asked().answerer()) as results:
         assert next(results) == (files[0].path, 0)
         with pytest.raises(OSError, match="broken"):
             next(results)
@@ -101,10 +101,10 @@ def test_what_fails_while_files_are_found_reaches_who_iterates(files: list[Found
 
 def test_leaving_ends_the_threads(files: list[Found]) -> None:
     before = threading.active_count()
-    pipeline = Pipeline(files, Asked().answerer())
-    with pipeline as results:
+    workers = Workers(files, Asked().answerer())
+    with workers as results:
         next(results)
-    for thread in pipeline._threads:
+    for thread in workers._threads:
         thread.join(timeout=10)
     assert threading.active_count() == before
 
@@ -114,8 +114,8 @@ def test_a_worker_that_finds_the_end_while_it_fills_a_batch_ends_too(
     files: list[Found], count: int
 ) -> None:
     asked = Asked(held=0)
-    pipeline = Pipeline(files[:count], asked.answerer(workers=1))
-    with pipeline as results:
-        pipeline._threads[0].join()  # all are found before the first is answered
+    workers = Workers(files[:count], asked.answerer(workers=1))
+    with workers as results:
+        workers._threads[0].join()  # all are found before the first is answered
         asked.gate.set()
         assert len(list(results)) == count

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from app.api.routes.schemas import Prediction
 from app.cli.bulk import options
-from app.cli.bulk.writers import create_writer
+from app.cli.bulk.writers import open_writer
 
 HOSTILE = 'a,\x1b[31m\n"b\u202e\udcff.jpg'
 CAT = Prediction(class_id=282, wnid="n02123045", label="tabby, tabby cat", score=0.43)
@@ -21,10 +21,9 @@ def write(
     wanted: str, *images: tuple[str, list[Prediction]], console: Console | None = None
 ) -> str:
     written: list[str] = []
-    writer = create_writer(wanted, "m", written.append, console)
-    for path, predictions in images:
-        writer.write(path, predictions)
-    writer.close()
+    with open_writer(wanted, "m", written.append, console) as take:
+        for path, predictions in images:
+            take(path, predictions)
     return "".join(written)
 
 
