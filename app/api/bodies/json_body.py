@@ -6,13 +6,14 @@ import asyncio
 import base64
 import binascii
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from app.api.validation import explain
 from app.errors import InvalidParameterError, MalformedRequestError
 
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 _Body = TypeVar("_Body", bound=BaseModel)
 
@@ -25,17 +26,19 @@ _MAX_OBJECTS: Final = 1_000
 """Each object takes hundreds of bytes, and no request needs many."""
 
 
-async def offload(size: int, work: Callable[[], _T]) -> _T:
+async def offload(size: int, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
     """Run work on `size` bytes: on the event loop if they are few, else in a thread."""
-    return work() if size <= _ON_LOOP_BYTES else await asyncio.to_thread(work)
+    if size <= _ON_LOOP_BYTES:
+        return work(*args, **kwargs)
+    return await asyncio.to_thread(work, *args, **kwargs)
 
 
-def read_json(schema: type[_Body], body: bytes) -> _Body:
+def parse_json(schema: type[_Body], body: bytes) -> _Body:
     """Parse a body.
 
     Raises:
         MalformedRequestError: the body is not JSON, nested too deeply, or has too many values.
-        ValidationError: the body is JSON, but does not fit the schema.
+        InvalidParameterError: names the field that is missing, unknown, or not valid.
     """
     if sum(map(body.count, (b",", b"[", b"{"))) > _MAX_VALUES:
         raise MalformedRequestError(f"The JSON has more than {_MAX_VALUES:,} values.")
@@ -44,27 +47,10 @@ def read_json(schema: type[_Body], body: bytes) -> _Body:
     try:
         return schema.model_validate_json(body)
     except ValidationError as error:
-        if list_errors(error)[0]["type"] == "json_invalid":
+        errors = error.errors(include_url=False, include_input=False)
+        if errors[0]["type"] == "json_invalid":
             raise MalformedRequestError from error
-        raise
-
-
-def list_errors(error: ValidationError) -> list[Any]:
-    """List what pydantic found, without the values that the client sent."""
-    return list(error.errors(include_url=False, include_input=False))
-
-
-def parse_json(schema: type[_Body], body: bytes) -> _Body:
-    """Parse a body, and explain what is wrong with it.
-
-    Raises:
-        MalformedRequestError: see `read_json`.
-        InvalidParameterError: names the field that is missing, unknown, or not valid.
-    """
-    try:
-        return read_json(schema, body)
-    except ValidationError as error:
-        raise explain(list_errors(error)) from error
+        raise explain(errors) from error
 
 
 def decode_base64(text: str) -> bytes:

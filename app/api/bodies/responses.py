@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 
@@ -40,6 +41,11 @@ def cache_header(outcomes: Sequence[CacheOutcome]) -> dict[str, str]:
     return {"X-Cache": outcomes[0]} if len(outcomes) == 1 else {}
 
 
+def create_etag(content: bytes) -> str:
+    """Make an ETag of a response's body."""
+    return f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+
+
 def encode_arrays(arrays: Mapping[str, NDArray[np.float32]], media_type: str, dtype: str) -> bytes:
     """Write arrays as `numpy.save` or `numpy.savez` do.
 
@@ -61,6 +67,7 @@ def encode_arrays(arrays: Mapping[str, NDArray[np.float32]], media_type: str, dt
 def _parse_range(text: str) -> tuple[str, float]:
     media_range, parameters = parse_options_header(text)
     try:
-        return media_range.decode("latin-1"), float(parameters.get(b"q", 1))
+        quality = float(parameters.get(b"q", 1))
     except ValueError:
-        return media_range.decode("latin-1"), 1.0
+        quality = 1.0
+    return media_range.decode("latin-1"), quality

@@ -12,12 +12,11 @@ from app.errors import AppError
 
 Declaration = dict[str, Any]
 Responses = dict[int | str, Declaration]
-Errors = tuple[type[AppError], ...]
 
 JSON: Final = "application/json"
 BINARY: Final[Declaration] = {"type": "string", "format": "binary"}
 
-OF_EVERY_ROUTE: Final[Errors] = (
+OF_EVERY_ROUTE: Final = (
     errors.MalformedRequestError,
     errors.RequestTimeoutError,
     errors.UriTooLongError,
@@ -26,9 +25,9 @@ OF_EVERY_ROUTE: Final[Errors] = (
     AppError,
 )
 """What the server refuses before routing, and the last resort."""
-OF_A_MODEL: Final[Errors] = (errors.ModelNotFoundError, errors.NotReadyError)
+OF_A_MODEL: Final = (errors.ModelNotFoundError, errors.NotReadyError)
 """Errors of a route that takes a model's name."""
-OF_IMAGES: Final[Errors] = (
+OF_IMAGES: Final = (
     *OF_A_MODEL,
     errors.BodyTooLargeError,
     errors.ImageTooLargeError,
@@ -45,7 +44,7 @@ OF_IMAGES: Final[Errors] = (
     errors.DeadlineExceededError,
 )
 """Errors of a route that takes images, in whatever body."""
-OF_UPLOADS: Final[Errors] = (
+OF_UPLOADS: Final = (
     *OF_IMAGES,
     errors.MalformedMultipartError,
     errors.UnsupportedMediaTypeError,
@@ -66,58 +65,48 @@ def declare_errors(error_format: ErrorFormat, *more: type[AppError]) -> Response
     A foreign protocol also declares its format for every other status: FastAPI would otherwise add
     a 422 in its own.
     """
+    declared: set[type[AppError]] = {*OF_EVERY_ROUTE, *more}
     by_status: dict[int, list[type[AppError]]] = {}
-    for error in sorted({*OF_EVERY_ROUTE, *more}, key=lambda error: (error.status, error.code)):
+    for error in sorted(declared, key=lambda error: (error.status, error.code)):
         by_status.setdefault(error_format.status(error), []).append(error)
     responses: Responses = {
         status: declare_response(error_format, *of_status)
         for status, of_status in by_status.items()
     }
     if error_format is not NATIVE:
-        schema = {"schema": _reference("schemas", schema_name(error_format))}
-        other = {"description": "Any other error", "content": {error_format.media_type: schema}}
-        responses["default"] = other
+        content = {error_format.media_type: {"schema": _refer("schemas", error_format, "error")}}
+        responses["default"] = {"description": "Any other error", "content": content}
     return responses
 
 
 def declare_response(error_format: ErrorFormat, *of_status: type[AppError]) -> Declaration:
     """Describe a response that is one of several errors, each with an example."""
     content = {
-        "schema": _reference("schemas", schema_name(error_format)),
-        "examples": {
-            error.code: _reference("examples", example_name(error_format, error.code))
-            for error in of_status
-        },
+        "schema": _refer("schemas", error_format, "error"),
+        "examples": {one.code: _refer("examples", error_format, one.code) for one in of_status},
     }
-    headers = RETRY_AFTER if error_format.status(of_status[0]) in _BACK_SOON else None
-    return {
+    response = {
         "description": ". ".join(error.title for error in of_status),
         "content": {error_format.media_type: content},
-        **({"headers": headers} if headers else {}),
     }
+    if error_format.status(of_status[0]) in _BACK_SOON:
+        response["headers"] = RETRY_AFTER
+    return response
 
 
-def schema_name(error_format: ErrorFormat) -> str:
-    """Name the schema of a protocol's errors among the document's components."""
-    return f"{error_format.name}.error"
+def component_name(error_format: ErrorFormat, item: str) -> str:
+    """Name the schema of a protocol's errors (`error`), or the example of one (its code)."""
+    return f"{error_format.name}.{item}"
 
 
-def example_name(error_format: ErrorFormat, code: str) -> str:
-    """Name the example of an error among the document's components."""
-    return f"{error_format.name}.{code}"
+def _refer(kind: str, error_format: ErrorFormat, item: str) -> Declaration:
+    return {"$ref": f"#/components/{kind}/{component_name(error_format, item)}"}
 
 
-def _reference(kind: str, name: str) -> Declaration:
-    return {"$ref": f"#/components/{kind}/{name}"}
-
-
-def declare_body(
-    schemas: dict[str, Declaration], example: Declaration | None = None
-) -> Declaration:
+def declare_body(schemas: dict[str, Declaration], example: Declaration) -> Declaration:
     """Return FastAPI's `openapi_extra` of a body: schemas by media type, an example in JSON."""
     content = {media_type: {"schema": schema} for media_type, schema in schemas.items()}
-    if example is not None:
-        content[JSON]["example"] = example
+    content[JSON]["example"] = example
     return {"requestBody": {"required": True, "content": content}}
 
 
@@ -132,13 +121,14 @@ def inline_schema(schema: type) -> Declaration:
     definitions = document.pop("$defs", {})
 
     def resolve(node: Any) -> Any:
-        if isinstance(node, list):
-            return [resolve(one) for one in node]
-        if not isinstance(node, dict):
-            return node
-        if "$ref" in node:
-            return resolve(definitions[node["$ref"].rpartition("/")[2]])
-        return {key: resolve(value) for key, value in node.items()}
+        match node:
+            case {"$ref": reference}:
+                return resolve(definitions[reference.rpartition("/")[2]])
+            case dict():
+                return {key: resolve(value) for key, value in node.items()}
+            case list():
+                return [resolve(one) for one in node]
+        return node
 
     resolved: Declaration = resolve(document)
     return resolved

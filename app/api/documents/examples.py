@@ -46,9 +46,7 @@ CLASSIFIED: Final[dict[str, Any]] = {
 }
 """The response to `ONE_IMAGE`."""
 SCORED: Final = [
-    {"label": "espresso", "score": 0.6913},
-    {"label": "consomme", "score": 0.1605},
-    {"label": "loupe, jeweler's loupe", "score": 0.1011},
+    {"label": one["label"], "score": one["score"]} for one in CLASSIFIED["predictions"][:3]
 ]
 """The response to `HUGGING_FACE`."""
 INFERRED: Final[dict[str, Any]] = {

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import json
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Final
 
@@ -11,10 +12,9 @@ from fastapi import FastAPI
 from app.api.documents.declarations import (
     JSON,
     Declaration,
+    component_name,
     declare_response,
-    example_name,
     inline_schema,
-    schema_name,
 )
 from app.api.documents.examples import REQUEST_ID
 from app.api.problems import ErrorFormat
@@ -59,74 +59,54 @@ def create_openapi(
     @cache
     def openapi() -> Declaration:
         document = build()
-        _fill_in(document, model)
-        if has_keys:
-            _declare_keys(document, routes)
-        _summarize(document)
         components = document.setdefault("components", {})
+        for path, operations in document["paths"].items():
+            for method, operation in operations.items():
+                _summarize(operation)
+                _fill_in(operation, model)
+                if has_keys and not routes.find(method.upper(), path).public:
+                    unauthorized = declare_response(routes.find_format(path), UnauthorizedError)
+                    operation["responses"]["401"] = unauthorized
+                    operation["security"] = [{"key": []}]
+        if has_keys:
+            components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         components["examples"] = _examples(document, routes.formats)
-        components.setdefault("schemas", {}).update(
-            {
-                schema_name(one): {**inline_schema(one.schema), "title": schema_name(one)}
-                for one in routes.formats
-            }
-        )
+        schemas = components.setdefault("schemas", {})
+        for one in routes.formats:
+            name = component_name(one, "error")
+            schemas[name] = {**inline_schema(one.schema), "title": name}
         return document
 
     return openapi
 
 
-def _operations(document: Declaration) -> Iterator[tuple[str, str, Declaration]]:
-    for path, operations in document["paths"].items():
-        for method, operation in operations.items():
-            yield path, method, operation
-
-
-def _summarize(document: Declaration) -> None:
+def _summarize(operation: Declaration) -> None:
     """Take the first sentence of a route's docstring as its summary."""
-    for _, _, operation in _operations(document):
-        sentence, _, rest = operation.pop("description", operation["summary"]).partition("\n\n")
-        operation["summary"] = sentence.removesuffix(".").replace("`", "")
-        if rest:
-            operation["description"] = rest
+    sentence, _, rest = operation.pop("description", operation["summary"]).partition("\n\n")
+    operation["summary"] = sentence.removesuffix(".").replace("`", "")
+    if rest:
+        operation["description"] = rest
 
 
-def _fill_in(document: Declaration, model: str) -> None:
+def _fill_in(operation: Declaration, model: str) -> None:
     """Put the name of a served model into the examples."""
-    for _, _, operation in _operations(document):
-        for parameter in operation.get("parameters", ()):
-            if (parameter["name"], parameter["in"]) == ("model", "path"):
-                parameter["example"] = model
-        content = operation.get("requestBody", {}).get("content", {})
-        if "model" in (example := content.get(JSON, {}).get("example", {})):
-            example["model"] = model
-
-
-def _declare_keys(document: Declaration, routes: RouteTable) -> None:
-    components = document.setdefault("components", {})
-    components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-    for path, method, operation in _operations(document):
-        if not routes.find(method.upper(), path).public:
-            response = declare_response(routes.find_format(path), UnauthorizedError)
-            operation["security"] = [{"key": []}]
-            operation["responses"]["401"] = response
+    for parameter in operation.get("parameters", ()):
+        if (parameter["name"], parameter["in"]) == ("model", "path"):
+            parameter["example"] = model
+    content = operation.get("requestBody", {}).get("content", {})
+    if "model" in (example := content.get(JSON, {}).get("example", {})):
+        example["model"] = model
 
 
 def _examples(document: Declaration, formats: Iterable[ErrorFormat]) -> Declaration:
-    """Collect the examples that some route refers to."""
-    wanted = {
-        example["$ref"].rpartition("/")[2]
-        for _, _, operation in _operations(document)
-        for response in operation["responses"].values()
-        for content in response.get("content", {}).values()
-        for example in content.get("examples", {}).values()
-    }
-    every = {
-        example_name(error_format, error.code): {
+    """Make an example of each error that some route refers to."""
+    text = json.dumps(document)
+    return {
+        name: {
             "summary": error.title,
             "value": dict(error_format.describe(error(), REQUEST_ID)),
         }
         for error_format in formats
         for error in every_error()
+        if f'/{(name := component_name(error_format, error.code))}"' in text
     }
-    return {name: example for name, example in every.items() if name in wanted}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncIterator
 from functools import cache
 from os import PathLike, stat_result
@@ -16,6 +15,7 @@ from starlette.responses import FileResponse
 from starlette.staticfiles import NotModifiedResponse, StaticFiles
 from starlette.types import Scope
 
+from app.api.bodies.responses import create_etag
 from app.api.page.live import Live
 from app.api.parts import get_parts
 from app.api.routing import declare
@@ -56,7 +56,7 @@ class _PageFiles(StaticFiles):
         status_code: int = 200,
     ) -> Response:
         """Answer with the file, or with 304 when the client has it."""
-        headers = {**_HEADERS, "ETag": _digest(str(full_path), stat_result.st_mtime_ns)}
+        headers = {**_HEADERS, "ETag": _read_etag(str(full_path), stat_result.st_mtime_ns)}
         response = FileResponse(full_path, status_code, headers, stat_result=stat_result)
         if self.is_not_modified(response.headers, Headers(scope=scope)):
             return NotModifiedResponse(response.headers)
@@ -64,9 +64,9 @@ class _PageFiles(StaticFiles):
 
 
 @cache
-def _digest(path: str, _: int) -> str:
-    """Hash a file's content: two builds may give different contents the same time and size."""
-    return f'"{hashlib.sha256(Path(path).read_bytes()).hexdigest()[:32]}"'
+def _read_etag(path: str, _: int) -> str:
+    """By a file's content: two builds may give different contents the same time and size."""
+    return create_etag(Path(path).read_bytes())
 
 
 STATIC: Final = "/static"

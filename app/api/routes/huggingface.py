@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, Final, Literal
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from pydantic_core import to_json
 from typing_extensions import TypedDict  # pydantic asks for it before Python 3.12
 
@@ -35,10 +34,8 @@ ERRORS: Final = ErrorFormat("huggingface", ErrorSentence, create_sentence, "mode
 router = APIRouter(tags=["Hugging Face"])
 
 
-class Parameters(BaseModel):
+class Parameters(BaseModel, extra="forbid"):
     """How to answer."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     top_k: int | None = Field(
         None, ge=1, description="How many classes to answer at most; 5 by default."
@@ -48,10 +45,8 @@ class Parameters(BaseModel):
     )
 
 
-class ClassificationRequest(BaseModel):
+class ClassificationRequest(BaseModel, extra="forbid"):
     """One image with parameters; an image without any is the body itself."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     inputs: str = Field(description="The image: base64, or a data: URI with base64.")
     parameters: Parameters | None = None
@@ -87,7 +82,7 @@ async def classify(request: Request, timeout_s: TimeoutDep, model: str) -> Respo
     service = get_service(request)
     classes = service.engine(model).checkpoint.config.num_labels
     body = await read_body(request)
-    image, parameters = await offload(len(body), partial(_parse, body))
+    image, parameters = await offload(len(body), _parse, body)
     options = ClassifyOptions(
         top_k=min(parameters.top_k or DEFAULT_TOP_K, classes or 1, MAX_TOP_K),
         model=model,

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic_core import to_json
 
+from app.api.bodies.responses import JSON, create_etag
 from app.api.documents.declarations import OF_A_MODEL, declare_errors
 from app.api.problems import NATIVE
-from app.api.routes import schemas
 from app.api.routes.dependencies import LifecycleDep, get_service
-from app.api.routes.schemas import LabelsQuery
+from app.api.routes.schemas import LabelsQuery, LabelsResponse
 from app.errors import InvalidParameterError, NotReadyError
 from app.inference.information import InfoResponse, describe
 
@@ -20,7 +20,7 @@ router = APIRouter(tags=["Service"])
 
 @router.get(
     "/labels",
-    response_model=schemas.LabelsResponse,
+    response_model=LabelsResponse,
     responses={
         304: {"description": "Not modified"},
         **declare_errors(NATIVE, *OF_A_MODEL, InvalidParameterError),
@@ -29,18 +29,13 @@ router = APIRouter(tags=["Service"])
 async def labels(request: Request, query: Annotated[LabelsQuery, Query()]) -> Response:
     """All classes of a model."""
     checkpoint = get_service(request).engine(query.model).checkpoint
-    rows = [
-        schemas.LabelBody(class_id=label.class_id, wnid=label.wnid, label=label.label)
-        for label in checkpoint.labels
-    ]
-    content = schemas.LabelsResponse(model=checkpoint.name, labels=rows).model_dump_json()
-    etag = f'"{hashlib.sha256(content.encode()).hexdigest()[:32]}"'
+    content = to_json({"model": checkpoint.name, "labels": checkpoint.labels})
+    etag = create_etag(content)
     headers = {"ETag": etag, "Cache-Control": "no-cache"}
-    if request.headers.get("if-none-match", "").strip() == "*" or etag in request.headers.get(
-        "if-none-match", ""
-    ):
+    known = request.headers.get("if-none-match", "")
+    if known.strip() == "*" or etag in known:
         return Response(status_code=304, headers=headers)
-    return Response(content, media_type="application/json", headers=headers)
+    return Response(content, media_type=JSON, headers=headers)
 
 
 @router.get("/info", responses=declare_errors(NATIVE, NotReadyError))

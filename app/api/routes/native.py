@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic_core import to_json
@@ -26,11 +26,20 @@ from app.api.routes.dependencies import QueryRoute, TimeoutDep, get_record, get_
 from app.api.routes.schemas import ClassifyQuery, EmbedQuery
 from app.api.routing import Body, declare
 from app.errors import AppError, NoClassifierError, NotAcceptableError, OutputTooLargeError
-from app.inference.answers import Answer, Arrays, Predictions, Stages, require_all
+from app.inference.answers import (
+    Answer,
+    Arrays,
+    CacheOutcome,
+    Predictions,
+    Stages,
+    require_all,
+)
 from app.inference.options import MAX_FILES, EmbedOptions
 from app.telemetry.record import Record
 
 _T = TypeVar("_T")
+ClassifyDep = Annotated[ClassifyQuery, Query()]
+EmbedDep = Annotated[EmbedQuery, Query()]
 
 router = APIRouter(route_class=QueryRoute, tags=["Images"])
 
@@ -61,17 +70,12 @@ _EMBED_PROBLEMS = declare_errors(NATIVE, *OF_UPLOADS, NotAcceptableError, Output
     openapi_extra=_image_body(many=False),
 )
 @declare(body=Body.ONE_IMAGE)
-async def classify(
-    request: Request,
-    timeout_s: TimeoutDep,
-    query: Annotated[ClassifyQuery, Query()],
-) -> Response:
+async def classify(request: Request, timeout_s: TimeoutDep, query: ClassifyDep) -> Response:
     """Name what is in an image: its most probable classes."""
     service, record = get_service(request), get_record(request)
     image = await read_image(request)
     (answer,) = require_all(await service.classify([image], query.options(), timeout_s, record))
-    body = _classify_response(answer, record)
-    return _json(body, _server_timing(body["timing_ms"]) | cache_header([answer.cache]))
+    return _respond_one(_result(answer, _classes, record), answer.cache)
 
 
 @router.post(
@@ -84,11 +88,7 @@ async def classify(
     openapi_extra=_image_body(many=False),
 )
 @declare(body=Body.ONE_IMAGE)
-async def embed(
-    request: Request,
-    timeout_s: TimeoutDep,
-    query: Annotated[EmbedQuery, Query()],
-) -> Response:
+async def embed(request: Request, timeout_s: TimeoutDep, query: EmbedDep) -> Response:
     """Turn an image into features, to compare with those of others."""
     service, record = get_service(request), get_record(request)
     options = query.options()
@@ -97,10 +97,9 @@ async def embed(
     image = await read_image(request)
     (answer,) = require_all(await service.embed([image], options, timeout_s, record))
     if media_type == JSON:
-        body = _embed_response(answer, record)
-        return _json(body, _server_timing(body["timing_ms"]) | cache_header([answer.cache]))
+        return _respond_one(_result(answer, _features, record), answer.cache)
     content = encode_arrays(answer.content, media_type, options.dtype)
-    headers = _server_timing(_timing(answer.stages, record)) | cache_header([answer.cache])
+    headers = _headers(_timing(answer.stages, record), answer.cache)
     return Response(content, media_type=media_type, headers=headers)
 
 
@@ -111,18 +110,14 @@ async def embed(
     openapi_extra=_image_body(many=True),
 )
 @declare(body=Body.MANY_IMAGES)
-async def classify_batch(
-    request: Request,
-    timeout_s: TimeoutDep,
-    query: Annotated[ClassifyQuery, Query()],
-) -> Response:
+async def classify_batch(request: Request, timeout_s: TimeoutDep, query: ClassifyDep) -> Response:
     """Classify up to 64 images; one that cannot be read fails alone."""
     service, record = get_service(request), get_record(request)
     options = query.options()
     images = await read_images(request, MAX_FILES)
     answers = await service.classify(images, options, timeout_s, record)
     model = service.engine(options.model).checkpoint.name
-    return await asyncio.to_thread(_many, model, answers, record, _classify_response)
+    return await asyncio.to_thread(_respond_many, model, answers, _classes, record)
 
 
 @router.post(
@@ -132,11 +127,7 @@ async def classify_batch(
     openapi_extra=_image_body(many=True),
 )
 @declare(body=Body.MANY_IMAGES)
-async def embed_batch(
-    request: Request,
-    timeout_s: TimeoutDep,
-    query: Annotated[EmbedQuery, Query()],
-) -> Response:
+async def embed_batch(request: Request, timeout_s: TimeoutDep, query: EmbedDep) -> Response:
     """Embed up to 64 images; one that cannot be read fails alone."""
     service, record = get_service(request), get_record(request)
     options = query.options()
@@ -146,11 +137,7 @@ async def embed_batch(
     service.embedding_shapes(options, len(images))
     answers = await service.embed(images, options, timeout_s, record)
     model = service.engine(options.model).checkpoint.name
-    return await asyncio.to_thread(_many, model, answers, record, _embed_response)
-
-
-def _json(body: Mapping[str, Any], headers: dict[str, str] | None = None) -> Response:
-    return Response(to_json(body), media_type=JSON, headers=headers)
+    return await asyncio.to_thread(_respond_many, model, answers, _features, record)
 
 
 def _offers(options: EmbedOptions, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
@@ -160,59 +147,59 @@ def _offers(options: EmbedOptions, shapes: Mapping[str, tuple[int, ...]]) -> lis
     return [*offers, NPY, NPZ] if len(shapes) == 1 else [*offers, NPZ]
 
 
-def _timing(stages: Stages, record: Record) -> schemas.Timing:
-    total_s = time.perf_counter() - record.started
-    return schemas.Timing(
-        decode=_ms(stages.decode_s),
-        queue=_ms(stages.queue_s),
-        inference=_ms(stages.inference_s),
-        total=_ms(total_s),
-    )
-
-
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 3)
-
-
-def _server_timing(timing: schemas.Timing) -> dict[str, str]:
-    return {"Server-Timing": ", ".join(f"{stage};dur={ms}" for stage, ms in timing.items())}
-
-
-def _classify_response(answer: Answer[Predictions], record: Record) -> schemas.ClassifyResponse:
-    predictions = [
-        schemas.Prediction(class_id=label.class_id, wnid=label.wnid, label=label.label, score=score)
-        for label, score in answer.content
-    ]
-    return schemas.ClassifyResponse(
-        model=answer.model,
-        predictions=predictions,
-        timing_ms=_timing(answer.stages, record),
-        batch_size=answer.batch_size,
-        request_id=record.request_id,
-    )
-
-
-def _embed_response(answer: Answer[Arrays], record: Record) -> schemas.EmbedResponse:
-    vectors = {layer: values.tolist() for layer, values in answer.content.items()}
-    features: dict[str, Any] = {"embeddings": vectors}
-    if len(vectors) == 1:
-        ((layer, vector),) = vectors.items()
-        features = {"embedding": vector, "dim": len(vector), "layer": layer}
-    response = {
+def _result(
+    answer: Answer[_T], describe: Callable[[_T], dict[str, Any]], record: Record
+) -> dict[str, Any]:
+    return {
         "model": answer.model,
-        **features,
+        **describe(answer.content),
         "timing_ms": _timing(answer.stages, record),
         "batch_size": answer.batch_size,
         "request_id": record.request_id,
     }
-    return cast("schemas.EmbedResponse", response)
 
 
-def _many(
+def _classes(predictions: Predictions) -> dict[str, Any]:
+    rows = [
+        {"class_id": one.class_id, "wnid": one.wnid, "label": one.label, "score": score}
+        for one, score in predictions
+    ]
+    return {"predictions": rows}
+
+
+def _features(layers: Arrays) -> dict[str, Any]:
+    vectors = {layer: values.tolist() for layer, values in layers.items()}
+    if len(vectors) > 1:
+        return {"embeddings": vectors}
+    ((layer, vector),) = vectors.items()
+    return {"embedding": vector, "dim": len(vector), "layer": layer}
+
+
+def _timing(stages: Stages, record: Record) -> dict[str, float]:
+    seconds = {
+        "decode": stages.decode_s,
+        "queue": stages.queue_s,
+        "inference": stages.inference_s,
+        "total": time.perf_counter() - record.started,
+    }
+    return {stage: round(spent * 1000, 3) for stage, spent in seconds.items()}
+
+
+def _headers(timing: Mapping[str, float], cache: CacheOutcome) -> dict[str, str]:
+    timings = ", ".join(f"{stage};dur={ms}" for stage, ms in timing.items())
+    return {"Server-Timing": timings, **cache_header([cache])}
+
+
+def _respond_one(result: Mapping[str, Any], cache: CacheOutcome) -> Response:
+    headers = _headers(result["timing_ms"], cache)
+    return Response(to_json(result), media_type=JSON, headers=headers)
+
+
+def _respond_many(
     model: str,
     answers: Sequence[Answer[_T] | AppError],
+    describe: Callable[[_T], dict[str, Any]],
     record: Record,
-    describe: Callable[[Answer[_T], Record], Mapping[str, Any]],
 ) -> Response:
     """Write one result an image, in order; takes long for 64 answers of 1001 classes.
 
@@ -225,7 +212,7 @@ def _many(
     results = [
         {"error": create_problem(answer, record.request_id)}
         if isinstance(answer, AppError)
-        else describe(answer, record)
+        else _result(answer, describe, record)
         for answer in answers
     ]
-    return _json({"model": model, "results": results})
+    return Response(to_json({"model": model, "results": results}), media_type=JSON)

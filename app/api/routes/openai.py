@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Final, Literal
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, FailFast, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError, to_json
 from typing_extensions import TypedDict  # pydantic asks for it before Python 3.12
 
@@ -43,7 +42,6 @@ from app.inference.options import MAX_FILES, EmbedOptions
 from app.inference.service import Service
 from model.network.config import POOLED
 
-_OWNER: Final = "mobilenet-serve"
 _URI: Final = {
     "type": "string",
     "description": "A data: URI with base64: `data:image/jpeg;base64,...`",
@@ -62,8 +60,6 @@ def _as_list(value: object) -> object:
 
 class EmbeddingsRequest(BaseModel):
     """One image or several; what else OpenAI's API knows of is ignored."""
-
-    model_config = ConfigDict(frozen=True)
 
     input: Annotated[
         list[str],
@@ -134,13 +130,15 @@ class ErrorResponse(TypedDict):
 
 
 def _create_error(error: AppError, _: str) -> ErrorResponse:
-    kind = "server_error" if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR else None
+    kind = "invalid_request_error"
     if error.status == HTTPStatus.TOO_MANY_REQUESTS:
         kind = "rate_limit_error"
+    elif error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        kind = "server_error"
     return {
         "error": {
             "message": error.detail,
-            "type": kind or "invalid_request_error",
+            "type": kind,
             "param": error.parameter,
             "code": error.code,
         }
@@ -163,21 +161,17 @@ async def embeddings(request: Request, timeout_s: TimeoutDep) -> Response:
     """Embed images as OpenAI's API does texts: vectors of unit length."""
     service = get_service(request)
     body = await read_body(request)
-    wanted, images = await offload(len(body), partial(_parse, body))
+    wanted, images = await offload(len(body), _parse, body)
     features = service.engine(wanted.model).checkpoint.config.num_features
     if wanted.dimensions not in {None, features}:
         raise InvalidParameterError(f"dimensions: This model has {features}.", "dimensions")
     options = EmbedOptions(model=wanted.model, normalize=True)
     service.embedding_shapes(options, len(images))
-    places = [_place(index) for index in range(len(images))]
-    answers = require_all(
-        await service.embed(images, options, timeout_s, get_record(request)), places
-    )
-    vectors = [answer.content[POOLED] for answer in answers]
-    content = await offload(
-        sum(vector.nbytes for vector in vectors), partial(_write, wanted, vectors)
-    )
-    headers = cache_header([answer.cache for answer in answers])
+    answers = await service.embed(images, options, timeout_s, get_record(request))
+    embeddings = require_all(answers, [_place(index) for index in range(len(images))])
+    vectors = [one.content[POOLED] for one in embeddings]
+    content = await offload(sum(vector.nbytes for vector in vectors), _write, wanted, vectors)
+    headers = cache_header([one.cache for one in embeddings])
     return Response(content, media_type=JSON, headers=headers)
 
 
@@ -204,7 +198,8 @@ async def retrieve_model(request: Request, model: str) -> Model:
 
 
 def _describe(service: Service, name: str) -> Model:
-    return {"id": name, "object": "model", "created": service.loaded_at, "owned_by": _OWNER}
+    created = service.loaded_at
+    return {"id": name, "object": "model", "created": created, "owned_by": "mobilenet-serve"}
 
 
 def _parse(body: bytes) -> tuple[EmbeddingsRequest, list[bytes]]:
@@ -230,23 +225,19 @@ def _read(uri: str, place: str) -> bytes:
 
 
 def _write(wanted: EmbeddingsRequest, vectors: Sequence[NDArray[np.float32]]) -> bytes:
-    in_base64 = wanted.encoding_format == "base64"
-    items: list[EmbeddingItem] = [
-        {
-            "object": "embedding",
-            "index": index,
-            "embedding": _encode(vector) if in_base64 else vector.tolist(),
-        }
-        for index, vector in enumerate(vectors)
-    ]
+    def encode(vector: NDArray[np.float32]) -> list[float] | str:
+        if wanted.encoding_format == "base64":
+            return base64.b64encode(vector.astype("<f4", copy=False).tobytes()).decode()
+        numbers: list[float] = vector.tolist()
+        return numbers
+
     response: EmbeddingsResponse = {
         "object": "list",
-        "data": items,
+        "data": [
+            {"object": "embedding", "index": index, "embedding": encode(vector)}
+            for index, vector in enumerate(vectors)
+        ],
         "model": wanted.model,
         "usage": {"prompt_tokens": 0, "total_tokens": 0},
     }
     return to_json(response)
-
-
-def _encode(vector: NDArray[np.float32]) -> str:
-    return base64.b64encode(vector.astype("<f4", copy=False).tobytes()).decode()

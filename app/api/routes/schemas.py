@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, NotRequired
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, Field, field_validator
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict  # pydantic asks for it before Python 3.12
@@ -42,10 +42,8 @@ _Size = Annotated[
 ]
 
 
-class ClassifyQuery(BaseModel):
+class ClassifyQuery(BaseModel, extra="forbid"):
     """Query of the classify routes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     top_k: int = Field(
         DEFAULT_TOP_K, ge=1, le=MAX_TOP_K, description="How many classes to answer at most."
@@ -62,10 +60,8 @@ class ClassifyQuery(BaseModel):
         return ClassifyOptions(top_k, self.min_score, self.size, self.model)
 
 
-class EmbedQuery(BaseModel):
+class EmbedQuery(BaseModel, extra="forbid"):
     """Query of the embed routes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     layer: str = Field(
         POOLED,
@@ -112,10 +108,8 @@ class EmbedQuery(BaseModel):
         )
 
 
-class LabelsQuery(BaseModel):
+class LabelsQuery(BaseModel, extra="forbid"):
     """Query of /labels."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: _Model = None
 

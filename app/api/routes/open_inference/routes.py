@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Literal
 
+import numpy as np
 from fastapi import APIRouter, Request, Response
+from numpy.typing import NDArray
 
 from app import __version__
 from app.api.bodies.json_body import offload
@@ -24,13 +27,27 @@ from app.api.documents.examples import INFERRED, OPEN_INFERENCE
 from app.api.problems import ONE_STATUS, ErrorFormat, ErrorSentence, create_sentence
 from app.api.routes.dependencies import LifecycleDep, TimeoutDep, get_record, get_service
 from app.api.routes.open_inference import schemas
-from app.api.routes.open_inference.outputs import check_outputs, infer, output_widths
-from app.api.routes.open_inference.tensors import IMAGE, PIXELS, VERSION, read_request, write_answer
+from app.api.routes.open_inference.tensors import IMAGE, VERSION, read_request, write_answer
 from app.api.routing import Body, declare
-from app.errors import ModelNotFoundError, NoClassifierError, NotFoundError, NotReadyError
-from app.inference.options import MAX_FILES
+from app.errors import (
+    InvalidParameterError,
+    ModelNotFoundError,
+    NoClassifierError,
+    NotFoundError,
+    NotReadyError,
+)
+from app.inference.answers import Outputs, require_all
+from app.inference.image import PIXELS, Image
+from app.inference.plan import Plan
 from app.inference.service import Service
 from model.engines.base import Engine
+from model.network.config import LOGITS, POOLED
+from model.network.scores import softmax
+
+_PROBABILITIES: Final = "probabilities"
+_EMBEDDING: Final = "embedding"
+_SOURCES: Final = {_PROBABILITIES: LOGITS, LOGITS: LOGITS, _EMBEDDING: POOLED}
+"""The engine's output that each of the protocol's is made of."""
 
 _OCTETS: Final = "application/octet-stream"
 _HEADER_LENGTH: Final = "Inference-Header-Content-Length"
@@ -96,31 +113,27 @@ async def infer_model(request: Request, timeout_s: TimeoutDep, model: str) -> Re
     """Compute probabilities, logits and embeddings of one image or several."""
     service = get_service(request)
     engine = _find(service, model)
+    checkpoint = engine.checkpoint
     body = await read_body(request)
-    parse = partial(
-        read_request,
-        body,
-        request.headers.get(_HEADER_LENGTH),
-        engine.checkpoint.preprocessing.input_size,
-        MAX_FILES,
+    json_length = request.headers.get(_HEADER_LENGTH)
+    wanted, images = await offload(
+        len(body), read_request, body, json_length, checkpoint.preprocessing.input_size
     )
-    wanted, images = await offload(len(body), parse)
-    outputs = wanted.outputs or [schemas.WantedOutput(name=name) for name in output_widths(engine)]
-    names = [output.name for output in outputs]
-    check_outputs(engine, names, [one.name for one in outputs if one.parameters.classification])
+    outputs = wanted.outputs or [schemas.WantedOutput(name=name) for name in _widths(engine)]
+    _check_outputs(engine, outputs)
     if wanted.parameters.timeout:
         timeout_s = min(timeout_s, wanted.parameters.timeout / 1e6)
-    arrays, found = await infer(
-        service, engine, images, names, timeout_s=timeout_s, record=get_record(request)
-    )
-    write = partial(
-        write_answer, wanted, engine.checkpoint.name, outputs, arrays, engine.checkpoint.labels
-    )
-    content, json_length = await offload(sum(array.nbytes for array in arrays.values()), write)
-    headers = cache_header(found)
-    if json_length is None:
+    names = {output.name for output in outputs}
+    plan = Plan(engine, frozenset(_SOURCES[name] for name in names))
+    answers = await service.compute(images, plan, timeout_s, get_record(request))
+    rows = require_all(answers, list(_places(images)))
+    arrays = _stack(rows, names)
+    size = sum(array.nbytes for array in arrays.values())
+    content, length = await offload(size, write_answer, wanted, outputs, arrays, checkpoint)
+    headers = cache_header([row.cache for row in rows])
+    if length is None:
         return Response(content, media_type=JSON, headers=headers)
-    headers[_HEADER_LENGTH] = str(json_length)
+    headers[_HEADER_LENGTH] = str(length)
     return Response(content, media_type=_OCTETS, headers=headers)
 
 
@@ -139,9 +152,7 @@ async def model_metadata(request: Request, model: str) -> schemas.ModelMetadata:
             _tensor(IMAGE, "BYTES", -1),
             _tensor(PIXELS, "UINT8", -1, height, width, 3),
         ],
-        "outputs": [
-            _tensor(name, "FP32", -1, size) for name, size in output_widths(engine).items()
-        ],
+        "outputs": [_tensor(name, "FP32", -1, size) for name, size in _widths(engine).items()],
     }
 
 
@@ -163,3 +174,51 @@ def _tensor(
     name: str, datatype: Literal["BYTES", "UINT8", "FP32"], *shape: int
 ) -> schemas.TensorMetadata:
     return {"name": name, "datatype": datatype, "shape": list(shape)}
+
+
+def _widths(engine: Engine) -> dict[str, int]:
+    """Return how many numbers each output of a model has, by name."""
+    config = engine.checkpoint.config
+    classes = config.num_labels
+    widths = {_PROBABILITIES: classes, LOGITS: classes, _EMBEDDING: config.num_features}
+    return {name: width for name, width in widths.items() if width}
+
+
+def _check_outputs(engine: Engine, outputs: Sequence[schemas.WantedOutput]) -> None:
+    """Check that a model has these outputs.
+
+    Raises:
+        NoClassifierError: an output is about classes, and the model has none.
+        InvalidParameterError: an output is unknown, has no classes, or is named twice.
+    """
+    names = {output.name for output in outputs}
+    known = _widths(engine)
+    if not names <= _SOURCES.keys():
+        raise _refuse(f"An output is one of {', '.join(f'`{name}`' for name in known)}.")
+    if not names <= known.keys():
+        raise NoClassifierError
+    if any(one.name == _EMBEDDING and one.parameters.classification for one in outputs):
+        raise _refuse(f"`{_EMBEDDING}` has no classes; leave out its `classification`.")
+    if len(names) < len(outputs):
+        raise _refuse("An output is named twice.")
+
+
+def _refuse(why: str) -> InvalidParameterError:
+    return InvalidParameterError(f"outputs: {why}", "outputs")
+
+
+def _places(images: Iterable[Image]) -> Iterator[str]:
+    """Name the place of each image: a request has at most one tensor of files and one of pixels."""
+    seen = Counter[str]()
+    for image in images:
+        name = PIXELS if image.format == PIXELS else IMAGE
+        yield f"{name}[{seen[name]}]"
+        seen[name] += 1
+
+
+def _stack(rows: Sequence[Outputs], names: Collection[str]) -> Mapping[str, NDArray[np.float32]]:
+    """Make the protocol's outputs, one row for each image."""
+    arrays = {name: np.stack([row.arrays[_SOURCES[name]] for row in rows]) for name in names}
+    if _PROBABILITIES in arrays:
+        arrays[_PROBABILITIES] = softmax(arrays[_PROBABILITIES])
+    return arrays

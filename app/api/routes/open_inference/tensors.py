@@ -6,7 +6,7 @@ Every number is little-endian, and a BYTES element follows its length in four by
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any, Final
 
@@ -23,12 +23,13 @@ from app.api.routes.open_inference.schemas import (
     WantedOutput,
 )
 from app.errors import AppError, InvalidParameterError, MalformedRequestError
-from app.inference.image import Image, ImageFile, ImagePixels
+from app.inference.image import PIXELS, Image, ImageFile, ImagePixels
+from app.inference.options import MAX_FILES
+from model.checkpoints.checkpoint import Checkpoint
 from model.checkpoints.labels import Label
 from model.network.scores import top_k
 
 IMAGE: Final = "image"
-PIXELS: Final = "pixels"
 VERSION: Final = "1"
 """Of every model: a served model does not change."""
 _CHANNELS: Final = 3
@@ -36,7 +37,7 @@ _LENGTH: Final = struct.Struct("<I")
 
 
 def read_request(
-    body: bytes, header_length: str | None, input_size: tuple[int, int], max_images: int
+    body: bytes, header_length: str | None, input_size: tuple[int, int]
 ) -> tuple[InferRequest, list[Image]]:
     """Parse a request and the images of all its tensors, in their order.
 
@@ -44,7 +45,6 @@ def read_request(
         body: JSON, and the bytes behind it.
         header_length: length of the JSON, as the header says; None: all of the body.
         input_size: height and width that pixels must have.
-        max_images: of one request.
 
     Raises:
         MalformedRequestError: the body cannot be parsed.
@@ -58,7 +58,7 @@ def read_request(
         length = int(header_length)
     request = parse_json(InferRequest, body[:length])
     rest = memoryview(body)[length:]
-    _check_together(request, len(rest), input_size, max_images)
+    _check_together(request, len(rest), input_size)
     images: list[Image] = []
     for tensor in request.inputs:
         size = tensor.parameters.binary_data_size or 0
@@ -70,25 +70,23 @@ def read_request(
     return request, images
 
 
-def _check_together(
-    request: InferRequest, behind: int, input_size: tuple[int, int], max_images: int
-) -> None:
+def _check_together(request: InferRequest, behind: int, input_size: tuple[int, int]) -> None:
     tensors = request.inputs
     if not tensors:
         raise _refuse(f"Give a tensor, `{IMAGE}` or `{PIXELS}`; a batch is its first dimension.")
     for tensor in tensors:
-        _check(tensor, input_size, max_images)
+        _check(tensor, input_size)
     if len({tensor.name for tensor in tensors}) < len(tensors):
         raise _refuse("A tensor is named twice.")
-    if sum(tensor.shape[0] for tensor in tensors) > max_images:
-        raise _refuse(f"A request has at most {max_images} images.")
+    if sum(tensor.shape[0] for tensor in tensors) > MAX_FILES:
+        raise _refuse(f"A request has at most {MAX_FILES} images.")
     if behind != sum(tensor.parameters.binary_data_size or 0 for tensor in tensors):
         raise _refuse("`binary_data_size` is not how many bytes there are behind the JSON.")
     if any(one.parameters.shared_memory_region is not None for one in request.outputs or ()):
         raise InvalidParameterError("outputs: There is no shared memory.", "outputs")
 
 
-def _check(tensor: InputTensor, input_size: tuple[int, int], max_images: int) -> None:
+def _check(tensor: InputTensor, input_size: tuple[int, int]) -> None:
     known = {IMAGE: ("BYTES", []), PIXELS: ("UINT8", [*input_size, _CHANNELS])}
     if tensor.name not in known:
         raise _refuse(f"A tensor is named `{IMAGE}` or `{PIXELS}`.")
@@ -97,8 +95,8 @@ def _check(tensor: InputTensor, input_size: tuple[int, int], max_images: int) ->
         raise _refuse(f"The datatype of `{tensor.name}` is {datatype}.")
     if not tensor.shape or tensor.shape[1:] != shape:
         raise _refuse(f"The shape of `{tensor.name}` is {[-1, *shape]}.")
-    if not 1 <= tensor.shape[0] <= max_images:
-        raise _refuse(f"A request has at least 1 and at most {max_images} images.")
+    if not 1 <= tensor.shape[0] <= MAX_FILES:
+        raise _refuse(f"A request has at least 1 and at most {MAX_FILES} images.")
     if tensor.parameters.shared_memory_region is not None:
         raise _refuse("There is no shared memory.")
     size = tensor.parameters.binary_data_size
@@ -166,72 +164,61 @@ def _refuse(why: str) -> AppError:
 
 def write_answer(
     request: InferRequest,
-    model: str,
     outputs: Sequence[WantedOutput],
     arrays: Mapping[str, NDArray[np.float32]],
-    labels: Sequence[Label],
+    checkpoint: Checkpoint,
 ) -> tuple[bytes, int | None]:
     """Write a response's body; also return the length of its JSON, None where it is all.
 
     Args:
         request: the request.
-        model: name of the model.
         outputs: the requested ones, in order.
         arrays: by output, (n, classes) or (n, channels).
-        labels: of the classes.
+        checkpoint: of the model.
     """
     tensors: list[OutputTensor] = []
     behind: list[bytes] = []
     for output in outputs:
-        array = arrays[output.name]
+        values: NDArray[Any] = arrays[output.name]
+        datatype = "FP32"
+        if output.parameters.classification is not None:
+            values = _classify(values, output.parameters.classification, checkpoint.labels)
+            datatype = "BYTES"
+        tensor: OutputTensor = {
+            "name": output.name,
+            "datatype": datatype,
+            "shape": list(values.shape),
+        }
         binary = output.parameters.binary_data
-        if binary is None:
-            binary = request.parameters.binary_data_output
-        if output.parameters.classification is None:
-            tensor, content = _numbers(output.name, array, binary=binary)
+        if request.parameters.binary_data_output if binary is None else binary:
+            behind.append(_to_bytes(values))
+            tensor["parameters"] = {"binary_data_size": len(behind[-1])}
         else:
-            texts = _classify(array, output.parameters.classification, labels)
-            tensor, content = _texts(output.name, texts, len(array), binary=binary)
+            tensor["data"] = values.ravel().tolist()
         tensors.append(tensor)
-        behind += content
-    answer: InferResponse = {"model_name": model, "model_version": VERSION, "outputs": tensors}
+    answer: InferResponse = {
+        "model_name": checkpoint.name,
+        "model_version": VERSION,
+        "outputs": tensors,
+    }
     if request.id is not None:
         answer["id"] = request.id
     head = to_json(answer)
     return b"".join((head, *behind)), len(head) if behind else None
 
 
-def _numbers(
-    name: str, array: NDArray[np.float32], *, binary: bool
-) -> tuple[OutputTensor, list[bytes]]:
-    tensor: OutputTensor = {"name": name, "datatype": "FP32", "shape": list(array.shape)}
-    if not binary:
-        tensor["data"] = array.ravel().tolist()
-        return tensor, []
-    content = array.astype("<f4", copy=False).tobytes()
-    tensor["parameters"] = {"binary_data_size": len(content)}
-    return tensor, [content]
-
-
-def _texts(
-    name: str, texts: list[str], rows: int, *, binary: bool
-) -> tuple[OutputTensor, list[bytes]]:
-    shape = [rows, len(texts) // rows]
-    tensor: OutputTensor = {"name": name, "datatype": "BYTES", "shape": shape}
-    if not binary:
-        tensor["data"] = texts
-        return tensor, []
-    content = b"".join(_LENGTH.pack(len(text)) + text for text in map(str.encode, texts))
-    tensor["parameters"] = {"binary_data_size": len(content)}
-    return tensor, [content]
-
-
 def _classify(
-    scores: Iterable[NDArray[np.float32]], count: int, labels: Sequence[Label]
-) -> list[str]:
-    """Write the best classes of each row as Triton does."""
-    return [
-        f"{score:f}:{class_id}:{labels[class_id].label}"
+    scores: NDArray[np.float32], count: int, labels: Sequence[Label]
+) -> NDArray[np.object_]:
+    """Write the best classes of each row as Triton does; returns texts, (n, count)."""
+    rows = [
+        [f"{score:f}:{index}:{labels[index].label}" for index, score in top_k(row, count, -np.inf)]
         for row in scores
-        for class_id, score in top_k(row, count, -np.inf)
     ]
+    return np.array(rows, dtype=object)
+
+
+def _to_bytes(values: NDArray[Any]) -> bytes:
+    if values.dtype != object:
+        return values.astype("<f4", copy=False).tobytes()
+    return b"".join(_LENGTH.pack(len(text)) + text for text in map(str.encode, values.flat))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.api.bodies.json_body import read_json
+from app.api.bodies.json_body import parse_json
 from app.api.bodies.uploads import ImagesBody
 from app.errors import MalformedRequestError
 
@@ -17,8 +17,8 @@ from app.errors import MalformedRequestError
 )
 def test_json_that_would_fill_the_memory_is_refused_unparsed(body: bytes, sentence: str) -> None:
     with pytest.raises(MalformedRequestError, match=f"more than .* {sentence}"):
-        read_json(ImagesBody, body)
+        parse_json(ImagesBody, body)
 
 
 def test_json_of_many_images_is_read() -> None:
-    assert len(read_json(ImagesBody, b'{"images":[' + b'"QQ==",' * 63 + b'"QQ=="]}').images) == 64
+    assert len(parse_json(ImagesBody, b'{"images":[' + b'"QQ==",' * 63 + b'"QQ=="]}').images) == 64
