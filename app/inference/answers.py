@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Generic, Literal, Self, TypeVar
 
 import numpy as np
@@ -126,20 +126,11 @@ def require_all(answers: Sequence[_T | AppError], places: Sequence[str] = ("",))
 
 def describe(outputs: Sequence[Outputs]) -> dict[str, Any]:
     """Describe outputs for a request's log line: of several, by the longest of each stage."""
-    stages = [one.stages for one in outputs]
-    facts = {
-        "batch_size": max(one.batch_size for one in outputs),
-        "decode_ms": _ms(max(one.decode_s for one in stages)),
-        "queue_ms": _ms(max(one.queue_s for one in stages)),
-        "inference_ms": _ms(max(one.inference_s for one in stages)),
-    }
-    if len(outputs) > 1:
-        return {"answered": len(outputs), **facts}
-    (one,) = outputs
-    source = one.source
-    size = {"width": source.width, "height": source.height}
-    return {"format": source.format, **size, "cache": one.cache, **facts}
-
-
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 2)
+    facts: dict[str, Any] = {"answered": len(outputs)}
+    if len(outputs) == 1:
+        facts = {**asdict(outputs[0].source), "cache": outputs[0].cache}
+    facts["batch_size"] = max(one.batch_size for one in outputs)
+    for stage in ("decode", "queue", "inference"):
+        longest_s = max(getattr(one.stages, f"{stage}_s") for one in outputs)
+        facts[f"{stage}_ms"] = round(longest_s * 1000, 2)
+    return facts

@@ -67,16 +67,10 @@ def run_batch(
     now: Callable[[], float],
     span: SpanContext | None = None,
 ) -> list[Outcome]:
-    """Compute items that can join each other; split what fails until only the guilty fail.
+    """Compute each item of a batch; split what fails until only the guilty fail.
 
     The batch runs as deep as its deepest wanted output. An unexpected failure is the `__cause__` of
     its outcome.
-
-    Args:
-        items: at least one.
-        alone: see `Engine.run`.
-        now: clock in seconds.
-        span: of the batch.
 
     Returns:
         One outcome an item, in order.

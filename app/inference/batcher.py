@@ -26,7 +26,6 @@ from app.inference.admission import Admission
 from app.inference.batch import BatchItem, BatchRow, Outcome, run_batch
 from app.inference.health import CircuitBreaker, InFlight
 from app.inference.plan import Plan
-from app.inference.quota import no_throttle
 from app.telemetry.metrics import Metrics
 from app.telemetry.traces import Traces
 
@@ -37,8 +36,8 @@ _T = TypeVar("_T")
 _JOIN_S = 1.0
 """How long a stream may take to finish a batch that nobody waits for any more, in seconds."""
 
-Answer = asyncio.Future[BatchRow]
-"""Awaited by the caller of one image."""
+FutureRow = asyncio.Future[BatchRow]
+"""Awaited by the caller of one image; belongs to the event loop."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,12 +45,11 @@ class Entry(BatchItem):
     """One image in the queue.
 
     Attributes:
-        answer: belongs to the event loop.
         submitted: when it was queued, in seconds on the batcher's clock.
         request: the span of its request, if that is traced.
     """
 
-    answer: Answer
+    answer: FutureRow
     submitted: float
     request: SpanContext | None
 
@@ -79,7 +77,7 @@ class DynamicBatcher:
         max_batch_size: int,
         admission: Admission,
         metrics: Metrics,
-        throttle: Callable[[], None] = no_throttle,
+        throttle: Callable[[], None] = lambda: None,
         traces: Traces | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -137,7 +135,7 @@ class DynamicBatcher:
         return self._now() - min(submitted) if submitted else 0.0
 
     @contextmanager
-    def expect(self) -> Iterator[Answer]:
+    def expect(self) -> Iterator[FutureRow]:
         """Create the future of one image's row; once this is left, the image is not computed.
 
         The caller holds a place of the admission. The future's error may be ModelOutputInvalidError
@@ -149,7 +147,7 @@ class DynamicBatcher:
         """
         if self._dead == self.streams:
             raise NotReadyError
-        answer: Answer = self._loop.create_future()
+        answer: FutureRow = self._loop.create_future()
         try:
             yield answer
         finally:
@@ -159,16 +157,9 @@ class DynamicBatcher:
                     self._drop_abandoned()
 
     def submit(
-        self, answer: Answer, plan: Plan, request: SpanContext | None, pixels: NDArray[np.uint8]
+        self, answer: FutureRow, plan: Plan, request: SpanContext | None, pixels: NDArray[np.uint8]
     ) -> None:
-        """Queue an image, (height, width, channels), from any thread.
-
-        Args:
-            answer: see `expect`.
-            plan: what to compute.
-            request: the span of its request, if that is traced.
-            pixels: of the image.
-        """
+        """Queue an image, (height, width, channels), from any thread; see `Entry`."""
         entry = Entry(plan, pixels, answer, self._now(), request)
         with self._changed:
             if alive := self._dead < self.streams:
@@ -177,8 +168,8 @@ class DynamicBatcher:
         if not alive:
             self.fail(answer, NotReadyError())
 
-    def fail(self, answer: Answer, error: BaseException) -> None:
-        """Answer with an error, from any thread."""
+    def fail(self, answer: FutureRow, error: BaseException) -> None:
+        """FutureRow with an error, from any thread."""
         self._call_loop(_deliver, [(answer, error)])
 
     async def drain(self) -> None:
@@ -199,7 +190,7 @@ class DynamicBatcher:
                     with self._changed:
                         self._busy -= 1
                 self._report(batch[0], outcomes)
-                answers = [entry.answer for entry in batch]
+                answers = (entry.answer for entry in batch)
                 self._call_loop(_deliver, list(zip(answers, outcomes, strict=True)))
         except BaseException:  # noqa: BLE001  # whatever it was, no caller may wait for this thread
             _log.critical("A stream died; the service is no longer ready.", exc_info=True)
@@ -252,17 +243,15 @@ class DynamicBatcher:
 
     def _fail_dead_stream(self, batch: list[Entry]) -> None:
         """Fail the batch of a dead stream, and all that waits if it was the last one."""
-        entries = list(batch)
         with self._changed:
             self._dead += 1
             if self._dead == self.streams:
-                entries += self._waiting
-        if self._dead == self.streams:
-            self.admission.close(NotReadyError)
-        _deliver([(entry.answer, NotReadyError()) for entry in entries])
+                batch = batch + self._waiting
+                self.admission.close(NotReadyError)
+        _deliver([(entry.answer, NotReadyError()) for entry in batch])
 
 
-def _deliver(outcomes: Sequence[tuple[Answer, BatchRow | BaseException]]) -> None:
+def _deliver(outcomes: Sequence[tuple[FutureRow, BatchRow | BaseException]]) -> None:
     """Give each caller that still waits its outcome; only on the event loop."""
     for answer, outcome in outcomes:
         if answer.done():

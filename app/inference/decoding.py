@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from app import errors
 from app.inference.health import InFlight
 from app.inference.plan import Plan
-from app.inference.quota import no_throttle
 from model.errors import (
     AbandonedError,
     ImageError,
@@ -27,11 +26,9 @@ from model.errors import (
     UnsupportedImageFormatError,
 )
 from model.images.cost import predict_seconds
+from model.images.decoded_image import NeededSize, Size
 from model.images.decoder import DecodeLimits, Decoder
 from model.images.pixels import needed_size, preprocess
-
-if TYPE_CHECKING:
-    from model.images.decoded_image import NeededSize, Size
 
 _APP_ERRORS: Mapping[type[ImageError], type[errors.AppError]] = {
     UnsupportedImageFormatError: errors.UnsupportedImageFormatError,
@@ -55,17 +52,9 @@ class ImageDecoder:
         self._scaled_jpegs = scaled_jpegs
 
     def decode(
-        self,
-        image: bytes,
-        plan: Plan,
-        is_wanted: Callable[[], bool] = lambda: True,
+        self, image: bytes, plan: Plan, is_wanted: Callable[[], bool] = lambda: True
     ) -> tuple[NDArray[np.uint8], Size]:
-        """Decode and preprocess an image; see `model.images.pixels.preprocess`.
-
-        Args:
-            image: the file's bytes.
-            plan: what the pixels are for.
-            is_wanted: asked once there is memory, before any pixel is decoded.
+        """Decode and preprocess a file; see `Decoder.open` and `model.images.pixels.preprocess`.
 
         Returns:
             Pixels, (height, width, 3), and the width and height of the image as sent.
@@ -110,7 +99,7 @@ class Decoded:
     wait_s: float
     decode_s: float
     ready: float
-    size: tuple[int, int]
+    size: Size
 
 
 class DecodeThreads:
@@ -132,7 +121,7 @@ class DecodeThreads:
         decoder: ImageDecoder,
         *,
         slowness: float = 1.0,
-        throttle: Callable[[], None] = no_throttle,
+        throttle: Callable[[], None] = lambda: None,
     ) -> None:
         self.threads = threads
         self._decoder = decoder
@@ -141,11 +130,7 @@ class DecodeThreads:
         self.in_flight = InFlight()
 
     def __enter__(self) -> Self:
-        """Start all the threads now, so that none is missing once there are clients.
-
-        Raises:
-            RuntimeError: this process may not have so many.
-        """
+        """Start all the threads; raises RuntimeError if this process may not have so many."""
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="decode")
         all_there = threading.Barrier(self.threads)
         try:
@@ -174,15 +159,10 @@ class DecodeThreads:
         submit: Callable[[NDArray[np.uint8]], None],
         fail: Callable[[BaseException], None],
     ) -> Iterator[Future[Decoded]]:
-        """Start decoding one image; see `ImageDecoder.decode`.
+        """Start decoding a file; see `ImageDecoder.decode`.
 
-        Once this is left, an image that still waits for a thread or for memory is never decoded.
-
-        Args:
-            image: the file's bytes.
-            plan: what the pixels are for.
-            submit: called in the decode thread with the pixels, once the future has its result.
-            fail: called with an AppError instead if the image is rejected.
+        Once the future has its result, the decode thread calls `submit` with the pixels, or `fail`
+        with an AppError. An image that still waits when this is left is never decoded.
         """
         left = threading.Event()
         decoding = self._pool.submit(self._decode, image, plan, time.monotonic(), left)

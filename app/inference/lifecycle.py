@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import threading
 import time
@@ -17,9 +18,9 @@ from app.inference.batcher import DynamicBatcher
 from app.inference.cache import ResultCache
 from app.inference.decoding import DecodeThreads
 from app.inference.engines import MEBI, count_threads, create_decoder, load_engines
-from app.inference.memory import freeze, trim, unfreeze
+from app.inference.memory import freeze, trim
 from app.inference.pipeline import Pipeline
-from app.inference.quota import CpuThrottle, no_throttle
+from app.inference.quota import CpuThrottle
 from app.inference.service import Service
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
@@ -60,15 +61,11 @@ class Lifecycle:
         await self._stack.aclose()
         if self.traces:
             self.traces.close()
-        unfreeze()
+        gc.unfreeze()  # what was loaded may be garbage now
 
     @property
     def service(self) -> Service:
-        """The service, once it is loaded.
-
-        Raises:
-            NotReadyError: it is not yet.
-        """
+        """The service; raises NotReadyError until it is loaded."""
         if self._service is None:
             raise NotReadyError
         return self._service
@@ -90,30 +87,26 @@ class Lifecycle:
         work = ThreadPoolExecutor(self.threads, thread_name_prefix="asyncio")
         asyncio.get_running_loop().set_default_executor(work)
         engines = await _run_in_daemon(self._load_engines)
-        pipeline = await self._start_pipeline(engines[0])
-        cache = ResultCache(int(self.settings.cache_mib * MEBI))
-        service = Service(
+        self._service = Service(
             {engine.checkpoint.name: engine for engine in engines},
-            pipeline,
-            cache,
+            await self._start_pipeline(engines[0]),
+            ResultCache(int(self.settings.cache_mib * MEBI)),
             max_output_bytes=int(self.settings.max_output_mib * MEBI),
             metrics=self.metrics,
         )
-        _export(self.metrics, service)
-        self._service = service
+        _export(self.metrics, self._service)
         self.ready.set()
         self._log_ready(engines[0], time.monotonic() - started)
 
     async def _start_pipeline(self, default: Engine) -> Pipeline:
         quota = binding_quota()
-        throttle = no_throttle if quota is None else CpuThrottle(quota)
+        throttle = (lambda: None) if quota is None else CpuThrottle(quota)
         decode_threads = DecodeThreads(
             self.threads,
             create_decoder(self.settings),
             slowness=self._decode_slowness,
             throttle=throttle,
         )
-        self._stack.enter_context(decode_threads)
         batcher = DynamicBatcher(
             streams=self.speed.streams,
             max_batch_size=self.speed.max_batch_size,
@@ -122,11 +115,10 @@ class Lifecycle:
             throttle=throttle,
             traces=self.traces,
         )
-        await self._stack.enter_async_context(batcher)
         return Pipeline(
             default,
-            batcher=batcher,
-            decode_threads=decode_threads,
+            decode_threads=self._stack.enter_context(decode_threads),
+            batcher=await self._stack.enter_async_context(batcher),  # drains while they decode
             metrics=self.metrics,
             traces=self.traces,
         )
@@ -137,16 +129,15 @@ class Lifecycle:
 
     def checks(self) -> dict[str, bool]:
         """The checks that readiness depends on."""
-        batcher = None if self._service is None else self._service.batcher
-        patience_s = self.settings.request_timeout_s  # no caller waits for a longer batch
-        return {
-            "loaded": batcher is not None,
-            "streams_alive": batcher is not None
-            and batcher.healthy
-            and batcher.in_flight.longest_s() < patience_s,
-            "engine_works": batcher is not None and not batcher.breaker.open_ids(),
-            "accepting": not self.draining,
-        }
+        loaded = self._service is not None
+        checks = dict.fromkeys(("loaded", "streams_alive", "engine_works"), loaded)
+        if loaded:
+            batcher = self.service.batcher
+            patience_s = self.settings.request_timeout_s  # no caller waits for a longer batch
+            hangs = batcher.in_flight.longest_s() >= patience_s
+            checks["streams_alive"] = batcher.healthy and not hangs
+            checks["engine_works"] = not batcher.breaker.open_ids()
+        return {**checks, "accepting": not self.draining}
 
     def check_admission(self) -> None:
         """Raise the error that a new request would get now, before its body is read."""

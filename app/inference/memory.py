@@ -47,8 +47,3 @@ def freeze() -> None:
     """
     gc.collect()
     gc.freeze()
-
-
-def unfreeze() -> None:
-    """Undo `freeze`: what was loaded may be garbage now."""
-    gc.unfreeze()

@@ -55,7 +55,3 @@ class CpuThrottle:
             wait_s = self._debt_s / self._rate
         if wait_s:
             self._sleep(wait_s)
-
-
-def no_throttle() -> None:
-    """Stands for `CpuThrottle` where there is no quota."""

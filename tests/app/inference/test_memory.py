@@ -101,12 +101,12 @@ def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_the_collector_passes_over_what_is_frozen_until_it_is_unfrozen() -> None:
-    from app.inference.memory import freeze, unfreeze
+    from app.inference.memory import freeze
 
     walked = len(gc.get_objects())
     freeze()
     try:
         assert len(gc.get_objects()) < walked / 10
     finally:
-        unfreeze()
+        gc.unfreeze()
     assert len(gc.get_objects()) > walked / 2
