@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import httpx2
@@ -133,13 +132,13 @@ app.server.uvicorn_server._MIN_HANG_S = 0.5
 from app.cli.main import main
 main()
 """
-    with (
-        start("--request-timeout-s", "0.1", program=program) as server,
-        ThreadPoolExecutor() as pool,
-    ):
+    with start("--request-timeout-s", "0.1", program=program) as server:
         url = server.ready()
-        hanging = pool.submit(httpx2.post, f"{url}/classify", files={"file": uniform(13)})
-        assert hanging.result().status_code == 504
+        # On a busy machine a request may time out before its batch begins: ask until one hangs.
+        with suppress(httpx2.TransportError):
+            while True:
+                response = httpx2.post(f"{url}/classify", files={"file": uniform(13)})
+                assert response.status_code == 504
         assert server.end() == os.EX_SOFTWARE
     (line,) = [line for line in server.lines if '"critical"' in line]
     assert json.loads(line)["event"] == (
