@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable
-from logging.handlers import QueueHandler, QueueListener
 from queue import SimpleQueue
 from typing import Final, Self
-
-from app.telemetry.run_within import run_within
 
 _MAX_RECORDS: Final = 4096
 _GATHER_S: Final = 0.02
@@ -21,7 +19,7 @@ _CLOSE_S: Final = 1.0
 _log = logging.getLogger(__name__)
 
 
-class LogQueue(QueueHandler):
+class LogQueue(logging.Handler):
     """Use as a context manager: leaving it writes what is queued, for a second at most.
 
     Whatever reads this process's output may stall. A record that finds the queue full, or that
@@ -39,19 +37,19 @@ class LogQueue(QueueHandler):
     def __init__(
         self, file: int, formatter: logging.Formatter, max_records: int = _MAX_RECORDS
     ) -> None:
-        # Unlike Queue, it may be entered again by a signal handler that logs.
-        self._records: SimpleQueue[logging.LogRecord] = SimpleQueue()
-        super().__init__(self._records)
+        super().__init__()
+        self.setFormatter(formatter)
         self.on_drop: Callable[[], object] = lambda: None
+        self._file = file
         self._max_records = max_records
         self._dropped = 0
-        writer = _Writer(file, self)
-        writer.setFormatter(formatter)
-        self._listener = _GatheringListener(self._records, writer)
+        # Unlike Queue, it may be entered again by a signal handler that logs.
+        self._records: SimpleQueue[logging.LogRecord | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
 
     def __enter__(self) -> Self:
         """Start to write."""
-        self._listener.start()
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -60,57 +58,35 @@ class LogQueue(QueueHandler):
 
     def stop(self) -> None:
         """Write what is queued, for a second at most, and stop."""
-        run_within(_CLOSE_S, self._listener.stop)
+        self._records.put_nowait(None)
+        self._thread.join(_CLOSE_S)
 
-    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        """Leave the record alone: the default would format its traceback into its message."""
-        return record
-
-    def enqueue(self, record: logging.LogRecord) -> None:
+    def emit(self, record: logging.LogRecord) -> None:
         """Queue a record, or drop it."""
         if self._records.qsize() < self._max_records:
             self._records.put_nowait(record)
         else:
-            self.drop()
+            self._drop()
 
-    def drop(self) -> None:
-        """Count a record that is not written."""
+    def _drop(self) -> None:
         self._dropped += 1
         self.on_drop()
 
-    def report_dropped(self) -> None:
-        """Log how many records were dropped since the last report, if any were."""
-        dropped, self._dropped = self._dropped, 0
-        if dropped:
-            _log.warning("Dropped %d log lines, because nobody read them.", dropped)
+    def _run(self) -> None:
+        for record in iter(self._records.get, None):
+            self._write(record)
+            if self._records.empty():
+                time.sleep(_GATHER_S)
 
-
-class _GatheringListener(QueueListener):
-    queue: SimpleQueue[logging.LogRecord]
-
-    def handle(self, record: logging.LogRecord) -> None:
-        super().handle(record)
-        if self.queue.empty():
-            time.sleep(_GATHER_S)
-
-
-class _Writer(logging.Handler):
-    """Writes each record at once, as a whole line.
-
-    A text stream would keep what it could not write, and try it again with every line.
-    """
-
-    def __init__(self, file: int, queue: LogQueue) -> None:
-        super().__init__()
-        self._file = file
-        self._queue = queue
-
-    def emit(self, record: logging.LogRecord) -> None:
+    def _write(self, record: logging.LogRecord) -> None:
+        """Write a record at once: a text stream would try again what it could not write."""
         try:
             line = f"{self.format(record)}\n".encode(errors="backslashreplace")
             while line:
                 line = line[os.write(self._file, line) :]
         except Exception:  # noqa: BLE001  # logging must not raise, whatever was logged
-            self._queue.drop()
-        else:
-            self._queue.report_dropped()
+            self._drop()
+            return
+        dropped, self._dropped = self._dropped, 0
+        if dropped:
+            _log.warning("Dropped %d log lines, because nobody read them.", dropped)
