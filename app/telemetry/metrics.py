@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Final
 
 from prometheus_client import (
@@ -31,6 +31,7 @@ _SECONDS: Final = (
     0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2.5, 5, 10,
 )  # fmt: skip
 _LAG_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5)
+_STAGES: Final = ("read", "decode", "queue", "inference", "encode")
 _BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 _RENDERINGS_PER_S: Final = 10.0
@@ -69,6 +70,9 @@ class Metrics:
             "Time from a request's headers to the end of its answer, by class of status.",
             ["route", "status"],
         )
+        # A look-up of labels takes longer than to count: keep what it finds.
+        self._requests_of = cache(self.requests.labels)
+        self._duration_of = cache(self.request_duration.labels)
         self.in_flight = gauge("mobilenet_in_flight_requests", "Requests that are being answered.")
         self.refusals = counter(
             "mobilenet_refusals_total", "Requests refused at the door, by reason.", ["code"]
@@ -88,8 +92,7 @@ class Metrics:
             "Time in one stage: read and encode of a request, the others of an image.",
             ["stage"],
         )
-        for stage in ("read", "decode", "queue", "inference", "encode"):
-            self.stage_duration.labels(stage)
+        self._stages = {stage: self.stage_duration.labels(stage) for stage in _STAGES}
         self.batch_size = histogram("mobilenet_batch_size", "Images a batch.", buckets=_BATCH_SIZES)
         self.cache_requests = counter(
             "mobilenet_cache_requests_total",
@@ -148,11 +151,10 @@ class Metrics:
             status: of the answer, or `CLIENT_CLOSED`.
             duration_s: from the request's headers on, in seconds; None if it is not observed.
         """
-        closed = status == CLIENT_CLOSED
-        self.requests.labels(route, "client_closed" if closed else str(status)).inc()
-        kind = "client_closed" if closed else f"{status // 100}xx"
+        closed = "client_closed" if status == CLIENT_CLOSED else None
+        self._requests_of(route, closed or str(status)).inc()
         if duration_s is not None:
-            self.request_duration.labels(route, kind).observe(duration_s)
+            self._duration_of(route, closed or f"{status // 100}xx").observe(duration_s)
 
     def record_tick(self, interval_s: float) -> None:
         """Observe how late the event loop runs a timer that it sets again and again.
@@ -169,7 +171,7 @@ class Metrics:
         """Observe times by stage, in seconds; None is a stage that was not reached."""
         for stage, value in seconds.items():
             if value is not None:
-                self.stage_duration.labels(stage).observe(value)
+                self._stages[stage].observe(value)
 
     def render(self) -> bytes:
         """Render Prometheus' text format, at most a tenth of a second old.
