@@ -1,31 +1,7 @@
-"""Defines every failure that a client is told of; statuses and codes are part of the API.
+"""Defines every failure that a client is told of; docs/errors.md has the table.
 
-AppError                          500 internal_error
-+-- MalformedRequestError         400
-|   +-- MalformedMultipartError
-+-- UrlInputDisabledError         400
-+-- UnauthorizedError             401
-+-- NotFoundError                 404
-|   +-- ModelNotFoundError
-+-- MethodNotAllowedError         405
-+-- NotAcceptableError            406
-+-- RequestTimeoutError           408, closes the connection
-+-- BodyTooLargeError             413, closes the connection
-+-- ImageTooLargeError, OutputTooLargeError                            413
-+-- UriTooLongError               414, closes the connection
-+-- HeadersTooLargeError          431, closes the connection
-+-- UnsupportedMediaTypeError     415
-+-- UnsupportedImageFormatError   415
-+-- UnsupportedContentEncodingError 415
-+-- MissingFileError, EmptyFileError, TooManyFilesError, InvalidParameterError,
-|   InvalidImageError, ImageTruncatedError, ImageTooComplexError, NoClassifierError   422
-+-- OverloadedError               429
-+-- ModelOutputInvalidError       500
-+-- UnavailableError              503
-|   +-- NotReadyError, ShuttingDownError, OutOfMemoryError
-+-- DeadlineExceededError         504
-
-Texts are fixed, so that none repeats an exception's or what a client sent.
+Statuses and codes are part of the API. Texts are fixed, so that none repeats an exception's or what
+a client sent.
 """
 
 from __future__ import annotations
@@ -262,6 +238,9 @@ class OverloadedError(AppError):
     status, code, title = 429, "overloaded", "Overloaded"
     detail = "The queue is full (QUEUE_MS); try again after Retry-After seconds."
 
+    def __init__(self, detail: str | None = None, retry_after_s: int = 1) -> None:
+        super().__init__(detail, {"Retry-After": str(retry_after_s)})
+
 
 class ModelOutputInvalidError(AppError):
     """The engine returned NaN, or not one row for each image."""
@@ -274,10 +253,9 @@ class UnavailableError(AppError):
     """The service cannot answer now."""
 
     status, code, title = 503, "unavailable", "Unavailable"
-    retry_after_s: ClassVar[int] = 1
 
-    def __init__(self, detail: str | None = None) -> None:
-        super().__init__(detail, {"Retry-After": str(self.retry_after_s)})
+    def __init__(self) -> None:
+        super().__init__(headers={"Retry-After": "1"})
 
 
 class NotReadyError(UnavailableError):

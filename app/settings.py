@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -22,7 +22,15 @@ API_KEY_VARIABLE = f"{ENV_PREFIX}API_KEY"
 
 _ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?")
 
+
+def _split(given: Any) -> Any:
+    if isinstance(given, str):
+        return tuple(part.strip() for part in given.split(",") if part.strip())
+    return given
+
+
 _Auto = Literal["auto"]
+_Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
 class InvalidSettingError(Exception):
@@ -51,7 +59,7 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one")
-    models: Annotated[tuple[str, ...], NoDecode] = Field(
+    models: _Words = Field(
         (DEFAULT_DIRECTORY.name,),
         min_length=1,
         max_length=16,
@@ -95,7 +103,7 @@ class Settings(BaseSettings):
         25,
         gt=0,
         le=80,
-        description="largest picture, in megapixels; all that is decoded at once takes at most 12 "
+        description="largest image, in megapixels; all that is decoded at once takes at most 12 "
         "bytes for each of its pixels",
     )
     max_side: int = Field(16384, ge=32, le=65535, description="longest side, in pixels")
@@ -127,11 +135,11 @@ class Settings(BaseSettings):
     shutdown_timeout_s: float = Field(
         8, gt=0, le=600, description="how long shutting down may take in all, in seconds"
     )
-    api_keys_file: Path | None = Field(
+    api_keys_file: Annotated[Path | None, BeforeValidator(lambda given: given or None)] = Field(
         None,
         description="file of API keys, one a line, read at start; without it nobody needs one",
     )
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+    cors_origins: _Words = Field(
         (),
         max_length=64,
         description="origins whose pages may ask, as https://example.org, with commas",
@@ -153,13 +161,6 @@ class Settings(BaseSettings):
             raise PydanticCustomError("shutdown", "must be longer than DRAIN_S, which it includes")
         return value
 
-    @field_validator("models", "cors_origins", mode="before")
-    @classmethod
-    def _split(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
-
     @field_validator("models")
     @classmethod
     def _check_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -167,11 +168,6 @@ class Settings(BaseSettings):
         if len(set(names)) < len(names):
             raise PydanticCustomError("names", "two models have the same name")
         return value
-
-    @field_validator("api_keys_file", mode="before")
-    @classmethod
-    def _read_empty_as_none(cls, value: Any) -> Any:
-        return None if value == "" else value
 
     @field_validator("cors_origins")
     @classmethod

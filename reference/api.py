@@ -31,7 +31,7 @@ def write() -> str:
     names = ", ".join(f"{error.status} {code(error.code)}" for error in OF_EVERY_ROUTE)
     return page(
         "HTTP API",
-        "app/routes/",
+        "app/api/routes/",
         _INTRODUCTION.format(names=names),
         *(part for tag in TAGS for part in _describe_tag(document, tag)),
     )
@@ -92,8 +92,8 @@ def _describe_bodies(document: Node, content: Node) -> Iterator[str]:
             yield table(["field", "value", "meaning"], fields)
     raw = " or ".join(code(kind) for kind, body in content.items() if body["schema"] == BINARY)
     if raw:
-        is_picture = "image/*" in content
-        meaning = "the picture itself" if is_picture else "JSON as above, and tensors behind it"
+        is_image = "image/*" in content
+        meaning = "the image itself" if is_image else "JSON as above, and tensors behind it"
         yield f"A body of {raw}: {meaning}."
 
 

@@ -27,27 +27,21 @@ to come back."""
 
 def write() -> str:
     """Every error, and how each protocol tells of it."""
+    closing = ", ".join(code(error.code) for error in every_error() if error.closes_connection)
     return page(
         "Errors",
         "app/errors.py",
         _INTRODUCTION,
         table(
             ["status", "code", "when", "the sentence"],
-            [
-                _row(error)
-                for error in sorted(every_error(), key=lambda one: (one.status, one.code))
-            ],
+            map(_row, sorted(every_error(), key=lambda one: (one.status, one.code))),
         ),
-        f"The connection closes after {_list_closing()}: what the client still sends is not read.",
+        f"The connection closes after {closing}: what the client still sends is not read.",
         "## In each protocol's shape",
         "The path's first segment tells the protocol. The OpenAI and Open Inference protocols know "
         "400 for whatever is wrong with a request: what is 415 or 422 above is 400 there.",
         *(_show(one) for one in get_parts(create_app(Settings())).routes.formats),
     )
-
-
-def _list_closing() -> str:
-    return ", ".join(code(error.code) for error in every_error() if error.closes_connection)
 
 
 def _row(error: type[AppError]) -> list[str]:

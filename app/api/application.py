@@ -74,7 +74,7 @@ def create_app(settings: Settings, on_failure: OnFailure | None = None) -> FastA
     )
     routes = RouteTable(_add_routes(app, settings), [one.ERRORS for one in _PROTOCOLS])
     live = Live(lifecycle.metrics, routes.image_paths)
-    app.state.parts = Parts(settings, lifecycle, lifecycle.metrics, AccessLog(), live, routes)
+    app.state.parts = Parts(lifecycle, AccessLog(), live, routes)
     for error in (AppError, HTTPException, RequestValidationError):
         app.add_exception_handler(error, _answer_error)
     _add_middleware(app, keys)
@@ -106,7 +106,7 @@ def _add_routes(app: FastAPI, settings: Settings) -> list[BaseRoute]:
 def _add_middleware(app: FastAPI, keys: ApiKeys | None) -> None:
     """Add the innermost first: what is added last is the first to see a request."""
     parts = get_parts(app)
-    settings = parts.settings
+    settings = parts.lifecycle.settings
     app.add_middleware(
         AdmissionControl,
         routes=parts.routes,
@@ -123,7 +123,7 @@ def _add_middleware(app: FastAPI, keys: ApiKeys | None) -> None:
         RequestContext,
         origins=settings.cors_origins,
         routes=parts.routes,
-        metrics=parts.metrics,
+        metrics=parts.lifecycle.metrics,
         access_log=parts.access_log,
         traces=parts.lifecycle.traces,
     )

@@ -9,18 +9,14 @@ from fastapi import FastAPI
 from app.api.page.live import Live
 from app.api.routing import RouteTable
 from app.inference.lifecycle import Lifecycle
-from app.settings import Settings
 from app.telemetry.access_log import AccessLog
-from app.telemetry.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
     """Everything that one application is built from."""
 
-    settings: Settings
     lifecycle: Lifecycle
-    metrics: Metrics
     access_log: AccessLog
     live: Live
     routes: RouteTable

@@ -74,7 +74,7 @@ class Admission:
         cost = self._usual if cost is None else cost
         if self._places and self._work + cost > self.capacity:
             wait_s = max(1, math.ceil(self._work / (self.images_per_s * self._speed)))
-            raise OverloadedError(headers={"Retry-After": str(wait_s)})
+            raise OverloadedError(retry_after_s=wait_s)
 
     @contextmanager
     def reserve(self, cost: float = 1.0) -> Iterator[None]:

@@ -59,9 +59,9 @@ class HttpProtocol(HttpToolsProtocol):
 
     def __init__(self, *, parts: Parts, max_connections: int, **given: Any) -> None:
         super().__init__(**given)
-        self._settings = parts.settings
+        self._settings = parts.lifecycle.settings
         self._max_connections = max_connections
-        self._metrics = parts.metrics
+        self._metrics = parts.lifecycle.metrics
         self._access_log = parts.access_log
         self._routes = parts.routes
         self._read_deadline = Deadline(self.loop, self._on_read_expiry)
@@ -83,7 +83,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._output = CoalescingTransport(transport, self._close, self.loop)
         if len(self.connections) > self._max_connections:
             detail = "There are too many connections (MAX_CONNECTIONS); try again."
-            self._answer(OverloadedError(detail, {"Retry-After": "1"}))
+            self._answer(OverloadedError(detail))
         else:
             self._read_deadline.set(self._settings.header_timeout_s)
 
@@ -168,7 +168,7 @@ class HttpProtocol(HttpToolsProtocol):
         check_head(self.parser.get_http_version(), self.url, self.headers)
         if len(self.pipeline) >= _MAX_PIPELINED:
             detail = "Too many requests wait on this connection; read the answers."
-            raise OverloadedError(detail, {"Retry-After": "1"})
+            raise OverloadedError(detail)
         super().on_headers_complete()
         self.headers = []  # takes the trailers, which no application reads
         self.cycle.transport = self._output
@@ -217,10 +217,6 @@ class HttpProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     @property
-    def _path(self) -> str:
-        return self.url.partition(b"?")[0].decode("latin-1")
-
-    @property
     def _answering(self) -> bool:
         return self._current is not None and not self._current.response_complete
 
@@ -248,7 +244,8 @@ class HttpProtocol(HttpToolsProtocol):
         if self._closing or self.transport.is_closing():
             return
         request_id = create_request_id()
-        error_format = self._routes.find_format(self._path)
+        path = self.url.partition(b"?")[0].decode("latin-1")
+        error_format = self._routes.find_format(path)
         headers = self.server_state.default_headers
         self._output.write(write_error_response(error, request_id, error_format, headers))
         self._close()
@@ -328,7 +325,7 @@ def create_http_protocol(parts: Parts) -> type[asyncio.Protocol]:
     """Create what uvicorn takes as `http`."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     auto = max(1, min(_MAX_CONNECTIONS, files - _RESERVED_FILES))
-    given = parts.settings.max_connections
+    given = parts.lifecycle.settings.max_connections
     return cast(
         "type[asyncio.Protocol]",  # uvicorn only calls it
         partial(HttpProtocol, parts=parts, max_connections=auto if given == "auto" else given),

@@ -11,18 +11,17 @@ import sys
 import threading
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
+from functools import partial
 from ipaddress import ip_address
 from types import FrameType
-from typing import cast
 
 import uvicorn
 
 from app.api.application import create_app
 from app.api.parts import get_parts
 from app.inference.information import InfoResponse, describe
-from app.inference.lifecycle import Lifecycle
 from app.inference.memory import tune_malloc
-from app.inference.service import Service
+from app.inference.pipeline import Pipeline
 from app.server.connection import create_http_protocol
 from app.server.watchdog import Watch, Watchdog
 from app.settings import Settings, refuse_setting, unknown_variables
@@ -41,8 +40,6 @@ _SWITCH_S = 0.0005
 does not wait while many requests are parsed: 2 % more images a second than with the default 5 ms.
 """
 
-_TICK_S = 0.1
-"""What uvicorn sleeps between two ticks, in seconds."""
 _MAX_LOOP_STALL_S = 10.0
 _MAX_REQUEST_TIMEOUTS = 2
 """How many request timeouts a batch or an image may take: after one, nobody waits for it."""
@@ -70,6 +67,7 @@ class Server(uvicorn.Server):
         self._tick: tuple[int, ...] = ()
         app = create_app(settings, on_failure=self._fail)
         self.parts = get_parts(app)
+        self.lifecycle = self.parts.lifecycle
         super().__init__(
             uvicorn.Config(
                 app,
@@ -89,38 +87,27 @@ class Server(uvicorn.Server):
         self.lifecycle.metrics.connections.set_function(lambda: len(self.server_state.connections))
 
     @property
-    def lifecycle(self) -> Lifecycle:
-        """The lifecycle of the app that this server runs."""
-        return self.parts.lifecycle
-
-    @property
     def watches(self) -> list[Watch]:
         """What must not hang."""
         limit_s = max(_MAX_REQUEST_TIMEOUTS * self._settings.request_timeout_s, _MIN_HANG_S)
-        lifecycle = self.lifecycle
+        ids: dict[str, Callable[[Pipeline], Iterable[Hashable]]] = {
+            "A batch has been running": lambda one: one.batcher.in_flight.ids(),
+            "An image has been in a decode thread": lambda one: one.decode_threads.in_flight.ids(),
+            "The engine has failed on every batch": lambda one: one.batcher.breaker.open_ids(),
+        }
 
-        def watch(symptom: str, running: Callable[[Service], Iterable[Hashable]]) -> Watch:
-            def once_ready() -> Iterable[Hashable]:
-                return running(lifecycle.service) if lifecycle.ready.is_set() else ()
-
-            return Watch(symptom, limit_s, once_ready)
+        def running(symptom: str) -> Iterable[Hashable]:
+            lifecycle = self.lifecycle
+            return ids[symptom](lifecycle.service.pipeline) if lifecycle.ready.is_set() else ()
 
         return [
             Watch("The event loop has stood still", _MAX_LOOP_STALL_S, lambda: self._tick),
-            watch("A batch has been running", lambda service: service.batcher.in_flight.ids()),
-            watch(
-                "An image has been in a decode thread",
-                lambda service: service.pipeline.decode_threads.in_flight.ids(),
-            ),
-            watch(
-                "The engine has failed on every batch",
-                lambda service: service.batcher.breaker.open_ids(),
-            ),
+            *(Watch(symptom, limit_s, partial(running, symptom)) for symptom in ids),
         ]
 
     async def on_tick(self, counter: int) -> bool:
         """Note that the loop runs; uvicorn calls it about every tenth of a second."""
-        self.lifecycle.metrics.record_tick(_TICK_S)
+        self.lifecycle.metrics.record_tick()
         self._tick = (counter,)
         return await super().on_tick(counter)
 
@@ -141,9 +128,15 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve who has connected: closing a listener would reset the connections that it holds."""
         self.parts.live.close()
+        create_protocol = partial(  # type: ignore[call-arg]  # what uvicorn calls the class with
+            self.config.http_protocol_class,
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
         loop = asyncio.get_running_loop()
         for connection in self._close_listeners():
-            await loop.connect_accepted_socket(self._create_protocol, connection)
+            await loop.connect_accepted_socket(create_protocol, connection)
         await super().shutdown(sockets)
 
     def _close_listeners(self) -> list[socket.socket]:
@@ -159,12 +152,6 @@ class Server(uvicorn.Server):
                     connections.append(listener.accept()[0])
         return connections
 
-    def _create_protocol(self) -> asyncio.Protocol:
-        create = cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class)
-        return create(
-            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
-        )
-
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Turn readiness red, and stop at once or after DRAIN_S; a second Ctrl-C forces the exit.
 
@@ -175,15 +162,13 @@ class Server(uvicorn.Server):
         if sig == signal.SIGINT:
             self.force_exit = self._interrupted
             self._interrupted = True
-        if self.lifecycle.draining:
-            self.should_exit = True
-            return
+        drain_s = 0 if self.lifecycle.draining else self._settings.drain_s
         self.lifecycle.begin_drain()
-        if self._settings.drain_s and self.started:
+        if drain_s and self.started:
             loop = asyncio.get_running_loop()
-            loop.call_soon_threadsafe(loop.call_later, self._settings.drain_s, self._stop)
+            loop.call_soon_threadsafe(loop.call_later, drain_s, self._stop)
         else:
-            self.should_exit = True
+            self._stop()
 
     def _stop(self) -> None:
         self.should_exit = True

@@ -32,6 +32,8 @@ _SECONDS: Final = (
 )  # fmt: skip
 _LAG_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5)
 _STAGES: Final = ("read", "decode", "queue", "inference", "encode")
+_TICK_S: Final = 0.1
+"""What uvicorn sleeps between two ticks, in seconds."""
 _BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 _RENDERINGS_PER_S: Final = 10.0
@@ -156,15 +158,11 @@ class Metrics:
         if duration_s is not None:
             self._duration_of(route, closed or f"{status // 100}xx").observe(duration_s)
 
-    def record_tick(self, interval_s: float) -> None:
-        """Observe how late the event loop runs a timer that it sets again and again.
-
-        Args:
-            interval_s: what the timer was set to, in seconds.
-        """
+    def record_tick(self) -> None:
+        """Observe how late the event loop runs a timer that it sets ten times a second."""
         now = self._now()
         if self._ticked:
-            self.loop_lag.observe(max(0.0, now - self._ticked - interval_s))
+            self.loop_lag.observe(max(0.0, now - self._ticked - _TICK_S))
         self._ticked = now
 
     def record_stages(self, **seconds: float | None) -> None:

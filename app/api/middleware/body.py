@@ -43,8 +43,7 @@ class HeldBytes:
         def take(count: int) -> None:
             nonlocal taken
             if count > self._left - spared:
-                detail = "Too many bytes of images are here already; try again."
-                raise OverloadedError(detail, {"Retry-After": "1"})
+                raise OverloadedError("Too many bytes of images are here already; try again.")
             self._left -= count
             taken += count
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection
 from functools import partial
 
+from opentelemetry.trace import SpanContext
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -64,7 +65,9 @@ class RequestContext:
 
     async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         record = open_record(scope)
-        headers = self._headers(record)
+        headers = [(b"x-request-id", record.request_id.encode())]
+        span = self._traces.request if self._traces else None
+        headers += [(b"traceparent", format_traceparent(span))] if span else []
         status = 0
 
         async def send_with_headers(message: Message) -> None:
@@ -101,15 +104,9 @@ class RequestContext:
             _log.exception("A request failed.", extra={"request_id": record.request_id})
             await answer(AppError())
         finally:
-            self._report(scope, status or CLIENT_CLOSED, record)
+            self._report(scope, status or CLIENT_CLOSED, record, span)
 
-    def _headers(self, record: Record) -> list[tuple[bytes, bytes]]:
-        headers = [(b"x-request-id", record.request_id.encode())]
-        if span := self._traces.request if self._traces else None:
-            headers.append((b"traceparent", format_traceparent(span)))
-        return headers
-
-    def _report(self, scope: Scope, status: int, record: Record) -> None:
+    def _report(self, scope: Scope, status: int, record: Record, span: SpanContext | None) -> None:
         duration_s = time.perf_counter() - record.started
         route = getattr(scope.get("route"), "path", record.route)  # a refusal comes before routing
         self._metrics.record_request(route, status, duration_s if record.timed else None)
@@ -122,7 +119,7 @@ class RequestContext:
             "duration_ms": round(duration_s * 1000, 2),
             **record.fields(),
         }
-        if span := self._traces.request if self._traces else None:
+        if span:
             fields["trace_id"] = f"{span.trace_id:032x}"
         self._access_log.log(status, fields)
 

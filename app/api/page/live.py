@@ -82,7 +82,7 @@ class Live:
             raise ShuttingDownError
         if self._viewers >= MAX_VIEWERS:
             detail = f"{MAX_VIEWERS} viewers watch already, and no more may; try again later."
-            raise OverloadedError(detail, {"Retry-After": "10"})
+            raise OverloadedError(detail, retry_after_s=10)
         self._viewers += 1
         self._metrics.in_flight.dec()  # a viewer is no load
         if self._viewers == 1:

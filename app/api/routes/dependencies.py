@@ -50,7 +50,7 @@ async def get_timeout(
     ] = None,
 ) -> float:
     """Seconds that this request may take: the client may lower the service's own, not raise it."""
-    limit = get_parts(request.app).settings.request_timeout_s
+    limit = get_parts(request.app).lifecycle.settings.request_timeout_s
     return limit if x_request_timeout_ms is None else min(limit, x_request_timeout_ms / 1000)
 
 

@@ -68,7 +68,7 @@ class App:
 def create_parts(settings: Settings) -> Parts:
     metrics, routes = Metrics(), RouteTable([])
     lifecycle = Lifecycle(settings, metrics)
-    return Parts(settings, lifecycle, metrics, AccessLog(), Live(metrics, ()), routes)
+    return Parts(lifecycle, AccessLog(), Live(metrics, ()), routes)
 
 
 class Connection:
@@ -87,7 +87,7 @@ class Connection:
         self.parts = create_parts(
             Settings(header_timeout_s=5, body_timeout_s=15, write_timeout_s=20, keep_alive_s=30)
         )
-        self.metrics = self.parts.metrics
+        self.metrics = self.parts.lifecycle.metrics
         app = wrap(self.app, self.parts)
         config = uvicorn.Config(app, ws="none", log_config=None, lifespan="off")
         self.protocol = HttpProtocol(

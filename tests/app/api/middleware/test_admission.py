@@ -31,7 +31,7 @@ class Admission:
 
     def check(self) -> None:
         if self.full:
-            raise OverloadedError(headers={"Retry-After": "7"})
+            raise OverloadedError(retry_after_s=7)
 
 
 class FullConnection(Connection):
@@ -54,7 +54,7 @@ class FullConnection(Connection):
             control,
             origins=(),
             routes=routes,
-            metrics=parts.metrics,
+            metrics=parts.lifecycle.metrics,
             access_log=parts.access_log,
         )
 
