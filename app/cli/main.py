@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -18,13 +19,12 @@ from app import __version__
 from app.cli.bulk.commands import classify, embed
 from app.cli.bulk.options import CLASSIFY_EPILOG, EMBED_EPILOG
 from app.cli.serve_flags import SERVE_EPILOG, serve_flags
-from app.settings import InvalidSettingError, Settings, describe_settings, load_settings
+from app.settings import InvalidSettingError, describe_settings, load_settings
 from app.telemetry.escape import escape
 from model.errors import ModelError
 from model.network.config import MIN_IMAGE_SIDE
 
 if TYPE_CHECKING:
-    from app.inference.information import InfoResponse
     from model.checkpoints.labels import Label
 
 _FAILED, _USAGE = 1, 2
@@ -108,13 +108,23 @@ _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.command()
 def info(*, model: _Model = None, as_json: _Json = False) -> None:
     """Load a model, and tell what it is and what `serve` would choose on this machine."""
+    import asyncio
+
     from pydantic_core import to_json
     from rich.console import Console
 
     from app.cli.banner import create_summary
+    from app.inference.information import InfoResponse, describe
+    from app.inference.lifecycle import Lifecycle
+    from app.telemetry.metrics import Metrics
+
+    async def load() -> InfoResponse:
+        async with Lifecycle(load_settings(models=model), Metrics()) as lifecycle:
+            await lifecycle.load()
+            return describe(lifecycle)
 
     with _reporting_errors():
-        described = _describe(load_settings(models=model))
+        described = asyncio.run(load())
     if as_json:
         typer.echo(to_json(described, indent=2))
     else:
@@ -141,9 +151,7 @@ def labels(
         known = load_model(source, name).labels
     found = [label for label in known if _matches(label, search)]
     if as_json:
-        fields = ("class_id", "wnid", "label")
-        rows = [{name: getattr(label, name) for name in fields} for label in found]
-        typer.echo(json.dumps(rows, indent=2))
+        typer.echo(json.dumps(list(map(asdict, found)), indent=2))
     else:
         for label in found:
             typer.echo(f"{label.class_id:4}  {label.wnid or '-':9}  {escape(label.label)}")
@@ -153,21 +161,6 @@ def labels(
 def _matches(label: Label, search: str) -> bool:
     text = search.strip().lower()
     return text in label.label.lower() or text in {label.wnid, str(label.class_id)}
-
-
-def _describe(settings: Settings) -> InfoResponse:
-    import asyncio
-
-    from app.inference.information import describe
-    from app.inference.lifecycle import Lifecycle
-    from app.telemetry.metrics import Metrics
-
-    async def load() -> InfoResponse:
-        async with Lifecycle(settings, Metrics()) as lifecycle:
-            await lifecycle.load()
-            return describe(lifecycle)
-
-    return asyncio.run(load())
 
 
 @app.command()

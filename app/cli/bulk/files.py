@@ -82,22 +82,14 @@ def read_file(path: str, max_bytes: int) -> bytes:
 
 
 def _expand(path: str) -> Iterator[Found]:
-    if not _is_folder(path):
+    if not os.path.isdir(path):  # noqa: PTH112  # raises nothing: reading says what is wrong
         yield Found(path)
         return
-    empty = True
+    found = None
     for found in _walk(path):
-        empty = False
         yield found
-    if empty:
+    if not found:
         yield Found(path, FileError(f"The folder has no file named {', '.join(SUFFIXES)}."))
-
-
-def _is_folder(path: str) -> bool:
-    try:
-        return Path(path).is_dir()
-    except (OSError, ValueError):  # reading it says what is wrong
-        return False
 
 
 def _walk(folder: str) -> Iterator[Found]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import typer
@@ -21,8 +22,6 @@ _EXIT_CODES = """
 3 none was, or the run ended early: no model, no server, a server that refuses, a full disk
 130 after Ctrl-C, 141 when the reader of stdout leaves; what was answered is written
 """
-MODEL_PANEL: Final = "Model"
-_SERVER_PANEL: Final = "Through a server"
 CLASSIFY_EPILOG = f"""
 [bold]Examples[/]
 mobilenet-serve classify cat.jpg photos/
@@ -51,6 +50,9 @@ def _check_url(value: str) -> str:
     raise typer.BadParameter("must look like http://localhost:8000")
 
 
+_model_option = partial(typer.Option, rich_help_panel="Model")
+_server_option = partial(typer.Option, rich_help_panel="Through a server")
+
 Paths = Annotated[
     list[str],
     typer.Argument(
@@ -71,71 +73,52 @@ Output = Annotated[
     Path, typer.Option("--output", "-o", dir_okay=False, help="The .npz file to write.")
 ]
 Layer = Annotated[
-    str,
-    typer.Option(
-        help="`pooled`, or layers by name or number, with commas: 5,11,13.",
-        rich_help_panel=MODEL_PANEL,
-    ),
+    str, _model_option(help="`pooled`, or layers by name or number, with commas: 5,11,13.")
 ]
 Pooling = Annotated[
     features.Pooling,
-    typer.Option(
-        help="Of a layer's map: its mean; 7x7 averages, stride 2; or the map itself.",
-        rich_help_panel=MODEL_PANEL,
-    ),
+    _model_option(help="Of a layer's map: its mean; 7x7 averages, stride 2; or the map itself."),
 ]
 Normalize = Annotated[bool, typer.Option("--normalize", help="Scale to unit length.")]
 OutputStride = Annotated[
     Literal[32, 16, 8],
-    typer.Option(
-        help="Input side over the last map's; less than 32 gives finer maps.",
-        rich_help_panel=MODEL_PANEL,
-    ),
+    _model_option(help="Input side over the last map's; less than 32 gives finer maps."),
 ]
 Dtype = Annotated[options.Dtype, typer.Option(help="Of the numbers.")]
 Size = Annotated[
     int | None,
-    typer.Option(
+    _model_option(
         min=options.MIN_SIZE,
         max=options.MAX_SIZE,
         help="Side in pixels of what the network sees; the model's own by default.",
-        rich_help_panel=MODEL_PANEL,
     ),
 ]
 Model = Annotated[
     str | None,
-    typer.Option(
+    _model_option(
         help="A directory, a file to import, or a Hugging Face id; with --server one that it "
         "serves. By default the first of MOBILENET_MODELS; the other variables of `serve` count "
-        "here as well.",
-        rich_help_panel=MODEL_PANEL,
+        "here as well."
     ),
 ]
 Server = Annotated[
     str | None,
-    typer.Option(
-        metavar="URL",
-        parser=_check_url,
-        help="Ask a running server instead of loading a model.",
-        rich_help_panel=_SERVER_PANEL,
+    _server_option(
+        metavar="URL", parser=_check_url, help="Ask a running server instead of loading a model."
     ),
 ]
 ApiKeyFile = Annotated[
     Path | None,
-    typer.Option(
+    _server_option(
         exists=True,
         dir_okay=False,
         help=f"File whose first line is the server's key; without it, {API_KEY_VARIABLE} may hold "
         "the key itself.",
-        rich_help_panel=_SERVER_PANEL,
     ),
 ]
 Connections = Annotated[
     int | None,
-    typer.Option(
-        min=1,
-        max=256,
-        help="Images that are sent at once; by default what keeps the server busy.",
-        rich_help_panel=_SERVER_PANEL,
+    _server_option(
+        min=1, max=256, help="Images that are sent at once; by default what keeps the server busy."
     ),
 ]

@@ -19,7 +19,6 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from app import __version__
 from app.api.bodies.responses import JSON, NPZ
-from app.api.problems import Problem
 from app.api.routes.schemas import Prediction
 from app.cli.bulk.files import FileError, StoppedError
 from app.cli.bulk.workers import Answerer
@@ -39,7 +38,6 @@ _JITTER: Final = 0.25
 """Of a wait, so that those who were refused together do not come back together."""
 _RETRY_STATUSES: Final = (429, 502, 503)
 _STOP_STATUSES: Final = (401, 403, 404, 405, 406)
-"""Of refusals that the next image would get as well."""
 _STOP_CODES: Final = ("invalid_parameter", "no_classifier", "output_too_large")
 """Of refusals that the next image would get as well."""
 _DEFAULT_BODY_MIB: Final = 64
@@ -51,6 +49,11 @@ _UNREADABLE: Final = (ValueError, KeyError, EOFError, BadZipFile)
 
 class _ClassifyAnswer(BaseModel):
     predictions: list[Prediction]
+
+
+class _Refusal(BaseModel):
+    detail: str
+    code: str = ""
 
 
 class RemoteServer:
@@ -95,9 +98,9 @@ class RemoteServer:
             self._info = TypeAdapter(InfoResponse).validate_json(response.content)
         except (FileError, StoppedError, ValidationError) as error:
             self._client.close()
-            if isinstance(error, ValidationError):
-                raise StoppedError(f"{self.address} is no mobilenet-serve.") from error
-            raise StoppedError(str(error)) from error
+            invalid = isinstance(error, ValidationError)
+            why = f"{self.address} is not a mobilenet-serve." if invalid else str(error)
+            raise StoppedError(why) from error
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -128,7 +131,7 @@ class RemoteServer:
         return self._answerer("/embed", _query(options), NPZ, _read_arrays)
 
     def _answerer(
-        self, path: str, query: Mapping[str, str], accept: str, read: Callable[[bytes], _T]
+        self, path: str, query: Mapping[str, Any], accept: str, read: Callable[[bytes], _T]
     ) -> Answerer[_T]:
         headers = {"Content-Type": "application/octet-stream", "Accept": accept}
         post = partial(self._client.post, path, params=query, headers=headers)
@@ -189,15 +192,17 @@ class RemoteServer:
         return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - now).total_seconds())
 
     def _refusal(self, response: httpx2.Response) -> Exception:
-        problem = _read_problem(response)
-        detail = problem.get("detail", f"The server answered with status {response.status_code}.")
-        if response.status_code in _STOP_STATUSES or problem.get("code") in _STOP_CODES:
-            return StoppedError(f"{self.address} refuses: {detail}")
-        return FileError(detail.replace("The body", "The file"))
+        try:
+            refusal = _Refusal.model_validate_json(response.content)
+        except ValidationError:
+            refusal = _Refusal(detail=f"The server answered with status {response.status_code}.")
+        if response.status_code in _STOP_STATUSES or refusal.code in _STOP_CODES:
+            return StoppedError(f"{self.address} refuses: {refusal.detail}")
+        return FileError(refusal.detail.replace("The body", "The file"))
 
 
-def _query(options: ClassifyOptions | EmbedOptions) -> dict[str, str]:
-    """The query of the options that are not at their defaults."""
+def _query(options: ClassifyOptions | EmbedOptions) -> dict[str, Any]:
+    """Create the query of the options that are not at their defaults."""
     given = {
         one.name: value
         for one in fields(options)
@@ -205,19 +210,7 @@ def _query(options: ClassifyOptions | EmbedOptions) -> dict[str, str]:
     }
     if "layers" in given:
         given = {"layer": ",".join(given.pop("layers")), **given}
-    return {
-        name: str(value).lower() if isinstance(value, bool) else str(value)
-        for name, value in given.items()
-    }
-
-
-def _read_problem(response: httpx2.Response) -> Problem | dict[str, Any]:
-    try:
-        problem = response.json()
-    except ValueError:
-        return {}
-    known = isinstance(problem, dict) and isinstance(problem.get("detail"), str)
-    return problem if known else {}
+    return given
 
 
 def _read_arrays(content: bytes) -> Arrays:

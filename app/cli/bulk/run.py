@@ -6,8 +6,12 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
+
+import typer
 
 from app.cli.bulk.files import STDIN, FileError, Found, StoppedError, find_files
 from app.cli.bulk.progress import ProgressBar
@@ -18,12 +22,14 @@ from model.errors import ModelError
 
 _T = TypeVar("_T")
 
+_print_error = partial(typer.echo, err=True)
+
 _SOME_FAILED, _NONE_ANSWERED = 1, 3
 _INTERRUPTED, _NO_READER = 130, 141
 """What a shell says of a program that SIGINT or SIGPIPE ended."""
 
 
-class Run:
+class Run(AbstractContextManager["Run"]):
     """Use as a context manager: leaving it reports what failed and sets `exit_code`.
 
     It handles what may end a run: Ctrl-C, a reader of stdout that leaves, a full disk, a model that
@@ -45,10 +51,6 @@ class Run:
         self._seconds = 0.0
         self.exit_code = 0
         self.console = terminal_console()
-
-    def __enter__(self) -> Self:
-        """Start nothing yet; see `answer`."""
-        return self
 
     def answer(self, answerer: Answerer[_T], take: Callable[[str, _T], None]) -> None:
         """Answer every file, and pass each path and answer in order to `take`.
@@ -117,10 +119,6 @@ class Run:
 
     def _find(self) -> Iterator[Found]:
         return find_files(self._arguments, lambda: sys.stdin.buffer, self._separator)
-
-
-def _print_error(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201  # rich would wrap a path
 
 
 def _sentence(error: BaseException) -> str:

@@ -218,7 +218,7 @@ def test_an_answer_that_is_none_fails_the_image(script: Script, body: object) ->
 @pytest.mark.parametrize("body", [b"<html>", {"name": "another"}])
 def test_another_kind_of_server_is_told_apart(script: Script, body: object) -> None:
     script.info = (200, {}, body)
-    with pytest.raises(StoppedError, match="is no mobilenet-serve"):
+    with pytest.raises(StoppedError, match="is not a mobilenet-serve"):
         ask(script)
 
 
