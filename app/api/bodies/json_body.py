@@ -53,17 +53,18 @@ def parse_json(schema: type[_Body], body: bytes) -> _Body:
         raise explain(errors) from error
 
 
-def decode_base64(text: str) -> bytes:
+def decode_base64(text: str, place: str = "") -> bytes:
     """Decode base64, or a data: URI with base64.
 
     Raises:
-        InvalidParameterError: the text is neither.
+        InvalidParameterError: the text is neither; the message begins with its place, if given.
     """
+    prefix = f"{place}: " if place else ""
     if text.startswith("data:"):
         head, separator, text = text.partition(",")
         if not separator or not head.endswith(";base64"):
-            raise InvalidParameterError("A data: URI must end its head with `;base64,`.")
+            raise InvalidParameterError(f"{prefix}A data: URI must end its head with `;base64,`.")
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise InvalidParameterError("The image is not valid base64.") from error
+        raise InvalidParameterError(f"{prefix}The image is not valid base64.") from error

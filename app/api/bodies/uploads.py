@@ -9,15 +9,8 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, MultipartState, parse_options_header
 from starlette.requests import Request
 
+from app import errors
 from app.api.bodies.json_body import decode_base64, offload, parse_json
-from app.errors import (
-    EmptyFileError,
-    MalformedMultipartError,
-    MissingFileError,
-    TooManyFilesError,
-    UnsupportedContentEncodingError,
-    UnsupportedMediaTypeError,
-)
 
 _FIELD = b"file"
 _MAX_PARTS = 100
@@ -54,9 +47,9 @@ async def read_image(request: Request) -> bytes:
         body = await request.body()
         image = await offload(len(body), _parse_image, body)
     else:
-        raise UnsupportedMediaTypeError
+        raise errors.UnsupportedMediaTypeError
     if not image:
-        raise EmptyFileError
+        raise errors.EmptyFileError
     return image
 
 
@@ -72,7 +65,7 @@ async def read_images(request: Request, max_files: int) -> list[bytes]:
     if media_type == "application/json":
         body = await request.body()
         return await offload(len(body), _parse_images, body, max_files)
-    raise UnsupportedMediaTypeError(
+    raise errors.UnsupportedMediaTypeError(
         "Send the images as multipart/form-data, or in application/json."
     )
 
@@ -90,7 +83,7 @@ async def read_body(request: Request) -> bytes:
 
 def _check_encoding(request: Request) -> None:
     if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise UnsupportedContentEncodingError
+        raise errors.UnsupportedContentEncodingError
 
 
 def _content_type(request: Request) -> tuple[str, dict[bytes, bytes]]:
@@ -102,16 +95,16 @@ def _content_type(request: Request) -> tuple[str, dict[bytes, bytes]]:
 def _parse_image(body: bytes) -> bytes:
     document = parse_json(ImageBody, body)
     if not document.model_fields_set:
-        raise MissingFileError
+        raise errors.MissingFileError
     return decode_base64(document.image)
 
 
 def _parse_images(body: bytes, max_files: int) -> list[bytes]:
     images = parse_json(ImagesBody, body).images
     if not images:
-        raise MissingFileError
+        raise errors.MissingFileError
     if len(images) > max_files:
-        raise TooManyFilesError
+        raise errors.TooManyFilesError
     # One at a time, so that there are never two copies of all images.
     return [decode_base64(images.pop(0)) for _ in range(len(images))]
 
@@ -121,7 +114,7 @@ async def _read_multipart(
 ) -> list[bytes]:
     boundary = parameters.get(b"boundary", b"")
     if not 0 < len(boundary) <= _MAX_BOUNDARY_BYTES:
-        raise MalformedMultipartError
+        raise errors.MalformedMultipartError
     form = _Form(max_files)
     parser = MultipartParser(
         boundary,
@@ -138,9 +131,9 @@ async def _read_multipart(
         async for chunk in request.stream():
             parser.write(chunk)
     except MultipartParseError as error:
-        raise MalformedMultipartError from error
+        raise errors.MalformedMultipartError from error
     if parser.state != MultipartState.END:
-        raise MalformedMultipartError
+        raise errors.MalformedMultipartError
     return form.take_files()
 
 
@@ -175,16 +168,16 @@ class _Form:
     def open_part(self) -> None:
         self._parts += 1
         if self._parts > max(_MAX_PARTS, self._max_files):
-            raise TooManyFilesError
+            raise errors.TooManyFilesError
         _, options = parse_options_header(self._disposition)
         if b"name" not in options:
-            raise MalformedMultipartError
+            raise errors.MalformedMultipartError
         # The parser drops RFC 5987's `filename*`, which also marks a file.
         is_file = b"filename" in options or b"filename*" in self._disposition.lower()
         if options[b"name"] != _FIELD or not is_file:
             return
         if len(self._files) == self._max_files:
-            raise TooManyFilesError
+            raise errors.TooManyFilesError
         self._target = bytearray()
         self._files.append(self._target)
 
@@ -194,7 +187,7 @@ class _Form:
 
     def take_files(self) -> list[bytes]:
         if not self._files:
-            raise MissingFileError
+            raise errors.MissingFileError
         self._target = None  # releases the last file
         # One at a time, so that there are never two copies of all images.
         return [bytes(self._files.pop(0)) for _ in range(len(self._files))]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from pydantic import TypeAdapter
 
 from app import errors
+from app.api.bodies.responses import JSON
 from app.api.problems import NATIVE, ErrorFormat
 from app.errors import AppError
 
 Declaration = dict[str, Any]
 Responses = dict[int | str, Declaration]
 
-JSON: Final = "application/json"
 BINARY: Final[Declaration] = {"type": "string", "format": "binary"}
 
 OF_EVERY_ROUTE: Final = (
@@ -103,16 +104,22 @@ def _refer(kind: str, error_format: ErrorFormat, item: str) -> Declaration:
     return {"$ref": f"#/components/{kind}/{component_name(error_format, item)}"}
 
 
-def declare_body(schemas: dict[str, Declaration], example: Declaration) -> Declaration:
+def declare_body(schemas: Mapping[str, Declaration | type], example: Any) -> Declaration:
     """Return FastAPI's `openapi_extra` of a body: schemas by media type, an example in JSON."""
-    content = {media_type: {"schema": schema} for media_type, schema in schemas.items()}
+    content = {
+        media_type: {"schema": inline_schema(schema) if isinstance(schema, type) else schema}
+        for media_type, schema in schemas.items()
+    }
     content[JSON]["example"] = example
     return {"requestBody": {"required": True, "content": content}}
 
 
-def declare_answer(example: Any) -> Responses:
-    """Return FastAPI's `responses` of a success, with an example in JSON."""
-    return {200: {"content": {JSON: {"example": example}}}}
+def declare_answer(*binary: str, example: Any = None) -> Responses:
+    """Return FastAPI's `responses` of a success: binary media types, an example in JSON."""
+    content: Declaration = {media_type: {"schema": BINARY} for media_type in binary}
+    if example:
+        content[JSON] = {"example": example}
+    return {200: {"content": content}}
 
 
 def inline_schema(schema: type) -> Declaration:

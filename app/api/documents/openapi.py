@@ -9,8 +9,8 @@ from typing import Final
 
 from fastapi import FastAPI
 
+from app.api.bodies.responses import JSON
 from app.api.documents.declarations import (
-    JSON,
     Declaration,
     component_name,
     declare_response,

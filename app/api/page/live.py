@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
 
 from prometheus_client import Gauge
@@ -25,17 +24,6 @@ _EVERY_S: Final = 1.0
 _REFUSED: Final = frozenset({"429", "503"})
 
 
-@dataclass(frozen=True, slots=True)
-class _Totals:
-    """Counts since the process began; `at` is by the loop's clock."""
-
-    at: float
-    requests: float
-    refused: float
-    batches: Mapping[str, float]
-    images: float
-
-
 class Live:
     """Samples the metrics once a second while somebody watches; belongs to the event loop's thread.
 
@@ -44,6 +32,9 @@ class Live:
         routes: paths, as declared, whose requests count.
         get_loop: gives the event loop, once somebody watches.
         now: the time of day, in seconds since 1970.
+
+    Attributes:
+        viewers: how many there are.
     """
 
     def __init__(
@@ -57,18 +48,13 @@ class Live:
         self._routes = frozenset(routes)
         self._get_loop = get_loop
         self._now = now
-        self._viewers = 0
+        self.viewers = 0
         self._closed = False
         self._taken = 0
         self._kept: deque[str] = deque(maxlen=KEPT)
         self._changed = asyncio.Event()
-        self._last: _Totals | None = None
+        self._last: tuple[float, Counter[str], Counter[str]] | None = None
         self._timer: asyncio.TimerHandle | None = None
-
-    @property
-    def viewers(self) -> int:
-        """The number of viewers."""
-        return self._viewers
 
     @contextmanager
     def admit(self) -> Iterator[None]:
@@ -80,19 +66,19 @@ class Live:
         """
         if self._closed:
             raise ShuttingDownError
-        if self._viewers >= MAX_VIEWERS:
+        if self.viewers >= MAX_VIEWERS:
             detail = f"{MAX_VIEWERS} viewers watch already, and no more may; try again later."
             raise OverloadedError(detail, retry_after_s=10)
-        self._viewers += 1
+        self.viewers += 1
         self._metrics.in_flight.dec()  # a viewer is no load
-        if self._viewers == 1:
+        if self.viewers == 1:
             self._sample()
         try:
             yield
         finally:
             self._metrics.in_flight.inc()
-            self._viewers -= 1
-            if not self._viewers:
+            self.viewers -= 1
+            if not self.viewers:
                 self._stop()
 
     async def watch(self) -> AsyncIterator[str]:
@@ -123,46 +109,42 @@ class Live:
 
     def _sample(self) -> None:
         loop = self._get_loop()
-        totals = self._read(loop.time())
-        self._kept.append(json.dumps(self._compare(self._last or totals, totals)))
-        self._last = totals
+        at, totals, batches = loop.time(), *self._read()
+        last_at, last_totals, last_batches = self._last or (at, totals, batches)
+        snapshot = {
+            "at": round(self._now(), 3),
+            "seconds": round(at - last_at, 3),
+            **{name: total - last_totals[name] for name, total in totals.items()},
+            "batches": batches - last_batches,
+            "waiting": _value(self._metrics.queue_depth),
+            "in_flight": _value(self._metrics.in_flight),
+            "ready": bool(_value(self._metrics.ready)),
+        }
+        self._kept.append(json.dumps(snapshot))
+        self._last = at, totals, batches
         self._taken += 1
         self._wake()
-        self._timer = loop.call_at(totals.at + _EVERY_S, self._sample)
+        self._timer = loop.call_at(at + _EVERY_S, self._sample)
 
     def _wake(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    def _read(self, at: float) -> _Totals:
-        requests = refused = images = 0.0
+    def _read(self) -> tuple[Counter[str], Counter[str]]:
+        """Count requests and images, and batches by size, since the process began."""
+        totals, batches = Counter(requests=0, refused=0, images=0), Counter[str]()
         for sample in _samples(self._metrics.requests):
             if sample.name.endswith("_total") and sample.labels["route"] in self._routes:
-                requests += sample.value
-                refused += sample.value if sample.labels["status"] in _REFUSED else 0
-        sizes, below = {}, 0.0
+                totals["requests"] += int(sample.value)
+                totals["refused"] += int(sample.value) * (sample.labels["status"] in _REFUSED)
+        below = 0
         for sample in _samples(self._metrics.batch_size):
             if sample.name.endswith("_bucket"):  # buckets are cumulative
-                sizes[sample.labels["le"].removesuffix(".0")] = sample.value - below
-                below = sample.value
+                batches[sample.labels["le"].removesuffix(".0")] = int(sample.value) - below
+                below = int(sample.value)
             elif sample.name.endswith("_sum"):
-                images = sample.value
-        return _Totals(at, requests, refused, sizes, images)
-
-    def _compare(self, before: _Totals, now: _Totals) -> Mapping[str, object]:
-        """Describe what happened between two samples, and the state at the second."""
-        sizes = {size: count - before.batches[size] for size, count in now.batches.items()}
-        return {
-            "at": round(self._now(), 3),
-            "seconds": round(now.at - before.at, 3),
-            "requests": now.requests - before.requests,
-            "refused": now.refused - before.refused,
-            "images": now.images - before.images,
-            "batches": {size: count for size, count in sizes.items() if count},
-            "waiting": _value(self._metrics.queue_depth),
-            "in_flight": _value(self._metrics.in_flight),
-            "ready": bool(_value(self._metrics.ready)),
-        }
+                totals["images"] = int(sample.value)
+        return totals, batches
 
 
 def _samples(collector: MetricWrapperBase) -> Sequence[Sample]:

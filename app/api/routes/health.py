@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from app.api.documents.declarations import JSON, RETRY_AFTER, declare_errors
+from app.api.bodies.responses import JSON
+from app.api.documents.declarations import RETRY_AFTER, declare_errors
 from app.api.problems import NATIVE
 from app.api.routes.dependencies import LifecycleDep
 from app.api.routes.schemas import ReadyResponse
@@ -16,10 +18,10 @@ from app.api.routing import declare
 _READ: Final = ["GET", "HEAD"]
 """Documented as GET alone. The route with both comes first, since `Allow` names its methods."""
 
-router = APIRouter(tags=["Health"])
+router = APIRouter(tags=["Health"], responses=declare_errors(NATIVE))
 
 
-@router.get("/livez", responses=declare_errors(NATIVE))
+@router.get("/livez")
 @router.api_route("/healthz", methods=_READ, include_in_schema=False)
 @router.api_route("/livez", methods=_READ, include_in_schema=False)
 @declare(public=True, probe=True)
@@ -30,42 +32,29 @@ async def livez() -> dict[str, str]:
 
 @router.get(
     "/readyz",
-    response_model_exclude_none=True,
+    response_model=ReadyResponse,
     responses={
-        **declare_errors(NATIVE),
         503: {
             "model": ReadyResponse,
             "description": "Loading, draining, or broken",
             "headers": RETRY_AFTER,
             "content": {JSON: {"example": {"status": "not ready"}}},
-        },
+        }
     },
 )
-@router.api_route(
-    "/health", methods=_READ, include_in_schema=False, response_model_exclude_none=True
-)
-@router.api_route(
-    "/readyz", methods=_READ, include_in_schema=False, response_model_exclude_none=True
-)
+@router.api_route("/health", methods=_READ, include_in_schema=False)
+@router.api_route("/readyz", methods=_READ, include_in_schema=False)
 @declare(public=True, probe=True)
-async def readyz(request: Request, response: Response, lifecycle: LifecycleDep) -> ReadyResponse:
+async def readyz(request: Request, lifecycle: LifecycleDep) -> Response:
     """200 after weights, warm-up and self-test, until draining; `?verbose` lists the checks."""
     checks = lifecycle.checks()
-    ready = all(checks.values())
-    if not ready:
-        response.status_code = 503
-        response.headers["Retry-After"] = "1"
-    verbose = "verbose" in request.query_params
-    return ReadyResponse(
-        status="ready" if ready else "not ready", checks=checks if verbose else None
-    )
+    verbose = {"checks": checks} if "verbose" in request.query_params else {}
+    if all(checks.values()):
+        return JSONResponse({"status": "ready", **verbose})
+    return JSONResponse({"status": "not ready", **verbose}, 503, {"Retry-After": "1"})
 
 
-@router.get(
-    "/metrics",
-    response_class=Response,
-    responses={200: {"content": {"text/plain": {}}}, **declare_errors(NATIVE)},
-)
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 @declare(probe=True)
 async def metrics(lifecycle: LifecycleDep) -> Response:
     """Prometheus' text format."""

@@ -10,17 +10,9 @@ from pydantic_core import to_json
 from typing_extensions import TypedDict  # pydantic asks for it before Python 3.12
 
 from app.api.bodies.json_body import decode_base64, offload, parse_json
-from app.api.bodies.responses import cache_header
+from app.api.bodies.responses import JSON, cache_header
 from app.api.bodies.uploads import read_body
-from app.api.documents.declarations import (
-    BINARY,
-    JSON,
-    OF_IMAGES,
-    declare_answer,
-    declare_body,
-    declare_errors,
-    inline_schema,
-)
+from app.api.documents.declarations import OF_IMAGES, declare_answer, declare_body, declare_errors
 from app.api.documents.examples import HUGGING_FACE, SCORED
 from app.api.problems import ErrorFormat, ErrorSentence, create_sentence
 from app.api.routes.dependencies import TimeoutDep, get_record, get_service
@@ -65,14 +57,10 @@ class Score(TypedDict):
     response_model=list[Score],
     responses={
         **declare_errors(ERRORS, *OF_IMAGES, NoClassifierError),
-        **declare_answer(SCORED),
+        **declare_answer(example=SCORED),
     },
     openapi_extra=declare_body(
-        {
-            JSON: inline_schema(ClassificationRequest),
-            "image/*": BINARY,
-            "application/octet-stream": BINARY,
-        },
+        {JSON: ClassificationRequest, "image/*": bytes, "application/octet-stream": bytes},
         HUGGING_FACE,
     ),
 )

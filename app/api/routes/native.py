@@ -66,7 +66,7 @@ _EMBED_PROBLEMS = declare_errors(NATIVE, *OF_UPLOADS, NotAcceptableError, Output
 @router.post(
     "/classify",
     response_model=schemas.ClassifyResponse,
-    responses={**_PROBLEMS, **declare_answer(CLASSIFIED)},
+    responses={**_PROBLEMS, **declare_answer(example=CLASSIFIED)},
     openapi_extra=_image_body(many=False),
 )
 @declare(body=Body.ONE_IMAGE)
@@ -81,10 +81,7 @@ async def classify(request: Request, timeout_s: TimeoutDep, query: ClassifyDep) 
 @router.post(
     "/embed",
     response_model=schemas.EmbedResponse,
-    responses={
-        **_EMBED_PROBLEMS,
-        200: {"content": {kind: {"schema": BINARY} for kind in (NPY, NPZ)}},
-    },
+    responses={**_EMBED_PROBLEMS, **declare_answer(NPY, NPZ)},
     openapi_extra=_image_body(many=False),
 )
 @declare(body=Body.ONE_IMAGE)

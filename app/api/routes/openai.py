@@ -14,29 +14,15 @@ from pydantic import BaseModel, BeforeValidator, FailFast, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError, to_json
 from typing_extensions import TypedDict  # pydantic asks for it before Python 3.12
 
+from app import errors
 from app.api.bodies.json_body import decode_base64, offload, parse_json
-from app.api.bodies.responses import cache_header
+from app.api.bodies.responses import JSON, cache_header
 from app.api.bodies.uploads import read_body
-from app.api.documents.declarations import (
-    JSON,
-    OF_A_MODEL,
-    OF_IMAGES,
-    declare_body,
-    declare_errors,
-    inline_schema,
-)
+from app.api.documents.declarations import OF_A_MODEL, OF_IMAGES, declare_body, declare_errors
 from app.api.documents.examples import OPENAI
 from app.api.problems import ONE_STATUS, ErrorFormat
 from app.api.routes.dependencies import TimeoutDep, get_record, get_service
 from app.api.routing import Body, declare
-from app.errors import (
-    AppError,
-    InvalidParameterError,
-    NotReadyError,
-    OutputTooLargeError,
-    TooManyFilesError,
-    UrlInputDisabledError,
-)
 from app.inference.answers import require_all
 from app.inference.options import MAX_FILES, EmbedOptions
 from app.inference.service import Service
@@ -129,7 +115,7 @@ class ErrorResponse(TypedDict):
     error: ErrorBody
 
 
-def _create_error(error: AppError, _: str) -> ErrorResponse:
+def _create_error(error: errors.AppError, _: str) -> ErrorResponse:
     kind = "invalid_request_error"
     if error.status == HTTPStatus.TOO_MANY_REQUESTS:
         kind = "rate_limit_error"
@@ -152,9 +138,13 @@ ERRORS: Final = ErrorFormat("openai", ErrorResponse, _create_error, "v1", status
     "/v1/embeddings",
     response_model=EmbeddingsResponse,
     responses=declare_errors(
-        ERRORS, *OF_IMAGES, OutputTooLargeError, TooManyFilesError, UrlInputDisabledError
+        ERRORS,
+        *OF_IMAGES,
+        errors.OutputTooLargeError,
+        errors.TooManyFilesError,
+        errors.UrlInputDisabledError,
     ),
-    openapi_extra=declare_body({JSON: inline_schema(EmbeddingsRequest)}, OPENAI),
+    openapi_extra=declare_body({JSON: EmbeddingsRequest}, OPENAI),
 )
 @declare(body=Body.MANY_IMAGES)
 async def embeddings(request: Request, timeout_s: TimeoutDep) -> Response:
@@ -164,7 +154,7 @@ async def embeddings(request: Request, timeout_s: TimeoutDep) -> Response:
     wanted, images = await offload(len(body), _parse, body)
     features = service.engine(wanted.model).checkpoint.config.num_features
     if wanted.dimensions not in {None, features}:
-        raise InvalidParameterError(f"dimensions: This model has {features}.", "dimensions")
+        raise errors.InvalidParameterError(f"dimensions: This model has {features}.", "dimensions")
     options = EmbedOptions(model=wanted.model, normalize=True)
     service.embedding_shapes(options, len(images))
     answers = await service.embed(images, options, timeout_s, get_record(request))
@@ -175,22 +165,14 @@ async def embeddings(request: Request, timeout_s: TimeoutDep) -> Response:
     return Response(content, media_type=JSON, headers=headers)
 
 
-@router.get(
-    "/v1/models",
-    response_model=ModelsResponse,
-    responses=declare_errors(ERRORS, NotReadyError),
-)
+@router.get("/v1/models", responses=declare_errors(ERRORS, errors.NotReadyError))
 async def models(request: Request) -> ModelsResponse:
     """Every served model."""
     service = get_service(request)
     return {"object": "list", "data": [_describe(service, name) for name in service.engines]}
 
 
-@router.get(
-    "/v1/models/{model:path}",
-    response_model=Model,
-    responses=declare_errors(ERRORS, *OF_A_MODEL),
-)
+@router.get("/v1/models/{model:path}", responses=declare_errors(ERRORS, *OF_A_MODEL))
 async def retrieve_model(request: Request, model: str) -> Model:
     """One served model."""
     service = get_service(request)
@@ -205,7 +187,7 @@ def _describe(service: Service, name: str) -> Model:
 def _parse(body: bytes) -> tuple[EmbeddingsRequest, list[bytes]]:
     wanted = parse_json(EmbeddingsRequest, body)
     if len(wanted.input) > MAX_FILES:
-        raise TooManyFilesError(f"input: A request has at most {MAX_FILES} images.")
+        raise errors.TooManyFilesError(f"input: A request has at most {MAX_FILES} images.")
     return wanted, [_read(uri, _place(index)) for index, uri in enumerate(wanted.input)]
 
 
@@ -215,13 +197,10 @@ def _place(index: int) -> str:
 
 def _read(uri: str, place: str) -> bytes:
     if uri.startswith("data:"):
-        try:
-            return decode_base64(uri)
-        except InvalidParameterError as error:
-            raise error.at(place) from error
+        return decode_base64(uri, place)
     if uri.lower().startswith(("http:", "https:")):
-        raise UrlInputDisabledError().at(place)
-    raise InvalidParameterError(f"{place}: Images are data: URIs with base64.", "input")
+        raise errors.UrlInputDisabledError().at(place)
+    raise errors.InvalidParameterError(f"{place}: Images are data: URIs with base64.", "input")
 
 
 def _write(wanted: EmbeddingsRequest, vectors: Sequence[NDArray[np.float32]]) -> bytes:

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
 from numpy.typing import NDArray
 
-from app import __version__
+from app import __version__, errors
 from app.api.bodies.json_body import offload
-from app.api.bodies.responses import cache_header
+from app.api.bodies.responses import JSON, cache_header
 from app.api.bodies.uploads import read_body
 from app.api.documents.declarations import (
-    BINARY,
-    JSON,
     OF_A_MODEL,
     OF_IMAGES,
+    declare_answer,
     declare_body,
     declare_errors,
-    inline_schema,
 )
 from app.api.documents.examples import INFERRED, OPEN_INFERENCE
 from app.api.problems import ONE_STATUS, ErrorFormat, ErrorSentence, create_sentence
@@ -29,13 +27,6 @@ from app.api.routes.dependencies import LifecycleDep, TimeoutDep, get_record, ge
 from app.api.routes.open_inference import schemas
 from app.api.routes.open_inference.tensors import IMAGE, VERSION, read_request, write_answer
 from app.api.routing import Body, declare
-from app.errors import (
-    InvalidParameterError,
-    ModelNotFoundError,
-    NoClassifierError,
-    NotFoundError,
-    NotReadyError,
-)
 from app.inference.answers import Outputs, require_all
 from app.inference.image import PIXELS, Image
 from app.inference.plan import Plan
@@ -54,21 +45,20 @@ _HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 ERRORS: Final = ErrorFormat(
     "open_inference", ErrorSentence, create_sentence, "v2", statuses=ONE_STATUS
 )
-_MODEL_ERRORS: Final = declare_errors(ERRORS, *OF_A_MODEL, NotFoundError)
-_INFER_ERRORS: Final = declare_errors(ERRORS, *OF_IMAGES, NoClassifierError, NotFoundError)
+_MODEL_ERRORS: Final = declare_errors(ERRORS, *OF_A_MODEL, errors.NotFoundError)
 
-router = APIRouter(tags=["Open Inference"])
+router = APIRouter(tags=["Open Inference"], responses=declare_errors(ERRORS))
 
 
-@router.get("/v2", response_model=schemas.ServerMetadata, responses=declare_errors(ERRORS))
-@router.get("/v2/", response_model=schemas.ServerMetadata, include_in_schema=False)
+@router.get("/v2")
+@router.get("/v2/", include_in_schema=False)
 async def server_metadata() -> schemas.ServerMetadata:
     """What this server is."""
     extensions = ["binary_tensor_data", "classification"]
     return {"name": "mobilenet-serve", "version": __version__, "extensions": extensions}
 
 
-@router.get("/v2/health/live", response_model=schemas.Live, responses=declare_errors(ERRORS))
+@router.get("/v2/health/live")
 @router.api_route("/v2/health/live", methods=["GET", "HEAD"], include_in_schema=False)
 @declare(public=True)
 async def live() -> schemas.Live:
@@ -76,21 +66,17 @@ async def live() -> schemas.Live:
     return {"live": True}
 
 
-@router.get(
-    "/v2/health/ready",
-    response_model=schemas.Ready,
-    responses=declare_errors(ERRORS, NotReadyError),
-)
+@router.get("/v2/health/ready", responses=declare_errors(ERRORS, errors.NotReadyError))
 @router.api_route("/v2/health/ready", methods=["GET", "HEAD"], include_in_schema=False)
 @declare(public=True)
 async def ready(lifecycle: LifecycleDep) -> schemas.Ready:
     """200 while requests are answered; see /readyz."""
     if not all(lifecycle.checks().values()):
-        raise NotReadyError
+        raise errors.NotReadyError
     return {"ready": True}
 
 
-@router.get("/v2/models/{model:path}/ready", response_model=schemas.Ready, responses=_MODEL_ERRORS)
+@router.get("/v2/models/{model:path}/ready", responses=_MODEL_ERRORS)
 async def model_ready(request: Request, lifecycle: LifecycleDep, model: str) -> schemas.Ready:
     """200 while a model answers requests."""
     engine = _find(get_service(request), model)
@@ -101,12 +87,10 @@ async def model_ready(request: Request, lifecycle: LifecycleDep, model: str) -> 
     "/v2/models/{model:path}/infer",
     response_model=schemas.InferResponse,
     responses={
-        **_INFER_ERRORS,
-        200: {"content": {_OCTETS: {"schema": BINARY}, JSON: {"example": INFERRED}}},
+        **declare_errors(ERRORS, *OF_IMAGES, errors.NoClassifierError, errors.NotFoundError),
+        **declare_answer(_OCTETS, example=INFERRED),
     },
-    openapi_extra=declare_body(
-        {JSON: inline_schema(schemas.InferRequest), _OCTETS: BINARY}, OPEN_INFERENCE
-    ),
+    openapi_extra=declare_body({JSON: schemas.InferRequest, _OCTETS: bytes}, OPEN_INFERENCE),
 )
 @declare(body=Body.MANY_IMAGES)
 async def infer_model(request: Request, timeout_s: TimeoutDep, model: str) -> Response:
@@ -137,9 +121,7 @@ async def infer_model(request: Request, timeout_s: TimeoutDep, model: str) -> Re
     return Response(content, media_type=_OCTETS, headers=headers)
 
 
-@router.get(
-    "/v2/models/{model:path}", response_model=schemas.ModelMetadata, responses=_MODEL_ERRORS
-)
+@router.get("/v2/models/{model:path}", responses=_MODEL_ERRORS)
 async def model_metadata(request: Request, model: str) -> schemas.ModelMetadata:
     """What a model takes, one of its inputs or both, and gives."""
     engine = _find(get_service(request), model)
@@ -149,10 +131,13 @@ async def model_metadata(request: Request, model: str) -> schemas.ModelMetadata:
         "versions": [VERSION],
         "platform": engine.name,
         "inputs": [
-            _tensor(IMAGE, "BYTES", -1),
-            _tensor(PIXELS, "UINT8", -1, height, width, 3),
+            {"name": IMAGE, "datatype": "BYTES", "shape": [-1]},
+            {"name": PIXELS, "datatype": "UINT8", "shape": [-1, height, width, 3]},
         ],
-        "outputs": [_tensor(name, "FP32", -1, size) for name, size in _widths(engine).items()],
+        "outputs": [
+            {"name": name, "datatype": "FP32", "shape": [-1, width]}
+            for name, width in _widths(engine).items()
+        ],
     }
 
 
@@ -163,17 +148,11 @@ def _find(service: Service, model: str) -> Engine:
     name, _, rest = model.partition("/versions/")
     if rest and "/" not in rest and name in service.engines:
         if rest != VERSION:
-            raise ModelNotFoundError(f"A model has one version, `{VERSION}`.")
+            raise errors.ModelNotFoundError(f"A model has one version, `{VERSION}`.")
         return service.engine(name)
     if any(model.startswith(f"{name}/") for name in service.engines):
-        raise NotFoundError
-    raise ModelNotFoundError
-
-
-def _tensor(
-    name: str, datatype: Literal["BYTES", "UINT8", "FP32"], *shape: int
-) -> schemas.TensorMetadata:
-    return {"name": name, "datatype": datatype, "shape": list(shape)}
+        raise errors.NotFoundError
+    raise errors.ModelNotFoundError
 
 
 def _widths(engine: Engine) -> dict[str, int]:
@@ -196,15 +175,15 @@ def _check_outputs(engine: Engine, outputs: Sequence[schemas.WantedOutput]) -> N
     if not names <= _SOURCES.keys():
         raise _refuse(f"An output is one of {', '.join(f'`{name}`' for name in known)}.")
     if not names <= known.keys():
-        raise NoClassifierError
+        raise errors.NoClassifierError
     if any(one.name == _EMBEDDING and one.parameters.classification for one in outputs):
         raise _refuse(f"`{_EMBEDDING}` has no classes; leave out its `classification`.")
     if len(names) < len(outputs):
         raise _refuse("An output is named twice.")
 
 
-def _refuse(why: str) -> InvalidParameterError:
-    return InvalidParameterError(f"outputs: {why}", "outputs")
+def _refuse(why: str) -> errors.InvalidParameterError:
+    return errors.InvalidParameterError(f"outputs: {why}", "outputs")
 
 
 def _places(images: Iterable[Image]) -> Iterator[str]:

@@ -78,8 +78,9 @@ def _check_together(request: InferRequest, behind: int, input_size: tuple[int, i
         _check(tensor, input_size)
     if len({tensor.name for tensor in tensors}) < len(tensors):
         raise _refuse("A tensor is named twice.")
-    if sum(tensor.shape[0] for tensor in tensors) > MAX_FILES:
-        raise _refuse(f"A request has at most {MAX_FILES} images.")
+    counts = [tensor.shape[0] for tensor in tensors]
+    if not all(counts) or sum(counts) > MAX_FILES:
+        raise _refuse(f"A request has at least 1 and at most {MAX_FILES} images.")
     if behind != sum(tensor.parameters.binary_data_size or 0 for tensor in tensors):
         raise _refuse("`binary_data_size` is not how many bytes there are behind the JSON.")
     if any(one.parameters.shared_memory_region is not None for one in request.outputs or ()):
@@ -95,15 +96,10 @@ def _check(tensor: InputTensor, input_size: tuple[int, int]) -> None:
         raise _refuse(f"The datatype of `{tensor.name}` is {datatype}.")
     if not tensor.shape or tensor.shape[1:] != shape:
         raise _refuse(f"The shape of `{tensor.name}` is {[-1, *shape]}.")
-    if not 1 <= tensor.shape[0] <= MAX_FILES:
-        raise _refuse(f"A request has at least 1 and at most {MAX_FILES} images.")
     if tensor.parameters.shared_memory_region is not None:
         raise _refuse("There is no shared memory.")
-    size = tensor.parameters.binary_data_size
-    if size is None and tensor.data is None:
-        raise _refuse("A tensor has `data`, or `binary_data_size` and bytes behind the JSON.")
-    if size is not None and tensor.data is not None:
-        raise _refuse("A tensor has `data` or `binary_data_size`, not both.")
+    if (tensor.parameters.binary_data_size is None) == (tensor.data is None):
+        raise _refuse("A tensor has `data`, or `binary_data_size` and its bytes; not both.")
 
 
 def _read_files(tensor: InputTensor, rest: memoryview) -> list[bytes]:
@@ -111,7 +107,9 @@ def _read_files(tensor: InputTensor, rest: memoryview) -> list[bytes]:
     if tensor.data is None:
         files = list(islice(_split(rest), count + 1))  # empty ones could be millions
     else:
-        files = [_decode(text, index) for index, text in enumerate(tensor.data)]
+        if not all(isinstance(text, str) for text in tensor.data):
+            raise _refuse("In JSON, an image is base64 or a data: URI.")
+        files = [decode_base64(text, f"{IMAGE}[{index}]") for index, text in enumerate(tensor.data)]
     if len(files) != count:
         raise _refuse(f"The shape of `{IMAGE}` is not how many elements there are.")
     return files
@@ -127,15 +125,6 @@ def _split(elements: memoryview) -> Iterator[bytes]:
             raise _refuse("A BYTES element is longer than the bytes there are.")
         yield bytes(elements[:length])
         elements = elements[length:]
-
-
-def _decode(text: object, index: int) -> bytes:
-    if not isinstance(text, str):
-        raise _refuse("In JSON, an image is base64 or a data: URI.")
-    try:
-        return decode_base64(text)
-    except InvalidParameterError as error:
-        raise error.at(f"{IMAGE}[{index}]") from error
 
 
 def _read_pixels(tensor: InputTensor, rest: memoryview) -> NDArray[np.uint8]:
