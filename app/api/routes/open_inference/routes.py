@@ -47,10 +47,10 @@ ERRORS: Final = ErrorFormat(
 )
 _MODEL_ERRORS: Final = declare_errors(ERRORS, *OF_A_MODEL, errors.NotFoundError)
 
-router = APIRouter(tags=["Open Inference"], responses=declare_errors(ERRORS))
+router = APIRouter(tags=["Open Inference"])
 
 
-@router.get("/v2")
+@router.get("/v2", responses=declare_errors(ERRORS))
 @router.get("/v2/", include_in_schema=False)
 async def server_metadata() -> schemas.ServerMetadata:
     """What this server is."""
@@ -58,7 +58,7 @@ async def server_metadata() -> schemas.ServerMetadata:
     return {"name": "mobilenet-serve", "version": __version__, "extensions": extensions}
 
 
-@router.get("/v2/health/live")
+@router.get("/v2/health/live", responses=declare_errors(ERRORS))
 @router.api_route("/v2/health/live", methods=["GET", "HEAD"], include_in_schema=False)
 @declare(public=True)
 async def live() -> schemas.Live:
