@@ -26,6 +26,7 @@ from bench.documents import write_section
 from model.checkpoints.checkpoint import DEFAULT_DIRECTORY, load_checkpoint
 from model.engines import load_engine
 from model.engines.cores import count_cores
+from model.images.decoded_image import NeededSize
 from model.images.decoder import DecodeLimits, Decoder
 from model.images.pixels import needed_size, preprocess
 from model.network.scores import softmax
@@ -73,16 +74,15 @@ class Comparer:
     def compare(self, photo: bytes) -> Comparison:
         """Compare both ways, and time the photo scaled down beside them."""
         small = resize_photo(photo, SMALL[0] * SMALL[1] / 1e6)
-        _, small_ms = self._decode(small, reduced=False)
-        reduced, reduced_ms = self._decode(photo, reduced=True)
-        full, full_ms = self._decode(photo, reduced=False)
-        output = self._engine.run(np.stack([reduced, full]), alone=True)
+        _, _, small_ms = self._decode(small)
+        reduced, scale, reduced_ms = self._decode(photo, self._needed_size)
+        full, _, full_ms = self._decode(photo)
+        output = self._engine.run(np.stack([reduced, full]))
         scores = softmax(output.logits)
         best = scores.argmax(axis=1)
-        image = self._decoder.decode_reduced(photo, self._needed_size)
-        one, other = output.arrays["pooled"]
+        one, other = output.pooled
         return Comparison(
-            scale=round(image.size[0] / image.image.width),
+            scale=scale,
             megabytes=len(photo) / 1e6,
             agrees=bool(best[0] == best[1]),
             score_difference=float(np.abs(scores[0] - scores[1]).max()),
@@ -92,15 +92,15 @@ class Comparer:
             small_ms=small_ms,
         )
 
-    def _decode(self, photo: bytes, *, reduced: bool) -> tuple[NDArray[np.uint8], float]:
+    def _decode(
+        self, photo: bytes, needed: NeededSize = lambda _: None
+    ) -> tuple[NDArray[np.uint8], int, float]:
+        """Pixels, what the sides were divided by, and milliseconds."""
         started = time.thread_time()
-        image = (
-            self._decoder.decode_reduced(photo, self._needed_size)
-            if reduced
-            else self._decoder.decode(photo)
-        )
-        pixels = preprocess(image, self._preprocessing)
-        return pixels, 1000 * (time.thread_time() - started)
+        with self._decoder.open(photo, needed) as decoded:
+            pixels = preprocess(decoded, self._preprocessing)
+        elapsed_ms = 1000 * (time.thread_time() - started)
+        return pixels, round(decoded.size[0] / decoded.image.width), elapsed_ms
 
 
 class Results(list[Comparison]):

@@ -43,7 +43,7 @@ class ImageDecoder:
 
     Args:
         limits: on an image, and on the memory of all that are being decoded.
-        scaled_jpegs: decode big JPEGs at a reduced size; see `Decoder.decode_reduced`.
+        scaled_jpegs: decode big JPEGs at a reduced size; see `Decoder.open`.
     """
 
     def __init__(self, limits: DecodeLimits, *, scaled_jpegs: bool) -> None:
@@ -66,7 +66,7 @@ class ImageDecoder:
             raise errors.EmptyFileError
         try:
             with self._decoder.open(image, self._needed_size(plan), is_wanted) as decoded:
-                return preprocess(decoded, plan.preprocessing, plan.side), decoded.size
+                return preprocess(decoded, plan.preprocessing), decoded.size
         except ImageError as error:
             raise _APP_ERRORS.get(type(error), errors.InvalidImageError) from error
         except AbandonedError as error:
@@ -81,7 +81,7 @@ class ImageDecoder:
     def _needed_size(self, plan: Plan) -> NeededSize:
         if not self._scaled_jpegs:
             return lambda _: None
-        return partial(needed_size, preprocessing=plan.preprocessing, side=plan.side)
+        return partial(needed_size, preprocessing=plan.preprocessing)
 
 
 @dataclass(frozen=True, slots=True)

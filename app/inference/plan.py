@@ -26,13 +26,13 @@ class Plan:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """The checkpoint's preprocessing."""
-        return self.engine.checkpoint.preprocessing
+        """The checkpoint's preprocessing, to an input of `side`."""
+        return self.engine.checkpoint.preprocessing.with_side(self.side)
 
     @property
     def input_size(self) -> tuple[int, int]:
         """Height and width of the input in pixels."""
-        return self.preprocessing.input_size if self.side is None else (self.side, self.side)
+        return self.preprocessing.input_size
 
     @property
     def deepest(self) -> str | None:

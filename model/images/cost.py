@@ -43,23 +43,17 @@ def predict_seconds(data: bytes, limits: DecodeLimits, needed_size: NeededSize) 
     except ImageError:
         return _LEAST_NS / 1e9
     pixels, rate = encoded.size[0] * encoded.size[1], encoded.rate
-    scale = encoded.predict_scale(needed_size)
+    scale = encoded.choose_scale(needed_size)  # without EXIF, which seldom changes it
     decoding = min(rate.most * pixels, rate.pixel * pixels + rate.byte * len(data))
     return (_LEAST_NS + _PIXEL_NS * pixels / scale**2 + decoding) / 1e9
 
 
-def create_sample() -> bytes:
-    """A JPEG of noise, a third of a megapixel, to warm up and measure a decoder with."""
-    values = np.random.default_rng(0).integers(0, 256, _SAMPLE_SHAPE, np.uint8)
-    file = BytesIO()
-    Image.fromarray(values).save(file, "JPEG", quality=90)
-    return file.getvalue()
-
-
 def measure_core(clock: Callable[[], float] = time.perf_counter) -> float:
-    """Decode and resize the sample; the time it takes here over the predicted one."""
-    sample, decoder = create_sample(), Decoder(DecodeLimits())
-    durations = []
+    """Decode and resize a JPEG of noise; the time it takes here over the predicted one."""
+    file, decoder = BytesIO(), Decoder(DecodeLimits())
+    values = np.random.default_rng(0).integers(0, 256, _SAMPLE_SHAPE, np.uint8)
+    Image.fromarray(values).save(file, "JPEG", quality=90)
+    sample, durations = file.getvalue(), []
     for _ in range(3):
         started = clock()
         decoder.decode(sample).resize(_SAMPLE_RESIZED, Image.Resampling.BILINEAR)

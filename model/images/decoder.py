@@ -57,25 +57,9 @@ class Decoder:
         self._budget = MemoryBudget(limits.max_bytes_at_once)
 
     def decode(self, data: bytes) -> Image.Image:
-        """Decode the first frame of a JPEG, PNG, WebP, GIF or BMP, upright, as RGB.
-
-        Raises:
-            UnsupportedImageFormatError: the bytes begin like none of these formats.
-            ImageTooLargeError: it has more pixels or a longer side than the limits allow.
-            ImageTooComplexError: decoding it would take too long for its size.
-            ImageTruncatedError: the data end too early.
-            InvalidImageError: it is damaged otherwise.
-        """
+        """Decode at full size; see `open`."""
         with self.open(data) as decoded:
             return decoded.image
-
-    def decode_reduced(self, data: bytes, needed_size: NeededSize) -> DecodedImage:
-        """Decode, but a JPEG of a megapixel or more at 1/2, 1/4 or 1/8 of its size where possible.
-
-        At least twice the needed size is left, both ways.
-        """
-        with self.open(data, needed_size) as decoded:
-            return decoded
 
     @contextmanager
     def open(
@@ -84,47 +68,46 @@ class Decoder:
         needed_size: NeededSize = lambda _: None,
         is_wanted: Callable[[], bool] = lambda: True,
     ) -> Iterator[DecodedImage]:
-        """Decode as `decode_reduced`, and hold the image's memory reservation until the end.
+        """Decode the first frame of a JPEG, PNG, WebP, GIF or BMP, upright, as RGB.
+
+        The image's memory reservation is held until the end.
 
         Args:
             data: the file.
-            needed_size: called with the image's upright size.
+            needed_size: called with the image's upright size. A JPEG of a megapixel or more is
+                decoded at 1/2, 1/4 or 1/8 of its size if twice the needed one is left, both ways.
             is_wanted: asked after waiting for memory, before any pixel is decoded.
 
         Raises:
             AbandonedError: it is no longer wanted.
-            ImageError: see `decode`.
+            UnsupportedImageFormatError: the bytes begin like none of these formats.
+            ImageTooLargeError: it is beyond the limits.
+            ImageTooComplexError: decoding it would take too long for its size.
+            ImageTruncatedError: the data end too early.
+            InvalidImageError: it is damaged otherwise.
         """
         with ExitStack() as reservation:
-            yield self._decode(data, needed_size, is_wanted, reservation)
-
-    def _decode(
-        self,
-        data: bytes,
-        needed_size: NeededSize,
-        is_wanted: Callable[[], bool],
-        reservation: ExitStack,
-    ) -> DecodedImage:
-        with _pillow_errors():
-            encoded = read_header(data)
-            self.limits.check(encoded.size)
-            encoded.check()
-            with encoded.open() as image:
-                full_size = image.size
-                self.limits.check(full_size)
-                box = encoded.reduce(image, needed_size)
-                peak_bytes = encoded.peak_bytes(image.width * image.height)
-                reservation.enter_context(self._budget.reserve(peak_bytes))
-                if not is_wanted():
-                    raise AbandonedError("no longer wanted")
-                image.load()
-                orientation = read_orientation(image)  # in a PNG it may follow the pixels
-                size = image.size
-                return DecodedImage(
-                    to_rgb(replace(image, turn(image, orientation))),
-                    turn_size(full_size, orientation),
-                    turn_box(box, size, orientation),
-                )
+            with _pillow_errors():
+                encoded = read_header(data)
+                self.limits.check(encoded.size)
+                encoded.check()
+                with encoded.open() as image:
+                    full_size = image.size
+                    self.limits.check(full_size)
+                    box = encoded.reduce(image, needed_size)
+                    peak_bytes = encoded.peak_bytes(image.width * image.height)
+                    reservation.enter_context(self._budget.reserve(peak_bytes))
+                    if not is_wanted():
+                        raise AbandonedError("no longer wanted")
+                    image.load()
+                    orientation = read_orientation(image)  # in a PNG it may follow the pixels
+                    size = image.size
+                    decoded = DecodedImage(
+                        to_rgb(replace(image, turn(image, orientation))),
+                        turn_size(full_size, orientation),
+                        turn_box(box, size, orientation),
+                    )
+            yield decoded
 
 
 @contextmanager

@@ -117,16 +117,13 @@ class Preprocessing(Document):
             return self.crop_size.height, self.crop_size.width
         return self.size.height or 0, self.size.width or 0
 
-    @property
-    def crop_side(self) -> int:
-        """Shorter side of the network's input, in pixels."""
-        return min(self.input_size)
-
-    def with_side(self, side: int) -> Preprocessing:
-        """A copy for a square input of another side, resizing in the same proportion to it."""
+    def with_side(self, side: int | None) -> Preprocessing:
+        """The same for a square input of this side, resizing in proportion; None keeps the size."""
         height, width = self.input_size
+        if side is None or height == width == side:
+            return self
         if self.size.shortest_edge is not None:
-            size = Size(shortest_edge=_scale(self.size.shortest_edge, side / self.crop_side))
+            size = Size(shortest_edge=_scale(self.size.shortest_edge, side / min(height, width)))
         else:
             size = Size(
                 height=_scale(self.size.height or 0, side / height),

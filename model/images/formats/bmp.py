@@ -13,7 +13,9 @@ _SIZED_BYTES = 26
 _RLE = (1, 2)  # compressions
 _MAX_RLE_PIXELS = 1_000_000
 _MAX_RLE_BYTES = 300_000
-_RATE, _RLE_RATE = Rate(0, 0, 0), Rate(0, 150, 150)
+_RATE = Rate(0, 0, 0)
+"""Uncompressed pixels cost next to nothing."""
+_RLE_RATE = Rate(0, 150, 150)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +34,14 @@ class Bmp(EncodedImage):
             raise InvalidImageError("no header")
         if int.from_bytes(data[14:18], "little") == _OLD_HEADER_BYTES:
             size = int.from_bytes(data[18:20], "little"), int.from_bytes(data[20:22], "little")
-            return cls(data, size, is_rle=False)
+            return cls(data, size, _RATE, is_rle=False)
         height = abs(int.from_bytes(data[22:26], "little", signed=True))  # negative: top row first
         size = int.from_bytes(data[18:22], "little"), height
-        return cls(data, size, is_rle=int.from_bytes(data[30:34], "little") in _RLE)
+        is_rle = int.from_bytes(data[30:34], "little") in _RLE
+        return cls(data, size, _RLE_RATE if is_rle else _RATE, is_rle)
 
     def check(self) -> None:
         """Bound the pixels and bytes of run-length encoding."""
         pixels = self.size[0] * self.size[1]
         if self.is_rle and (pixels > _MAX_RLE_PIXELS or len(self.data) > _MAX_RLE_BYTES):
             raise ImageTooComplexError("too much run-length encoding")
-
-    @property
-    def rate(self) -> Rate:
-        """Uncompressed pixels cost next to nothing."""
-        return _RLE_RATE if self.is_rle else _RATE

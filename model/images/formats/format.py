@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from PIL import Image
+
+from model.images.orientation import UPRIGHT
 
 if TYPE_CHECKING:
     from model.images.decoded_image import Box, NeededSize, Size
@@ -33,6 +35,11 @@ class EncodedImage(ABC):
     Attributes:
         data: the file.
         size: as stored, before any EXIF orientation.
+        rate: what decoding costs; what the header does not tell is assumed at its most expensive.
+        head: bytes to open in place of those before `start`, without what Pillow would walk in
+            Python, byte by byte.
+        start: offset of the pixels' data; 0 to open the file as it is.
+        coefficient_bytes: memory that the decoder needs beside the image.
     """
 
     name: ClassVar[str]
@@ -43,6 +50,11 @@ class EncodedImage(ABC):
 
     data: bytes
     size: Size
+    rate: Rate
+    _: KW_ONLY
+    head: bytes = b""
+    start: int = 0
+    coefficient_bytes: int = 0
 
     @classmethod
     def matches(cls, data: bytes) -> bool:
@@ -58,30 +70,22 @@ class EncodedImage(ABC):
             ImageError: it is damaged, cut, or too long.
         """
 
-    @abstractmethod
-    def check(self) -> None:
+    def check(self) -> None:  # noqa: B027  # some formats have nothing to check
         """Check, without decoding a pixel, what Pillow leaves unbounded or unchecked.
 
         Raises:
             ImageError: decoding would take too long, or the file is damaged.
         """
 
-    @property
-    @abstractmethod
-    def rate(self) -> Rate:
-        """What decoding costs; what the header does not tell is assumed at its most expensive."""
-
-    @property
-    def coefficient_bytes(self) -> int:
-        """Memory that the decoder needs beside the image."""
-        return 0
-
     def open(self) -> Image.Image:
         """Open the file with Pillow, which decodes pixels only when they are loaded."""
-        return Image.open(BytesIO(self.data), formats=(self.name,))
+        data = self.data
+        if self.start:
+            data = b"".join((self.head, memoryview(data)[self.start :]))  # one copy
+        return Image.open(BytesIO(data), formats=(self.name,))
 
-    def predict_scale(self, needed_size: NeededSize) -> int:  # noqa: ARG002  # one format can scale
-        """Predict what `reduce` will divide the sides by: 8, 4, 2 or 1."""
+    def choose_scale(self, needed_size: NeededSize, orientation: int = UPRIGHT) -> int:  # noqa: ARG002  # one format can scale
+        """Choose what `reduce` divides the sides by: 8, 4, 2 or 1."""
         return 1
 
     def reduce(self, image: Image.Image, needed_size: NeededSize) -> Box:  # noqa: ARG002  # see above

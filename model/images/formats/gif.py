@@ -6,10 +6,7 @@ Pillow walks it in Python, block by block and, where there is junk, byte by byte
 from __future__ import annotations
 
 from dataclasses import dataclass
-from io import BytesIO
 from typing import TYPE_CHECKING, Self
-
-from PIL import Image
 
 from model.errors import ImageTooComplexError, InvalidImageError
 from model.images.formats.format import EncodedImage, Rate
@@ -29,16 +26,11 @@ _RATE = Rate(1, 10, 4)
 class Gif(EncodedImage):
     """A GIF file; its size is the screen's, or the first frame's extent where that is larger.
 
-    Attributes:
-        head: what stands before the frame, without extensions but for the frame's own control.
-        start: offset of the frame.
+    `head` leaves out all extensions but the frame's own control.
     """
 
     name = "GIF"
     signatures = (b"GIF87a", b"GIF89a")
-
-    head: bytes
-    start: int
 
     @classmethod
     def read(cls, data: bytes) -> Self:
@@ -65,20 +57,7 @@ class Gif(EncodedImage):
             raise InvalidImageError("no frame")
         (left, top), (across, down) = _read_pair(data, position + 1), _read_pair(data, position + 5)
         size = max(width, left + across), max(height, top + down)
-        return cls(data, size, head + control, position)
-
-    def check(self) -> None:
-        """Check nothing more: the blocks were counted when the header was read."""
-
-    @property
-    def rate(self) -> Rate:
-        """LZW is cheap."""
-        return _RATE
-
-    def open(self) -> Image.Image:
-        """Open the file without the extensions that Pillow would walk."""
-        data = b"".join((self.head, memoryview(self.data)[self.start :]))  # one copy
-        return Image.open(BytesIO(data), formats=(self.name,))
+        return cls(data, size, _RATE, head=head + control, start=position)
 
 
 def _byte(data: bytes, position: int) -> int:

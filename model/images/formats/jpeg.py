@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from io import BytesIO
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
-from PIL import Image
 
 from model.errors import ImageTooComplexError, ImageTruncatedError, InvalidImageError
 from model.images.formats.format import EncodedImage, Rate
-from model.images.orientation import read_orientation, turn_size
+from model.images.orientation import UPRIGHT, read_orientation, turn_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from model.images.decoded_image import Box, NeededSize, Size
+    from PIL import Image
+
+    from model.images.decoded_image import Box, NeededSize
 
 _MARKER = re.compile(rb"\xff([^\x00\xff])")
 _MARKER_BYTE, _START_OF_SCAN = 0xFF, 0xDA
@@ -56,25 +56,15 @@ _SEVERAL_BYTE_NS = 23
 
 @dataclass(frozen=True, slots=True)
 class Jpeg(EncodedImage):
-    """A JPEG file.
+    """A JPEG file, whose data visit the pixels in so many scans.
 
-    Attributes:
-        scans: how often its data visit the pixels.
-        in_several: whether its colours or its precision come in more than one scan.
-        samples: of all components for a pixel; 1.5 with the usual subsampling.
-        head: what stands before the first scan, without padding, junk and metadata but for the
-            first EXIF: Pillow walks those in Python, byte by byte.
-        start: offset of the first scan.
+    `head` leaves out padding, junk, and metadata but for the first EXIF.
     """
 
     name = "JPEG"
     signatures = (b"\xff\xd8",)
 
     scans: int
-    in_several: bool
-    samples: float
-    head: bytes
-    start: int
 
     @classmethod
     def read(cls, data: bytes) -> Self:
@@ -97,8 +87,15 @@ class Jpeg(EncodedImage):
         # libjpeg stops after the first scan of a sequential JPEG that has every colour in it.
         in_one = not progressive and data[start : start + 5][_SCAN_COMPONENTS] >= frame[_COMPONENTS]
         scans = 1 if in_one else _count_scans(data, start)
-        several, head = progressive or scans > 1, b"".join(segments)
-        return cls(data, size, scans, several, _count_samples(frame), head, start)
+        head = b"".join(segments)
+        if not progressive and scans == 1:
+            return cls(data, size, _RATE, scans, head=head, start=start)
+        # In several scans libjpeg holds every coefficient, 2 bytes each, at any reduced size.
+        coefficient_bytes = int(2 * _count_samples(frame) * size[0] * size[1])
+        rate = Rate(_RATE.pixel + _SCAN_NS * scans, _SEVERAL_BYTE_NS)
+        return cls(
+            data, size, rate, scans, head=head, start=start, coefficient_bytes=coefficient_bytes
+        )
 
     def check(self) -> None:
         """Bound the work of the scans."""
@@ -106,43 +103,18 @@ class Jpeg(EncodedImage):
         if self.scans > _MAX_SCANS or scanned > _MAX_SCANNED_PIXELS:
             raise ImageTooComplexError(f"{self.scans} scans")
 
-    @property
-    def rate(self) -> Rate:
-        """Several scans cost more, for each pixel and for each byte."""
-        if self.in_several:
-            return Rate(_RATE.pixel + _SCAN_NS * self.scans, _SEVERAL_BYTE_NS)
-        return _RATE
-
-    @property
-    def coefficient_bytes(self) -> int:
-        """In several scans libjpeg holds every coefficient, 2 bytes each, at any reduced size."""
-        pixels = self.size[0] * self.size[1]
-        return int(2 * self.samples * pixels) if self.in_several else 0
-
-    def open(self) -> Image.Image:
-        """Open the file without the metadata that Pillow would walk."""
-        data = b"".join((self.head, memoryview(self.data)[self.start :]))  # one copy
-        return Image.open(BytesIO(data), formats=(self.name,))
-
-    def predict_scale(self, needed_size: NeededSize) -> int:
-        """Predict it without EXIF, whose orientation seldom changes it."""
-        needed = needed_size(self.size)
-        return 1 if needed is None else self._choose_scale(needed)
-
-    def _choose_scale(self, needed_size: Size) -> int:
+    def choose_scale(self, needed_size: NeededSize, orientation: int = UPRIGHT) -> int:
         """Keep at least twice the needed size both ways; leave what is below a megapixel."""
-        if self.size[0] * self.size[1] < _BIG_PIXELS:
+        upright = turn_size(self.size, orientation)
+        needed = needed_size(upright)
+        if needed is None or self.size[0] * self.size[1] < _BIG_PIXELS:
             return 1
-        most = min(
-            side // (_MARGIN * needed) for side, needed in zip(self.size, needed_size, strict=True)
-        )
+        most = min(side // (_MARGIN * least) for side, least in zip(upright, needed, strict=True))
         return max(scale for scale in (1, 2, 4, 8) if scale == 1 or scale <= most)
 
     def reduce(self, image: Image.Image, needed_size: NeededSize) -> Box:
         """Let libjpeg decode at the chosen scale."""
-        orientation = read_orientation(image)
-        needed = needed_size(turn_size(image.size, orientation))
-        scale = 1 if needed is None else self._choose_scale(turn_size(needed, orientation))
+        scale = self.choose_scale(needed_size, read_orientation(image))
         drafted = None
         if scale > 1:
             drafted = image.draft(None, (image.width // scale, image.height // scale))

@@ -33,26 +33,21 @@ _ALPHA_NS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Png(EncodedImage):
-    """A PNG file.
-
-    Attributes:
-        bits: of one pixel.
-        has_alpha: whether every pixel has its own; a transparent colour does not count.
-    """
+    """A PNG file."""
 
     name = "PNG"
     signatures = (b"\x89PNG\r\n\x1a\n",)
 
-    bits: int
-    has_alpha: bool
-
     @classmethod
     def read(cls, data: bytes) -> Self:
-        """Read the first chunk."""
+        """Read the first chunk: inflating costs by the byte, laying on white by the pixel."""
         if len(data) < _HEADER_BYTES or data[12:16] != b"IHDR" or data[25] not in _CHANNELS:
             raise InvalidImageError("no header")
         size = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
-        return cls(data, size, data[24] * _CHANNELS[data[25]], data[25] in _WITH_ALPHA)
+        raw_bytes = data[24] * _CHANNELS[data[25]] / 8
+        alpha = _ALPHA_NS if data[25] in _WITH_ALPHA else 0  # a transparent colour does not count
+        rate = Rate(raw_bytes * _RAW_NS + alpha, _BYTE_NS, raw_bytes * _RAW_MOST_NS + alpha)
+        return cls(data, size, rate)
 
     def check(self) -> None:
         """Bound the chunks and what their texts inflate to; verify the pixels' checksums."""
@@ -66,12 +61,6 @@ class Png(EncodedImage):
             left -= _inflated_bytes(_compressed(kind, body), left)
             if left <= 0:
                 raise ImageTooComplexError(f"text of more than {_MAX_TEXT_BYTES} bytes")
-
-    @property
-    def rate(self) -> Rate:
-        """Inflating costs by the byte, laying on white by the pixel."""
-        raw_bytes, alpha = self.bits / 8, _ALPHA_NS if self.has_alpha else 0
-        return Rate(raw_bytes * _RAW_NS + alpha, _BYTE_NS, raw_bytes * _RAW_MOST_NS + alpha)
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, int]]:

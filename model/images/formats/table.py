@@ -14,12 +14,12 @@ from model.images.formats.webp import WebP
 if TYPE_CHECKING:
     from model.images.formats.format import EncodedImage
 
-FORMATS: tuple[type[EncodedImage], ...] = (Jpeg, Png, WebP, Gif, Bmp)
+_FORMATS: tuple[type[EncodedImage], ...] = (Jpeg, Png, WebP, Gif, Bmp)
 
 
 def sniff(data: bytes) -> str | None:
     """Name the format that a file begins like: JPEG, PNG, WEBP, GIF, BMP, or None."""
-    return next((one.name for one in FORMATS if one.matches(data)), None)
+    return next((one.name for one in _FORMATS if one.matches(data)), None)
 
 
 def read_header(data: bytes) -> EncodedImage:
@@ -29,7 +29,7 @@ def read_header(data: bytes) -> EncodedImage:
         UnsupportedImageFormatError: it begins like no accepted format.
         ImageError: the header is damaged, cut, or too long, or the image has no area.
     """
-    for one in FORMATS:
+    for one in _FORMATS:
         if one.matches(data):
             encoded = one.read(data)
             if 0 in encoded.size:

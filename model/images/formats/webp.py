@@ -20,6 +20,7 @@ _BODY = slice(20, 30)  # as much of the first chunk as holds the size
 _NEEDED_BYTES = {b"VP8 ": 10, b"VP8L": 5, b"VP8X": 10}
 _SIDE_BITS = 0x3FFF
 _RATES = {b"VP8 ": Rate(5, 36, 32), b"VP8L": Rate(3, 13, 17), b"VP8X": Rate(8, 36, 35)}
+"""Lossy, lossless, and extended, which may hold either and an alpha channel."""
 
 
 class _StillImage(WebPImageFile):
@@ -36,13 +37,11 @@ class _StillImage(WebPImageFile):
 
 @dataclass(frozen=True, slots=True)
 class WebP(EncodedImage):
-    """A WebP file; `kind` is its first chunk's: VP8 (lossy), VP8L (lossless) or VP8X (extended)."""
+    """A WebP file; libwebp bounds its own work."""
 
     name = "WEBP"
     signatures = (b"RIFF",)
     pixel_bytes = PIXEL_BYTES
-
-    kind: bytes
 
     @classmethod
     def matches(cls, data: bytes) -> bool:
@@ -66,15 +65,7 @@ class WebP(EncodedImage):
             width, height = (bits & _SIDE_BITS) + 1, (bits >> 14 & _SIDE_BITS) + 1
         else:
             width, height = (int.from_bytes(body[at : at + 3], "little") + 1 for at in (4, 7))
-        return cls(data, (width, height), kind)
-
-    def check(self) -> None:
-        """Check nothing more: libwebp bounds its own work."""
-
-    @property
-    def rate(self) -> Rate:
-        """Lossless is the cheapest; an extended file may hold either, and an alpha channel."""
-        return _RATES[self.kind]
+        return cls(data, (width, height), _RATES[kind])
 
     def open(self) -> _StillImage:
         """Open the file for its first frame only."""

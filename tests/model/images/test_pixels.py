@@ -122,7 +122,7 @@ def test_photos_are_the_pixels_of_the_committed_processor(
 def test_another_side_keeps_the_proportion_of_the_short_side(side: int, resized: list[int]) -> None:
     short = round(side * 256 / 224)
     square = noise((300, 300))
-    pixels = preprocess(square, DEFAULT, side)
+    pixels = preprocess(square, DEFAULT.with_side(side))
     assert pixels.shape == (side, side, 3)
     assert resized == [short * short]
     assert np.array_equal(pixels, reference_pixels(square, create_preprocessing(short, side)))
@@ -130,7 +130,7 @@ def test_another_side_keeps_the_proportion_of_the_short_side(side: int, resized:
 
 def test_the_checkpoint_s_own_side_changes_nothing() -> None:
     image = noise((640, 427))
-    assert np.array_equal(preprocess(image, DEFAULT, 224), preprocess(image, DEFAULT))
+    assert np.array_equal(preprocess(image, DEFAULT.with_side(224)), preprocess(image, DEFAULT))
 
 
 @pytest.mark.parametrize("side", [None, 32, 512])
@@ -138,7 +138,7 @@ def test_the_checkpoint_s_own_side_changes_nothing() -> None:
 def test_an_extreme_picture_is_never_resized_beyond_the_bound(
     size: tuple[int, int], side: int | None, resized: list[int]
 ) -> None:
-    pixels = preprocess(Image.new("RGB", size, (200, 100, 50)), DEFAULT, side)
+    pixels = preprocess(Image.new("RGB", size, (200, 100, 50)), DEFAULT.with_side(side))
     assert pixels.shape == (side or 224, side or 224, 3)
     assert (pixels == (200, 100, 50)).all()
     assert len(resized) == 1
@@ -163,7 +163,10 @@ def test_an_extreme_picture_keeps_its_centre(size: tuple[int, int], side: int | 
     image = Image.new("RGB", size, "red")
     image.paste("blue", (width // 2, 0, width, height))
     turned = image.transpose(Image.Transpose.TRANSPOSE)
-    wide, tall = preprocess(image, DEFAULT, side), preprocess(turned, DEFAULT, side)
+    wide, tall = (
+        preprocess(image, DEFAULT.with_side(side)),
+        preprocess(turned, DEFAULT.with_side(side)),
+    )
     assert np.array_equal(wide, tall.transpose(1, 0, 2))
     middle = len(wide) // 2
     assert (wide[:, : middle - 4, 0] >= wide[:, : middle - 4, 2]).all()
@@ -230,7 +233,7 @@ def test_another_side_gives_a_square_whatever_the_configuration(
     document: dict[str, Any], side: int, resized: list[int]
 ) -> None:
     preprocessing = Preprocessing.model_validate(document)
-    assert preprocess(noise((320, 200)), preprocessing, side).shape == (side, side, 3)
+    assert preprocess(noise((320, 200)), preprocessing.with_side(side)).shape == (side, side, 3)
     assert all(pixels <= 2 * MAX_RESIZED_PIXELS for pixels in resized)
 
 
@@ -238,7 +241,7 @@ def test_a_rectangle_of_another_side_is_resized_in_proportion(resized: list[int]
     preprocessing = Preprocessing.model_validate(
         {"size": {"height": 200, "width": 300}, "crop_size": {"height": 100, "width": 200}}
     )
-    preprocess(noise((50, 50)), preprocessing, 50)
+    preprocess(noise((50, 50)), preprocessing.with_side(50))
     assert resized == [100 * 75]
 
 
@@ -258,8 +261,8 @@ def test_the_needed_size_is_what_the_picture_is_resized_to(
     size: tuple[int, int], document: dict[str, Any], side: int | None, resized: list[int]
 ) -> None:
     preprocessing = Preprocessing.model_validate(document)
-    width, height = needed_size(size, preprocessing, side) or (0, 0)
-    preprocess(noise(size), preprocessing, side)
+    width, height = needed_size(size, preprocessing.with_side(side)) or (0, 0)
+    preprocess(noise(size), preprocessing.with_side(side))
     assert resized == [width * height]
     if "shortest_edge" in document.get("size", {"shortest_edge"}):
         assert (width > height) == (size[0] > size[1])
@@ -267,7 +270,7 @@ def test_the_needed_size_is_what_the_picture_is_resized_to(
 
 def test_a_picture_cut_for_its_length_is_needed_as_if_it_were_not() -> None:
     assert needed_size((1024, 65536), DEFAULT) == (256, 16384)
-    assert needed_size((65536, 1024), DEFAULT, 512) == (37440, 585)
+    assert needed_size((65536, 1024), DEFAULT.with_side(512)) == (37440, 585)
 
 
 @pytest.mark.parametrize("document", [{"do_resize": False}, {"resample": 0}], ids=str)
@@ -275,4 +278,4 @@ def test_a_picture_cut_for_its_length_is_needed_as_if_it_were_not() -> None:
 def test_a_picture_of_which_single_pixels_are_taken_is_needed_as_it_is(
     document: dict[str, Any], side: int | None
 ) -> None:
-    assert needed_size((4000, 3000), Preprocessing.model_validate(document), side) is None
+    assert needed_size((4000, 3000), Preprocessing.model_validate(document).with_side(side)) is None

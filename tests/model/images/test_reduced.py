@@ -21,6 +21,8 @@ from tests.model.twins import size_id
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from model.images.decoded_image import DecodedImage, NeededSize
+
 Size = tuple[int, int]
 
 DEFAULT = partial(needed_size, preprocessing=Preprocessing())
@@ -64,6 +66,11 @@ def reserved(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return taken
 
 
+def decode_reduced(decoder: Decoder, data: bytes, needed: NeededSize) -> DecodedImage:
+    with decoder.open(data, needed) as decoded:
+        return decoded
+
+
 @pytest.mark.parametrize(
     ("size", "decoded"),
     [
@@ -85,7 +92,7 @@ def reserved(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_a_big_jpeg_is_decoded_at_the_smallest_size_that_is_twice_the_needed_one(
     decoder: Decoder, size: Size, decoded: Size
 ) -> None:
-    assert decoder.decode_reduced(flat(size), DEFAULT).image.size == decoded
+    assert decode_reduced(decoder, flat(size), DEFAULT).image.size == decoded
 
 
 @given(
@@ -96,7 +103,7 @@ def test_a_big_jpeg_is_decoded_at_the_smallest_size_that_is_twice_the_needed_one
 def test_twice_the_needed_size_is_always_left_and_never_twice_as_much_without_need(
     size: Size, needed: Size
 ) -> None:
-    decoded = Decoder(DecodeLimits()).decode_reduced(flat(size), need(*needed)).image.size
+    decoded = decode_reduced(Decoder(DecodeLimits()), flat(size), need(*needed)).image.size
     scale = next(s for s in (1, 2, 4, 8) if decoded == tuple(-(-side // s) for side in size))
     margins = [side / wanted for side, wanted in zip(decoded, needed, strict=True)]
     if scale > 1:
@@ -116,7 +123,7 @@ def test_what_is_needed_is_told_of_the_upright_picture(decoder: Decoder, orienta
     exif = create_exif(struct.pack("<H", orientation))
     stored = (1500, 3000) if orientation >= 5 else (3000, 1500)
     data = encode(Image.new("L", stored), "JPEG", exif=exif)
-    assert decoder.decode_reduced(data, needs_its_width).image.size == (1500, 750)
+    assert decode_reduced(decoder, data, needs_its_width).image.size == (1500, 750)
     assert asked == [(3000, 1500)]
 
 
@@ -125,7 +132,7 @@ def test_a_reduced_picture_is_upright(decoder: Decoder, orientation: int) -> Non
     turn = {1: 0, 3: 180, 6: 90, 8: 270}[orientation]
     stored = big_blocks().rotate(turn, expand=True)
     data = encode(stored, "JPEG", exif=create_exif(struct.pack("<H", orientation)), quality=95)
-    image = decoder.decode_reduced(data, DEFAULT).image
+    image = decode_reduced(decoder, data, DEFAULT).image
     assert image.size == (768, 512)
     assert_close(image, blocks(), within=4)
 
@@ -138,7 +145,7 @@ def test_a_reduced_picture_lies_where_the_full_one_does(
     soft = noise(24, 16).resize(size, Image.Resampling.BICUBIC)
     exif = create_exif(struct.pack("<H", orientation))
     data = encode(soft, "JPEG", quality=95, subsampling=0, exif=exif)
-    picture, full = decoder.decode_reduced(data, DEFAULT), decoder.decode(data)
+    picture, full = decode_reduced(decoder, data, DEFAULT), decoder.decode(data)
     assert picture.size == full.size
     assert picture.image.width < full.width
     pixels = [preprocess(one, Preprocessing()).astype(int) for one in (picture, full)]
@@ -155,14 +162,14 @@ def test_every_kind_of_jpeg_keeps_its_colours(
     decoder: Decoder, mode: str, options: dict[str, Any]
 ) -> None:
     data = encode(big_blocks().convert(mode), "JPEG", quality=95, **options)
-    image = decoder.decode_reduced(data, DEFAULT).image
+    image = decode_reduced(decoder, data, DEFAULT).image
     assert image.size == (768, 512)
     assert_close(image, decoder.decode(data), within=2)
 
 
 def test_an_mpo_is_reduced_too(decoder: Decoder) -> None:
     data = encode(big_blocks(), "MPO", save_all=True, append_images=[blocks()], quality=95)
-    image = decoder.decode_reduced(data, DEFAULT).image
+    image = decode_reduced(decoder, data, DEFAULT).image
     assert image.size == (768, 512)
     assert_close(image, blocks(), within=4)
 
@@ -178,7 +185,7 @@ def test_a_jpeg_that_is_needed_as_it_is_has_every_value_that_it_has(
     data = encode(noise(1536, 1024), "JPEG", quality=90)
     with Image.open(BytesIO(data)) as expected:
         values = np.asarray(expected)
-    picture = decoder.decode_reduced(data, needed_size)
+    picture = decode_reduced(decoder, data, needed_size)
     assert np.array_equal(np.asarray(picture.image), values)
     assert (picture.size, picture.box) == ((1536, 1024), (0, 0, 1536, 1024))
     assert np.array_equal(np.asarray(decoder.decode(data)), values)
@@ -186,24 +193,24 @@ def test_a_jpeg_that_is_needed_as_it_is_has_every_value_that_it_has(
 
 @pytest.mark.parametrize("size", [(1000, 999), (600, 400)], ids=size_id)
 def test_a_jpeg_under_a_megapixel_is_never_reduced(decoder: Decoder, size: Size) -> None:
-    assert decoder.decode_reduced(flat(size), need(10, 10)).image.size == size
-    assert decoder.decode_reduced(flat((1000, 1000)), need(10, 10)).image.size == (125, 125)
+    assert decode_reduced(decoder, flat(size), need(10, 10)).image.size == size
+    assert decode_reduced(decoder, flat((1000, 1000)), need(10, 10)).image.size == (125, 125)
 
 
 @pytest.mark.parametrize("image_format", ["PNG", "WEBP", "GIF", "BMP"])
 def test_other_formats_have_their_own_size(decoder: Decoder, image_format: str) -> None:
     data = encode(Image.new("L", (1024, 1024)), image_format)
-    assert decoder.decode_reduced(data, DEFAULT).image.size == (1024, 1024)
+    assert decode_reduced(decoder, data, DEFAULT).image.size == (1024, 1024)
 
 
 def test_the_limits_are_of_the_full_size() -> None:
     limits = {"max_pixels": 1024 * 1024 - 1}, {"max_side": 1023}
     for one in limits:
         with pytest.raises(ImageTooLargeError):
-            Decoder(DecodeLimits(**one)).decode_reduced(flat((1024, 1024)), DEFAULT)
+            decode_reduced(Decoder(DecodeLimits(**one)), flat((1024, 1024)), DEFAULT)
     data = encode(Image.new("L", (4_000, 3_000)), "JPEG", progressive=True)
     with pytest.raises(ImageTooComplexError):
-        Decoder(DecodeLimits()).decode_reduced(add_scans(data, 60), DEFAULT)
+        decode_reduced(Decoder(DecodeLimits()), add_scans(data, 60), DEFAULT)
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}], ids=str)
@@ -213,14 +220,14 @@ def test_half_a_big_jpeg_is_truncated(
 ) -> None:
     data = encode(noise(1200, 1100), "JPEG", **options)
     with pytest.raises(ImageTruncatedError):
-        decoder.decode_reduced(data[: int(len(data) * left)], DEFAULT)
+        decode_reduced(decoder, data[: int(len(data) * left)], DEFAULT)
 
 
 def test_a_reduced_picture_takes_the_memory_of_its_reduced_size(
     decoder: Decoder, reserved: list[int]
 ) -> None:
     data = flat((4000, 3000))
-    decoder.decode_reduced(data, DEFAULT)
+    decode_reduced(decoder, data, DEFAULT)
     decoder.decode(data)
     assert reserved == [len(data) + 8 * pixels for pixels in (1000 * 750, 4000 * 3000)]
 
@@ -240,7 +247,7 @@ def test_a_progressive_picture_takes_the_memory_of_its_coefficients_besides(
 ) -> None:
     picture = Image.new(mode, (2000, 1500))
     data = encode(picture, "JPEG", progressive=True, subsampling=subsampling)
-    image = decoder.decode_reduced(data, DEFAULT).image if reduced else decoder.decode(data)
+    image = decode_reduced(decoder, data, DEFAULT).image if reduced else decoder.decode(data)
     pixels, coefficients = image.width * image.height, 2000 * 1500 * samples
     assert reserved == [len(data) + max(4 * pixels + 2 * coefficients, 8 * pixels)]
 

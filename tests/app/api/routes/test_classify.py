@@ -15,7 +15,8 @@ from model.network.scores import softmax, top_k
 
 
 def reference(checkpoint: Checkpoint, image: bytes, k: int, side: int | None = None) -> list[Any]:
-    pixels = preprocess(Decoder(DecodeLimits()).decode(image), checkpoint.preprocessing, side)
+    preprocessing = checkpoint.preprocessing.with_side(side)
+    pixels = preprocess(Decoder(DecodeLimits()).decode(image), preprocessing)
     output = load_engine(checkpoint, name="torch").run(pixels[None])
     return top_k(softmax(output.logits[0]), k)
 

@@ -41,10 +41,10 @@ def embed(client: httpx2.Client, image: bytes, query: str = "") -> NDArray[np.fl
 def reference(
     checkpoint: Checkpoint, image: bytes, *, scaled: bool, side: int | None = None
 ) -> NDArray[np.float32]:
-    needed = partial(needed_size, preprocessing=checkpoint.preprocessing, side=side)
-    decoder = Decoder(DecodeLimits())
-    picture = decoder.decode_reduced(image, needed) if scaled else decoder.decode(image)
-    pixels = preprocess(picture, checkpoint.preprocessing, side)
+    preprocessing = checkpoint.preprocessing.with_side(side)
+    needed = partial(needed_size, preprocessing=preprocessing) if scaled else lambda _: None
+    with Decoder(DecodeLimits()).open(image, needed) as decoded:
+        pixels = preprocess(decoded, preprocessing)
     pooled = load_engine(checkpoint, name="onnx").run(pixels[None]).arrays["pooled"]
     return np.asarray(pooled[0])
 

@@ -59,7 +59,7 @@ def test_a_float_file_becomes_its_network(source: Path) -> None:
     imported = convert(source, write_tflite(folded, SIDE))
     assert imported.quantization is None
     assert imported.config.model_dump() == CONFIG.model_dump()
-    assert imported.preprocessing.crop_side == SIDE
+    assert imported.preprocessing.input_size == (SIDE, SIDE)
     assert imported.preprocessing.scale_and_offset()[0].tolist() == [127.5] * 3
     assert imported.weights.keys() == folded.weights.keys()
     for name, weight in folded.weights.items():
