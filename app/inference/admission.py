@@ -26,20 +26,15 @@ class Admission:
     Work is what decoding and computing will take, as predicted from an image's header. Its unit is
     one image of the default model's own size, decoded. Belongs to the event loop's thread.
 
-    The prediction knows neither HTTP nor what else the cores do. So the bound shrinks, down to a
-    quarter, by as much as the throughput under load is lower than predicted: it bounds time.
+    The predicted throughput knows neither HTTP nor what else the cores do. So the bound shrinks,
+    down to a quarter, by as much as the throughput under load is lower: it bounds time.
 
-    Args:
-        capacity: work that may be in flight.
-        images_per_s: predicted throughput.
-        now: monotonic clock in seconds.
+    Attributes:
+        work: in flight now.
     """
 
     def __init__(
-        self,
-        capacity: float,
-        images_per_s: float,
-        now: Callable[[], float] = time.monotonic,
+        self, capacity: float, images_per_s: float, now: Callable[[], float] = time.monotonic
     ) -> None:
         self._capacity = capacity
         self.images_per_s = images_per_s
@@ -48,7 +43,7 @@ class Admission:
         self._done = 0.0
         self._since: float | None = None
         self._places = 0
-        self._work = 0.0
+        self.work = 0.0
         self._usual = 1.0
         self._closed: type[AppError] | None = None
         self._empty = asyncio.Event()
@@ -59,11 +54,6 @@ class Admission:
         """Work that may be in flight now."""
         return self._capacity * self._speed
 
-    @property
-    def work(self) -> float:
-        """Work in flight now."""
-        return self._work
-
     def check(self, cost: float | None = None) -> None:
         """Raise what `reserve` would raise now; without a cost, for a request like most of late.
 
@@ -72,8 +62,8 @@ class Admission:
         if self._closed:
             raise self._closed
         cost = self._usual if cost is None else cost
-        if self._places and self._work + cost > self.capacity:
-            wait_s = max(1, math.ceil(self._work / (self.images_per_s * self._speed)))
+        if self._places and self.work + cost > self.capacity:
+            wait_s = max(1, math.ceil(self.work / (self.images_per_s * self._speed)))
             raise OverloadedError(retry_after_s=wait_s)
 
     @contextmanager
@@ -88,7 +78,7 @@ class Admission:
         # Towards the median, which a few large ones do not move.
         self._usual *= _STEP if cost > self._usual else 1 / _STEP
         self._places += 1
-        self._work += cost
+        self.work += cost
         self._empty.clear()
         try:
             yield
@@ -96,7 +86,7 @@ class Admission:
             self._observe(cost)
             self._places -= 1
             # Sums of fractions leave a remainder.
-            self._work = self._work - cost if self._places else 0.0
+            self.work = self.work - cost if self._places else 0.0
             if not self._places:
                 self._empty.set()
 
@@ -109,7 +99,7 @@ class Admission:
 
     def _observe(self, cost: float) -> None:
         """Compare finished work with the prediction, while enough is in flight to keep all busy."""
-        if self._work < self.capacity / 2:
+        if self.work < self.capacity / 2:
             self._since = None
             return
         now = self._now()

@@ -59,11 +59,8 @@ class DynamicBatcher:
 
     Args:
         streams: batches that run at once, each in a thread of its own.
-        max_batch_size: images a batch at most.
         admission: bounds the work in flight; every caller holds a place of it.
         throttle: called before each batch; see `app.inference.quota`.
-        traces: get a span for each batch.
-        now: monotonic clock in seconds.
 
     Attributes:
         in_flight: the batches that run.

@@ -40,18 +40,16 @@ class ResultCache:
 
     Args:
         max_bytes: of all entries together; 0 keeps nothing.
+
+    Attributes:
+        size: bytes that are kept now.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._bytes = 0
+        self.size = 0
         self._entries: OrderedDict[Key, tuple[Outputs, int]] = OrderedDict()
         self._lock = threading.Lock()
-
-    @property
-    def size(self) -> int:
-        """Bytes that are kept now."""
-        return self._bytes
 
     def get(self, key: Key) -> Outputs | None:
         """Look up outputs, read-only."""
@@ -71,8 +69,8 @@ class ResultCache:
         kept = Outputs(copies, _NO_TIME, outputs.batch_size, outputs.source, "hit").protect()
         with self._lock:
             if key in self._entries:
-                self._bytes -= self._entries.pop(key)[1]
+                self.size -= self._entries.pop(key)[1]
             self._entries[key] = kept, size
-            self._bytes += size
-            while self._bytes > self._max_bytes:
-                self._bytes -= self._entries.popitem(last=False)[1][1]
+            self.size += size
+            while self.size > self._max_bytes:
+                self.size -= self._entries.popitem(last=False)[1][1]

@@ -107,7 +107,6 @@ class DecodeThreads:
 
     Args:
         threads: how many images are decoded at once.
-        decoder: decodes them.
         slowness: how many times as long as predicted a core takes; see `measure_core`.
         throttle: called before each image; see `app.inference.quota`.
 

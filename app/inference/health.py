@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import count
 
 from model.engines.base import Engine
@@ -15,11 +15,7 @@ _FAILURES_TO_OPEN = 5
 
 
 class InFlight:
-    """Work that has begun and not ended, each piece under an id of its own; for any thread.
-
-    Args:
-        now: monotonic clock in seconds.
-    """
+    """Work that has begun and not ended, each under an id of its own; for any thread."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
@@ -46,12 +42,6 @@ class InFlight:
         return self._now() - min(started) if started else 0.0
 
 
-@dataclass(slots=True)
-class _Circuit:
-    id: int
-    failures: int = 0
-
-
 class CircuitBreaker:
     """Opens for an engine after five failed batches in a row; an answer closes it again.
 
@@ -61,24 +51,25 @@ class CircuitBreaker:
 
     def __init__(self) -> None:
         self._ids = count()
-        self._circuits: dict[Engine, _Circuit] = {}
+        self._failures = Counter[Engine]()
+        self._open: dict[Engine, int] = {}
         self._lock = threading.Lock()
 
     def failed(self, engine: Engine) -> None:
         """Record a batch without any answer."""
         with self._lock:
-            circuit = self._circuits.get(engine) or _Circuit(next(self._ids))
-            circuit.failures += 1
-            self._circuits[engine] = circuit
+            self._failures[engine] += 1
+            if self._failures[engine] == _FAILURES_TO_OPEN:
+                self._open[engine] = next(self._ids)
 
     def answered(self, engine: Engine) -> None:
         """Record a batch with an answer."""
-        if engine in self._circuits:
+        if engine in self._failures:
             with self._lock:
-                self._circuits.pop(engine, None)
+                self._failures.pop(engine, None)
+                self._open.pop(engine, None)
 
     def open_ids(self) -> list[int]:
         """Ids of the open circuits; one that closed and opened again has a new id."""
         with self._lock:
-            circuits = self._circuits.values()
-            return [circuit.id for circuit in circuits if circuit.failures >= _FAILURES_TO_OPEN]
+            return list(self._open.values())

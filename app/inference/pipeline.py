@@ -25,10 +25,7 @@ class Pipeline:
 
     Args:
         default: engine of the default model; one image of its size is the unit of work.
-        batcher: already started.
-        decode_threads: already started.
-        metrics: count images and time their stages.
-        traces: get spans for each image.
+        batcher: already started, as the decode threads are.
     """
 
     def __init__(

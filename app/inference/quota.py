@@ -23,9 +23,6 @@ class CpuThrottle:
 
     Args:
         quota: in cores.
-        now: monotonic clock in seconds.
-        used: CPU time of the whole process in seconds.
-        sleep: waits so many seconds.
     """
 
     def __init__(

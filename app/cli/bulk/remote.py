@@ -63,7 +63,6 @@ class RemoteServer:
         url: of the server, perhaps with a path before the routes'.
         api_key: sent as `Authorization: Bearer`.
         connections: at once; None: as many as keep its streams busy.
-        sleep: waits so many seconds.
         now: seconds since 1970; dates are compared with it.
     """
 
