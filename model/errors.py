@@ -1,20 +1,14 @@
-"""The errors that `model` raises.
+"""The errors that `model` raises."""
 
-ModelError
-+-- InvalidCheckpointError     a file is missing, damaged, or of another kind
-+-- UnsupportedModelError      a sound checkpoint that this engine cannot run
-+-- EngineUnavailableError     the engine's package or device is not there
-+-- SelfTestError              the engine gives wrong answers
-+-- ImageError                 the image is rejected
-|   +-- UnsupportedImageFormatError
-|   +-- InvalidImageError
-|   +-- ImageTruncatedError
-|   +-- ImageTooLargeError
-|   +-- ImageTooComplexError
-+-- AbandonedError             nobody waits for the image any longer
-"""
+from __future__ import annotations
 
+from contextlib import contextmanager
 from itertools import islice
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 _MAX_TEXT = 2000  # characters; a damaged file can hold a name of many megabytes
 
@@ -72,3 +66,12 @@ class ImageTooComplexError(ImageError):
 
 class AbandonedError(ModelError):
     """Nobody waits for the image any longer, so none of it was decoded."""
+
+
+@contextmanager
+def named_in_errors(path: Path) -> Iterator[None]:
+    """Put the path of a file before what an `InvalidCheckpointError` says of it."""
+    try:
+        yield
+    except InvalidCheckpointError as error:
+        raise InvalidCheckpointError(f"{path}: {error}") from error

@@ -19,11 +19,7 @@ class Document(BaseModel):
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read the file.
-
-        Raises:
-            InvalidCheckpointError: it cannot be read, or has an impossible value.
-        """
+        """Read the file, or raise `InvalidCheckpointError`."""
         try:
             return cls.model_validate_json(path.read_bytes())
         except OSError as error:

@@ -20,7 +20,7 @@ import safetensors.numpy
 from model.checkpoints.labels import Label, create_labels
 from model.checkpoints.quantization_file import read_quantization, write_quantization
 from model.checkpoints.safetensors_file import read_floats
-from model.errors import InvalidCheckpointError
+from model.errors import InvalidCheckpointError, named_in_errors
 from model.images.preprocessor_config import Preprocessing
 from model.network.config import MIN_IMAGE_SIDE, MobileNetV1Config
 
@@ -78,15 +78,11 @@ def expected_shapes(config: MobileNetV1Config) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def load_checkpoint(directory: Path, name: str | None = None) -> Checkpoint:
-    """Load and verify a checkpoint directory.
+def load_checkpoint(directory: Path) -> Checkpoint:
+    """Load and verify a checkpoint directory in Hugging Face's layout; it gives the name.
 
     Weights without a classifier are a feature extractor: it has no labels, whatever `config.json`
     says. `transformers` saves one (`MobileNetV1Model`) with two labels and shorter names.
-
-    Args:
-        directory: in Hugging Face's layout.
-        name: of the checkpoint; None means the directory's name.
 
     Raises:
         InvalidCheckpointError: a file is missing or damaged, or the weights do not fit the
@@ -97,18 +93,19 @@ def load_checkpoint(directory: Path, name: str | None = None) -> Checkpoint:
     _verify_sums(directory, digests)
     config = MobileNetV1Config.load(directory / _CONFIG)
     preprocessing = Preprocessing.load(directory / _PREPROCESSOR)
-    check_input_size(directory / _PREPROCESSOR, preprocessing)
-    path = directory / _WEIGHTS
-    weights = _read_weights(path, data[_WEIGHTS])
-    if not any(name.startswith(_CLASSIFIER) for name in weights):
-        config = config.model_copy(update={"id2label": {}})
-    check_weights(path, weights, config)
+    with named_in_errors(directory / _PREPROCESSOR):
+        check_input_size(preprocessing)
+    with named_in_errors(directory / _WEIGHTS):
+        weights = _read_weights(data[_WEIGHTS])
+        if not any(name.startswith(_CLASSIFIER) for name in weights):
+            config = config.model_copy(update={"id2label": {}})
+        check_weights(weights, config)
     quantization = None
     if _QUANTIZATION in data:
-        path = directory / _QUANTIZATION
-        quantization = read_quantization(path, data[_QUANTIZATION], config)
+        with named_in_errors(directory / _QUANTIZATION):
+            quantization = read_quantization(data[_QUANTIZATION], config)
     return Checkpoint(
-        name or directory.resolve().name,
+        directory.resolve().name,
         config,
         preprocessing,
         weights,
@@ -129,9 +126,10 @@ def save_checkpoint(
     Raises:
         InvalidCheckpointError: the weights do not fit the configuration.
     """
-    check_weights(directory, weights, config)
-    if quantization:
-        quantization.check(config)
+    with named_in_errors(directory):
+        check_weights(weights, config)
+        if quantization:
+            quantization.check(config)
     directory.mkdir(parents=True, exist_ok=True)
     config.save(directory / _CONFIG)
     preprocessing.save(directory / _PREPROCESSOR)
@@ -155,32 +153,17 @@ def save_checkpoint(
     (directory / _SUMS).write_text("".join(lines), encoding="ascii")
 
 
-def check_input_size(path: Path, preprocessing: Preprocessing) -> None:
-    """Check that the network can see what preprocessing gives it.
-
-    Args:
-        path: named in errors.
-        preprocessing: of the checkpoint.
-
-    Raises:
-        InvalidCheckpointError: a side is too short.
-    """
+def check_input_size(preprocessing: Preprocessing) -> None:
+    """Raise `InvalidCheckpointError` if preprocessing gives less than the network can see."""
     height, width = preprocessing.input_size
     if min(height, width) < MIN_IMAGE_SIDE:
         raise InvalidCheckpointError(
-            f"{path}: has input size {height}x{width}, but sides must be at least {MIN_IMAGE_SIDE}"
+            f"has input size {height}x{width}, but sides must be at least {MIN_IMAGE_SIDE}"
         )
 
 
-def check_weights(
-    path: Path, weights: Mapping[str, NDArray[np.float32]], config: MobileNetV1Config
-) -> None:
+def check_weights(weights: Mapping[str, NDArray[np.float32]], config: MobileNetV1Config) -> None:
     """Check that weights fit their configuration.
-
-    Args:
-        path: named in errors.
-        weights: as in `Checkpoint`.
-        config: of the checkpoint.
 
     Raises:
         InvalidCheckpointError: one is missing, unknown, of another shape, or not finite.
@@ -188,17 +171,17 @@ def check_weights(
     expected = expected_shapes(config)
     for name, shape in expected.items():
         if name not in weights:
-            raise InvalidCheckpointError(f"{path}: has no tensor {name}")
+            raise InvalidCheckpointError(f"has no tensor {name}")
         if weights[name].shape != shape:
             raise InvalidCheckpointError(
-                f"{path}: {name} has shape {weights[name].shape}, the configuration wants {shape}"
+                f"{name} has shape {weights[name].shape}, the configuration wants {shape}"
             )
         if not np.isfinite(weights[name]).all():
-            raise InvalidCheckpointError(f"{path}: {name} has values that are not finite")
+            raise InvalidCheckpointError(f"{name} has values that are not finite")
         if name.endswith("running_var") and weights[name].min() < 0:
-            raise InvalidCheckpointError(f"{path}: {name} has negative values")
+            raise InvalidCheckpointError(f"{name} has negative values")
     if unknown := sorted(weights.keys() - expected.keys()):
-        raise InvalidCheckpointError(f"{path}: has an unknown tensor {unknown[0]!r}")
+        raise InvalidCheckpointError(f"has an unknown tensor {unknown[0]!r}")
 
 
 def _verify_sums(directory: Path, known: Mapping[str, str]) -> None:
@@ -240,8 +223,8 @@ def _read(path: Path) -> bytes:
         raise InvalidCheckpointError(f"{path}: {error.strerror}") from error
 
 
-def _read_weights(path: Path, data: bytes) -> dict[str, NDArray[np.float32]]:
-    weights = read_floats(path, data, skip=_COUNTER)
+def _read_weights(data: bytes) -> dict[str, NDArray[np.float32]]:
+    weights = read_floats(data, skip=_COUNTER)
     if any(name.startswith(_PREFIX) for name in weights):
         return weights
     return {

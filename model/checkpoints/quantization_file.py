@@ -10,8 +10,8 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from model.errors import InvalidCheckpointError
+from model.network.config import CLASSIFIER
 from model.network.quantization import (
-    CLASSIFIER,
     Quantization,
     QuantizationParameters,
     QuantizedLayer,
@@ -19,8 +19,6 @@ from model.network.quantization import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
     from model.network.config import MobileNetV1Config
@@ -41,13 +39,8 @@ def write_quantization(quantization: Quantization) -> bytes:
     return safetensors.numpy.save(tensors)
 
 
-def read_quantization(path: Path, data: bytes, config: MobileNetV1Config) -> Quantization:
-    """Read and verify what `write_quantization` wrote.
-
-    Args:
-        path: named in errors.
-        data: the file.
-        config: of the same network.
+def read_quantization(data: bytes, config: MobileNetV1Config) -> Quantization:
+    """Read and verify what `write_quantization` wrote of a network.
 
     Raises:
         InvalidCheckpointError: the file is damaged, or a tensor is missing, unknown, of another
@@ -56,12 +49,10 @@ def read_quantization(path: Path, data: bytes, config: MobileNetV1Config) -> Qua
     try:
         reader = _Reader(safetensors.numpy.load(data))
         quantization = _read(reader, config)
-        reader.check_that_all_was_read()
-        quantization.check(config)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise InvalidCheckpointError(f"{path}: is not a safetensors file, or is cut") from error
-    except InvalidCheckpointError as error:
-        raise InvalidCheckpointError(f"{path}: {error}") from error
+        raise InvalidCheckpointError("is not a safetensors file, or is cut") from error
+    reader.check_that_all_was_read()
+    quantization.check(config)
     return quantization
 
 

@@ -28,6 +28,8 @@ END_POINTS = ("Conv2d_0", *(f"Conv2d_{block}_pointwise" for block in range(1, 14
 
 LOGITS = "logits"
 """Name of the classification layer's output."""
+CLASSIFIER = "classifier"
+"""Key of the classification layer, among the keys of the convolutions."""
 POOLED = "pooled"
 """Name of the last feature map, averaged over its height and width."""
 
@@ -44,6 +46,9 @@ _BLOCKS = (  # (out_channels at depth_multiplier 1, stride of the depthwise conv
     (1024, 2),
     (1024, 1),
 )
+
+FULL_DEPTH = _BLOCKS[-1][0]
+"""Channels of the last layer at a depth multiplier of 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,45 +124,43 @@ class MobileNetV1Config(Document):
     def layers_at(self, output_stride: int) -> tuple[ConvLayer, ...]:
         """The layers, the last ones dilated so that the last map is larger.
 
-        TF-Slim's rule (`mobilenet_v1_base`): once the product of strides is `output_stride`, each
-        further stride becomes a rate of dilation for all layers that follow.
-
-        Args:
-            output_stride: input side over the last map's side; one of `OUTPUT_STRIDES`.
+        TF-Slim's rule (`mobilenet_v1_base`): once the product of strides is `output_stride`, one of
+        `OUTPUT_STRIDES`, each further stride is a rate of dilation for all layers that follow.
         """
         channels, total_stride, rate = self._depth(32), 2, 1
         layers = [
             ConvLayer("Conv2d_0", "mobilenet_v1.conv_stem", self.num_channels, channels, 3, 2)
         ]
-        for block, (depth, stride) in enumerate(_BLOCKS):
-            end_point = f"Conv2d_{block + 1}"
-            keys = [f"mobilenet_v1.layer.{2 * block + step}" for step in (0, 1)]
-            out_channels = self._depth(depth)
-            block_stride, block_rate = (1, rate) if total_stride == output_stride else (stride, 1)
-            if total_stride == output_stride:
-                rate *= stride
-            else:
-                total_stride *= stride
-            layers += [
-                ConvLayer(
-                    f"{end_point}_depthwise",
-                    keys[0],
-                    channels,
-                    channels,
-                    kernel_size=3,
-                    stride=block_stride,
-                    groups=channels,
-                    rate=block_rate,
-                ),
-                ConvLayer(f"{end_point}_pointwise", keys[1], channels, out_channels, 1, 1),
-            ]
-            channels = out_channels
+        for block, (depth, block_stride) in enumerate(_BLOCKS):
+            stride = 1 if total_stride == output_stride else block_stride
+            depthwise = ConvLayer(
+                f"Conv2d_{block + 1}_depthwise",
+                f"mobilenet_v1.layer.{2 * block}",
+                channels,
+                channels,
+                kernel_size=3,
+                stride=stride,
+                groups=channels,
+                rate=rate,
+            )
+            pointwise = ConvLayer(
+                f"Conv2d_{block + 1}_pointwise",
+                f"mobilenet_v1.layer.{2 * block + 1}",
+                channels,
+                self._depth(depth),
+                kernel_size=1,
+                stride=1,
+            )
+            layers += [depthwise, pointwise]
+            channels = pointwise.out_channels
+            total_stride *= stride
+            rate *= block_stride // stride
         return tuple(layers)
 
     @property
     def classifier(self) -> ConvLayer:
         """The classification layer as a 1x1 convolution of the pooled features."""
-        return ConvLayer(LOGITS, "classifier", self.num_features, self.num_labels, 1, 1)
+        return ConvLayer(LOGITS, CLASSIFIER, self.num_features, self.num_labels, 1, 1)
 
     def maps(
         self, height: int, width: int, output_stride: int = 32
@@ -172,11 +175,8 @@ class MobileNetV1Config(Document):
     ) -> int:
         """Multiply-adds of one image, of kernels only, as the papers count them.
 
-        Args:
-            height: of the image, in pixels.
-            width: of the image, in pixels.
-            output_stride: see `layers_at`.
-            deepest: end point to stop after; None means all layers and the head.
+        They stop after the end point `deepest`; None means all layers and the head. The image's
+        size is in pixels.
         """
         total = 0
         for layer, rows, columns in self.maps(height, width, output_stride):
@@ -188,7 +188,7 @@ class MobileNetV1Config(Document):
     @property
     def num_features(self) -> int:
         """Channels of the last layer, the length of a pooled embedding."""
-        return self._depth(_BLOCKS[-1][0])
+        return self._depth(FULL_DEPTH)
 
     def _depth(self, channels: int) -> int:
         return max(int(channels * self.depth_multiplier), self.min_depth)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from model.network.config import CLASSIFIER
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -22,13 +24,8 @@ def fold(
     Folded in float64, as Jacob et al. do (https://arxiv.org/abs/1712.05877), and rounded once: the
     engines then differ by the order of their sums alone.
 
-    Args:
-        weights: under transformers' names.
-        layer: which one of them.
-        epsilon: added to the variance.
-
     Returns:
-        Kernel of shape (out, in / groups, h, w) and bias of shape (out,).
+        Kernel of shape (out, in / groups, height, width) and bias of shape (out,).
     """
     kernel, gamma, beta, mean, variance = (
         weights[f"{layer.key}.{part}"].astype(np.float64)
@@ -45,22 +42,26 @@ def fold(
     return folded.astype(np.float32), (beta - mean * factor).astype(np.float32)
 
 
-def identity_batch_norm(
-    key: str, kernel: NDArray[np.float32], bias: NDArray[np.float32], epsilon: float
+def unfold(
+    layers: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]], epsilon: float
 ) -> dict[str, NDArray[np.float32]]:
-    """The weights of a folded layer, with a BatchNorm that only adds the bias.
+    """The weights of folded layers, each with a BatchNorm that only adds the bias.
 
     Args:
-        key: of the layer.
-        kernel: (out, in / groups, height, width).
-        bias: (out,).
+        layers: kernel (out, in / groups, height, width) and bias (out,) by the layer's key.
         epsilon: added to the variance.
     """
-    ones = np.ones(len(bias), np.float32)
-    return {
-        f"{key}.convolution.weight": kernel,
-        f"{key}.normalization.weight": ones,
-        f"{key}.normalization.bias": bias,
-        f"{key}.normalization.running_mean": np.zeros_like(ones),
-        f"{key}.normalization.running_var": ones - np.float32(epsilon),
-    }
+    weights: dict[str, NDArray[np.float32]] = {}
+    for key, (kernel, bias) in layers.items():
+        if key == CLASSIFIER:
+            weights |= {f"{key}.weight": kernel[:, :, 0, 0], f"{key}.bias": bias}
+            continue
+        ones = np.ones(len(bias), np.float32)
+        weights |= {
+            f"{key}.convolution.weight": kernel,
+            f"{key}.normalization.weight": ones,
+            f"{key}.normalization.bias": bias,
+            f"{key}.normalization.running_mean": np.zeros_like(ones),
+            f"{key}.normalization.running_var": ones - np.float32(epsilon),
+        }
+    return weights

@@ -12,20 +12,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from model.errors import InvalidCheckpointError
-from model.network.folding import identity_batch_norm
+from model.network.config import CLASSIFIER
+from model.network.folding import unfold
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from model.network.config import MobileNetV1Config
-
-CLASSIFIER = "classifier"
-"""Key of the classification layer, among the keys of the convolutions."""
 
 MAX_LEVEL = 255
 
@@ -41,10 +39,6 @@ class QuantizationParameters:
 
     scale: float
     zero_point: int
-
-    def dequantize(self, levels: NDArray[Any]) -> NDArray[np.float32]:
-        """Real numbers of levels, in the same shape."""
-        return (levels.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
 
     def clip_levels(self, hidden_act: str) -> tuple[int, int]:
         """The lowest and the highest level within an activation's range."""
@@ -115,14 +109,8 @@ class Quantization:
 
         BatchNorm is folded into the kernels already; the one that is written changes nothing.
         """
-        weights: dict[str, NDArray[np.float32]] = {}
-        for key, layer in self.layers.items():
-            kernel, bias = layer.dequantize()
-            if key == CLASSIFIER:
-                weights |= {"classifier.weight": kernel[:, :, 0, 0], "classifier.bias": bias}
-            else:
-                weights |= identity_batch_norm(key, kernel, bias, config.layer_norm_eps)
-        return weights
+        layers = {key: layer.dequantize() for key, layer in self.layers.items()}
+        return unfold(layers, config.layer_norm_eps)
 
     def check(self, config: MobileNetV1Config) -> None:
         """Check that the levels can be computed.
@@ -149,5 +137,5 @@ def kernel_shapes(config: MobileNetV1Config) -> dict[str, tuple[int, int, int, i
     """Shape of each layer's kernel by its key, in the network's order, the classifier last."""
     shapes = {layer.key: layer.weight_shape for layer in config.layers}
     if config.num_labels:
-        shapes[CLASSIFIER] = (config.num_labels, config.num_features, 1, 1)
+        shapes[CLASSIFIER] = config.classifier.weight_shape
     return shapes

@@ -6,14 +6,9 @@ import gzip
 import io
 import tarfile
 import zlib
-from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
 
 from model.errors import InvalidCheckpointError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 GZIP_MAGIC = b"\x1f\x8b"
 
@@ -21,7 +16,7 @@ _MIB = 1 << 20
 _MAX_MEMBERS = 100
 _MAX_MEMBER_BYTES = 64 * _MIB
 _MAX_INFLATED_BYTES = 256 * _MIB
-_DAMAGE = (
+_DAMAGE = (  # what the standard library raises
     EOFError,
     OSError,
     RecursionError,  # one extended header after the other
@@ -29,106 +24,73 @@ _DAMAGE = (
     zlib.error,
     tarfile.TarError,
 )
-"""What the standard library raises on a damaged archive."""
-
 _GRAPH, _TFLITE = ".pb", ".tflite"
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
-    """One file of an archive."""
-
-    name: str
-    data: bytes
-
-
-def read_model(source: Path, data: bytes) -> Member:
-    """Read the one model of an archive: its frozen graph, or else its TensorFlow Lite file.
+def read_model(data: bytes) -> tuple[str, bytes]:
+    """The name and content of an archive's one model: its frozen graph, or its `.tflite` file.
 
     A graph holds BatchNorm as it was trained. If it was trained for quantization, the TensorFlow
     Lite file goes first: it holds the integers that were released.
-
-    Args:
-        source: named in errors.
-        data: the compressed archive.
 
     Raises:
         InvalidCheckpointError: the archive is damaged, too large, holds anything but regular files
             below its root, or has no model or several.
     """
-    members = _read_members(source, data)
-    graphs = [member for member in members if member.name.endswith(_GRAPH)]
-    graphs = [member for member in graphs if "frozen" in member.name] or graphs
-    lite = [member for member in members if member.name.endswith(_TFLITE)]
-    if lite and (not graphs or b"FakeQuantWithMinMax" in graphs[0].data):
-        graphs = lite
-    if not graphs:
+    try:
+        members = _read_members(_inflate(data))
+    except _DAMAGE as error:
+        raise InvalidCheckpointError("is a damaged or cut archive") from error
+    models = [member for member in members if member[0].endswith(_GRAPH)]
+    models = [member for member in models if "frozen" in member[0]] or models
+    lite = [member for member in members if member[0].endswith(_TFLITE)]
+    if lite and (not models or b"FakeQuantWithMinMax" in models[0][1]):
+        models = lite
+    if not models:
         raise InvalidCheckpointError(
-            f"{source}: holds neither a frozen graph (.pb) nor a TensorFlow Lite file (.tflite); "
+            "holds neither a frozen graph (.pb) nor a TensorFlow Lite file (.tflite); "
             "a training checkpoint (.ckpt) is not read"
         )
-    if len(graphs) > 1:
-        names = ", ".join(repr(member.name) for member in graphs)
-        raise InvalidCheckpointError(f"{source}: holds several models: {names}")
-    return graphs[0]
+    if len(models) > 1:
+        names = ", ".join(repr(name) for name, _ in models)
+        raise InvalidCheckpointError(f"holds several models: {names}")
+    return models[0]
 
 
-def _read_members(source: Path, data: bytes) -> list[Member]:
+def _inflate(data: bytes) -> bytes:
+    """Inflate up to a bound: a small archive can inflate to any size."""
+    inflated = bytearray()
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+        while chunk := file.read(_MIB):
+            inflated += chunk
+            if len(inflated) > _MAX_INFLATED_BYTES:
+                raise InvalidCheckpointError(
+                    f"inflates to more than {_MAX_INFLATED_BYTES // _MIB} MiB"
+                )
+    return bytes(inflated)
+
+
+def _read_members(inflated: bytes) -> list[tuple[str, bytes]]:
     """Check every member to the end of the archive; return those that can be models."""
     models = []
-    try:
-        with (
-            gzip.GzipFile(fileobj=io.BytesIO(data)) as file,
-            _Inflating(source, file) as inflating,
-            tarfile.open(fileobj=inflating, mode="r|") as archive,
-        ):
-            for count, member in enumerate(archive, start=1):
-                if count > _MAX_MEMBERS:
-                    raise InvalidCheckpointError(f"{source}: has more than {_MAX_MEMBERS} members")
-                _check_member(source, member)
-                if member.name.endswith((_GRAPH, _TFLITE)):
-                    models.append(_read_member(source, archive, member))
-            while inflating.read(_MIB):  # up to gzip's own sum at the end
-                pass
-    except _DAMAGE as error:
-        raise InvalidCheckpointError(f"{source}: is a damaged or cut archive") from error
+    with tarfile.open(fileobj=io.BytesIO(inflated), mode="r:") as archive:
+        for count, member in enumerate(archive, start=1):
+            if count > _MAX_MEMBERS:
+                raise InvalidCheckpointError(f"has more than {_MAX_MEMBERS} members")
+            _check_member(member)
+            if member.name.endswith((_GRAPH, _TFLITE)):
+                content = inflated[member.offset_data : member.offset_data + member.size]
+                models.append((str(PurePosixPath(member.name)), content))
     return models
 
 
-def _check_member(source: Path, member: tarfile.TarInfo) -> None:
+def _check_member(member: tarfile.TarInfo) -> None:
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts or "\\" in member.name:
-        raise InvalidCheckpointError(f"{source}: {member.name!r} is a path outside the archive")
+        raise InvalidCheckpointError(f"{member.name!r} is a path outside the archive")
     if not (member.isdir() or member.isreg()) or member.issparse():
-        raise InvalidCheckpointError(f"{source}: {member.name!r} is not a regular file")
-
-
-def _read_member(source: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> Member:
-    if member.size > _MAX_MEMBER_BYTES:
+        raise InvalidCheckpointError(f"{member.name!r} is not a regular file")
+    if member.name.endswith((_GRAPH, _TFLITE)) and member.size > _MAX_MEMBER_BYTES:
         raise InvalidCheckpointError(
-            f"{source}: {member.name!r} is larger than {_MAX_MEMBER_BYTES // _MIB} MiB"
+            f"{member.name!r} is larger than {_MAX_MEMBER_BYTES // _MIB} MiB"
         )
-    file = archive.extractfile(member)
-    data = b"" if file is None else file.read()
-    if len(data) != member.size:
-        raise InvalidCheckpointError(f"{source}: {member.name!r} is cut")
-    return Member(str(PurePosixPath(member.name)), data)
-
-
-class _Inflating(io.RawIOBase):
-    """Inflates up to a bound: a small archive can inflate to any size."""
-
-    def __init__(self, source: Path, file: gzip.GzipFile) -> None:
-        self._source = source
-        self._file = file
-        self._left = _MAX_INFLATED_BYTES
-
-    def read(self, size: int = -1) -> bytes:
-        """Inflate at most `size` more bytes."""
-        data = self._file.read(min(size, _MIB) if size >= 0 else _MIB)
-        self._left -= len(data)
-        if self._left < 0:
-            raise InvalidCheckpointError(
-                f"{self._source}: inflates to more than {_MAX_INFLATED_BYTES // _MIB} MiB"
-            )
-        return data

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model.errors import InvalidCheckpointError
+from model.checkpoints.checkpoint import check_input_size, check_weights
+from model.errors import InvalidCheckpointError, named_in_errors
 from model.sources.archive import GZIP_MAGIC, read_model
 from model.sources.frozen_graph.checkpoint import read_frozen_graph
 from model.sources.tflite.chain import IDENTIFIER
@@ -44,26 +45,30 @@ def read_released(source: Path, *, image_size: int | None = None) -> Checkpoint:
         InvalidCheckpointError: the file is not a MobileNet V1.
         ModelError: the `convert` extra is not installed.
     """
-    data = _read(source)
-    if data.startswith(GZIP_MAGIC):
-        member = read_model(source, data)
-        source, data = source / member.name, member.data
-    if data[4:8] == IDENTIFIER:
-        return read_tflite(source, data)
-    for magic, what in _OTHERS.items():
-        if data.startswith(magic):
-            raise InvalidCheckpointError(f"{source}: is {what}")
-    return read_frozen_graph(source, data, image_size=image_size)
+    with named_in_errors(source):
+        data = _read(source)
+        if data.startswith(GZIP_MAGIC):
+            name, data = read_model(data)
+            source /= name
+    with named_in_errors(source):
+        if data[4:8] == IDENTIFIER:
+            checkpoint = read_tflite(source, data)
+        else:
+            for magic, what in _OTHERS.items():
+                if data.startswith(magic):
+                    raise InvalidCheckpointError(f"is {what}")
+            checkpoint = read_frozen_graph(source, data, image_size=image_size)
+        check_input_size(checkpoint.preprocessing)
+        check_weights(checkpoint.weights, checkpoint.config)
+    return checkpoint
 
 
 def _read(source: Path) -> bytes:
-    if not source.is_file():
-        raise InvalidCheckpointError(f"{source}: is not a file")
     try:
         with source.open("rb") as file:
             data = file.read(_MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise InvalidCheckpointError(f"{source}: {error.strerror}") from error
+        raise InvalidCheckpointError(str(error.strerror)) from error
     if len(data) > _MAX_FILE_BYTES:
-        raise InvalidCheckpointError(f"{source}: is larger than {_MAX_FILE_BYTES >> 20} MiB")
+        raise InvalidCheckpointError(f"is larger than {_MAX_FILE_BYTES >> 20} MiB")
     return data

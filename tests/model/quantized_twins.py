@@ -15,9 +15,8 @@ from model.checkpoints.quantization_file import write_quantization
 from model.engines.base import default_outputs
 from model.engines.onnx.quantized_graph import create_graph
 from model.images.preprocessor_config import Preprocessing
-from model.network.config import MobileNetV1Config
+from model.network.config import CLASSIFIER, MobileNetV1Config
 from model.network.quantization import (
-    CLASSIFIER,
     Quantization,
     QuantizationParameters,
     QuantizedLayer,

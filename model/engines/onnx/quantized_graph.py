@@ -13,8 +13,8 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from model.engines.onnx.model import PIXELS, assemble, convolution_attributes
-from model.network.config import LOGITS, POOLED
-from model.network.quantization import CLASSIFIER, MAX_LEVEL, QuantizationParameters
+from model.network.config import CLASSIFIER, LOGITS, POOLED
+from model.network.quantization import MAX_LEVEL, QuantizationParameters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from model.errors import UnsupportedModelError
-from model.network.config import LOGITS, POOLED
+from model.network.config import CLASSIFIER, LOGITS, POOLED
 from model.network.folding import fold
-from model.network.quantization import CLASSIFIER, MAX_LEVEL
+from model.network.quantization import MAX_LEVEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator

@@ -13,12 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model.checkpoints.checkpoint import Checkpoint, check_input_size, check_weights
+from model.checkpoints.checkpoint import Checkpoint
 from model.checkpoints.labels import name_classes
 from model.errors import InvalidCheckpointError, ModelError
 from model.images.preprocessor_config import Preprocessing
-from model.network.config import ConvLayer, MobileNetV1Config
-from model.network.quantization import CLASSIFIER, Quantization
+from model.network.config import (
+    CLASSIFIER,
+    FULL_DEPTH,
+    OUTPUT_STRIDES,
+    ConvLayer,
+    MobileNetV1Config,
+)
+from model.network.quantization import Quantization
 from model.sources.frozen_graph.constants import Constants
 from model.sources.frozen_graph.fake_quant import read_fake_quant
 
@@ -32,8 +38,6 @@ if TYPE_CHECKING:
 _SCOPE = "MobilenetV1"
 _LOGITS = f"{_SCOPE}/Logits/Conv2d_1c_1x1"
 _LAST_LAYER = f"{_SCOPE}/Conv2d_13_pointwise/weights"
-_FULL_DEPTH = 1024
-_TOTAL_STRIDE = 32
 _MARGIN = 32  # pixels by which the short side exceeds the crop, as transformers converts it
 _DEFAULT_EPSILON = 1e-4  # of FusedBatchNorm, which a stripped graph leaves out
 _NAME = re.compile(r"mobilenet_(?:v1_)?\d\.?\d*_(\d{2,4})(?!\d)")
@@ -51,10 +55,10 @@ _BATCH_NORM = {
 
 
 def read_frozen_graph(source: Path, data: bytes, *, image_size: int | None = None) -> Checkpoint:
-    """Read a frozen graph, float or with FakeQuant nodes.
+    """Read a frozen graph, float or with FakeQuant nodes; its weights are not checked.
 
     Args:
-        source: named in errors; its name may tell the input's size.
+        source: its name may tell the input's size.
         data: the serialized GraphDef.
         image_size: side of the input in pixels, if the graph does not tell it.
 
@@ -62,39 +66,37 @@ def read_frozen_graph(source: Path, data: bytes, *, image_size: int | None = Non
         InvalidCheckpointError: the file is not such a graph.
         ModelError: the `convert` extra is not installed.
     """
-    graph = _parse(source, data)
+    graph = _parse(data)
     for marks, what in _OTHERS.items():
         if any(mark in node.name for node in graph.node for mark in marks):
-            raise InvalidCheckpointError(f"{source}: is {what}, not a MobileNet V1")
+            raise InvalidCheckpointError(f"is {what}, not a MobileNet V1")
     is_quantized = any(node.op.startswith("FakeQuant") for node in graph.node)
     read = _read_quantized if is_quantized else _read_float
     try:
-        with np.errstate(all="ignore"):  # what is not finite is refused below
-            config, weights, quantization = read(source, graph)
-            side = _read_image_size(source, graph, image_size)
-            config = config.model_copy(update={"image_size": side})
+        with np.errstate(all="ignore"):  # the caller refuses what is not finite
+            config, weights, quantization = read(graph)
+            side = _declared_side(graph) or image_size or _named_side(source)
             preprocessing = Preprocessing.model_validate(
                 {"size": side + _MARGIN, "crop_size": side}
             )
     except (IndexError, TypeError, ValueError) as error:  # shapes that no MobileNet V1 has
-        raise InvalidCheckpointError(f"{source}: is damaged, or not a MobileNet V1") from error
-    check_input_size(source, preprocessing)
-    check_weights(source, weights, config)
+        raise InvalidCheckpointError("is damaged, or not a MobileNet V1") from error
+    config = config.model_copy(update={"image_size": side})
     digest = hashlib.sha256(data).hexdigest()
     return Checkpoint(source.name, config, preprocessing, weights, digest, quantization)
 
 
-def _read_float(source: Path, graph: Any) -> _Network:
-    constants = Constants(source, graph)
+def _read_float(graph: Any) -> _Network:
+    constants = Constants(graph)
     weights = {}
     if constants.has(f"{_LOGITS}/weights") or constants.has(f"{_LOGITS}/biases"):
         weights["classifier.weight"] = constants.read(f"{_LOGITS}/weights")[0, 0].T
         weights["classifier.bias"] = constants.read(f"{_LOGITS}/biases")
     operators = {node.op for node in graph.node}
     config = MobileNetV1Config(
-        depth_multiplier=constants.read(_LAST_LAYER).shape[-1] / _FULL_DEPTH,
+        depth_multiplier=constants.read(_LAST_LAYER).shape[-1] / FULL_DEPTH,
         hidden_act="relu" if "Relu" in operators and "Relu6" not in operators else "relu6",
-        layer_norm_eps=_read_epsilon(source, graph, constants),
+        layer_norm_eps=_read_epsilon(graph, constants),
         id2label=name_classes(weights["classifier.bias"].shape[0] if weights else 0),
     )
     for layer in config.layers:
@@ -102,22 +104,19 @@ def _read_float(source: Path, graph: Any) -> _Network:
     return config, weights, None
 
 
-def _read_quantized(source: Path, graph: Any) -> _Network:
+def _read_quantized(graph: Any) -> _Network:
     try:
-        layers = MobileNetV1Config().layers
-        quantization, hidden_act = read_fake_quant(graph, Constants(source, graph), layers)
+        quantization, hidden_act = read_fake_quant(graph)
+        *_, last = MobileNetV1Config().layers
         classifier = quantization.layers.get(CLASSIFIER)
         config = MobileNetV1Config(
-            depth_multiplier=len(quantization.layers[layers[-1].key].bias) / _FULL_DEPTH,
+            depth_multiplier=len(quantization.layers[last.key].bias) / FULL_DEPTH,
             hidden_act=hidden_act,
             id2label=name_classes(len(classifier.bias) if classifier else 0),
         )
         quantization.check(config)
     except InvalidCheckpointError as error:
-        text = str(error).removeprefix(f"{source}: ")
-        raise InvalidCheckpointError(
-            f"{source}: is not a quantized MobileNet V1: {text}"
-        ) from error
+        raise InvalidCheckpointError(f"is not a quantized MobileNet V1: {error}") from error
     return config, quantization.dequantize(config), quantization
 
 
@@ -134,7 +133,7 @@ def _read_layer(constants: Constants, layer: ConvLayer) -> dict[str, NDArray[np.
     return weights
 
 
-def _read_epsilon(source: Path, graph: Any, constants: Constants) -> float:
+def _read_epsilon(graph: Any, constants: Constants) -> float:
     """BatchNorm's epsilon: an attribute of the fused operation, or a constant that is added."""
     for node in graph.node:
         if node.op.startswith("FusedBatchNorm"):
@@ -142,17 +141,7 @@ def _read_epsilon(source: Path, graph: Any, constants: Constants) -> float:
             return round(float(epsilon), 9)
         if node.op == "Const" and node.name.endswith("BatchNorm/batchnorm/add/y"):
             return round(float(constants.read(node.name)), 9)
-    raise InvalidCheckpointError(f"{source}: has no BatchNorm")
-
-
-def _read_image_size(source: Path, graph: Any, given: int | None) -> int:
-    """The input's side in pixels: the graph's, else the given one, else that of Google's names."""
-    if side := _declared_side(graph) or given:
-        return side
-    for name in (source.name, source.parent.name):
-        if match := _NAME.search(name):
-            return int(match[1])
-    raise InvalidCheckpointError(f"{source}: does not declare its input size; give --image-size")
+    raise InvalidCheckpointError("has no BatchNorm")
 
 
 def _declared_side(graph: Any) -> int | None:
@@ -164,11 +153,19 @@ def _declared_side(graph: Any) -> int | None:
                 return int(sides[0])
     for node in graph.node:
         if node.op == "AvgPool" and (kernel := node.attr["ksize"].list.i[1:3]):
-            return int(kernel[0]) * _TOTAL_STRIDE
+            return int(kernel[0]) * OUTPUT_STRIDES[0]
     return None
 
 
-def _parse(source: Path, data: bytes) -> Any:
+def _named_side(source: Path) -> int:
+    """The side that Google's name of the file or its folder tells."""
+    for name in (source.name, source.parent.name):
+        if match := _NAME.search(name):
+            return int(match[1])
+    raise InvalidCheckpointError("does not declare its input size; give --image-size")
+
+
+def _parse(data: bytes) -> Any:
     try:
         from google.protobuf.message import DecodeError
         from tensorboard.compat.proto.graph_pb2 import GraphDef
@@ -179,4 +176,4 @@ def _parse(source: Path, data: bytes) -> Any:
     try:
         return GraphDef.FromString(data)
     except DecodeError as error:
-        raise InvalidCheckpointError(f"{source}: is not a TensorFlow graph, or is cut") from error
+        raise InvalidCheckpointError("is not a TensorFlow graph, or is cut") from error

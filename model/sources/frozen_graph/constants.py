@@ -14,7 +14,6 @@ from model.errors import InvalidCheckpointError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -30,15 +29,9 @@ _DT_FLOAT = 1
 
 
 class Constants:
-    """Values of nodes, each computed once.
+    """Values of the nodes of a GraphDef, each computed once."""
 
-    Args:
-        source: named in errors.
-        graph: a GraphDef.
-    """
-
-    def __init__(self, source: Path, graph: Any) -> None:
-        self._source = source
+    def __init__(self, graph: Any) -> None:
         self.nodes = {node.name: node for node in graph.node}
         self._computed: dict[str, NDArray[np.float32]] = {}
 
@@ -54,15 +47,11 @@ class Constants:
             ValueError: its values do not fill its shape.
         """
         if not self.has(name):
-            raise InvalidCheckpointError(
-                f"{self._source}: is not a MobileNet V1, or is cut: no {name}"
-            )
+            raise InvalidCheckpointError(f"is not a MobileNet V1, or is cut: no {name}")
         tensor = self.nodes[name].attr["value"].tensor
         shape = [dim.size for dim in tensor.tensor_shape.dim]
         if tensor.dtype != _DT_FLOAT or not 0 <= math.prod(shape) <= _MAX_VALUES:
-            raise InvalidCheckpointError(
-                f"{self._source}: {name!r} is not of floats, or is too large"
-            )
+            raise InvalidCheckpointError(f"{name!r} is not of floats, or is too large")
         values = (
             np.frombuffer(tensor.tensor_content, "<f4")
             if tensor.tensor_content
@@ -71,7 +60,7 @@ class Constants:
         if values.size == 1:  # a constant whose values are all the same is stored once
             return np.full(shape, values[0], np.float32)
         if values.size != math.prod(shape):
-            raise InvalidCheckpointError(f"{self._source}: {name!r} is damaged")
+            raise InvalidCheckpointError(f"{name!r} is damaged")
         return values.reshape(shape)
 
     def compute(self, source: str, depth: int = 0) -> NDArray[np.float32]:

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from model.errors import InvalidCheckpointError
+from model.network.config import CLASSIFIER, MobileNetV1Config
 from model.network.quantization import (
-    CLASSIFIER,
     MAX_LEVEL,
     Quantization,
     QuantizationParameters,
@@ -26,42 +25,31 @@ from model.network.quantization import (
 from model.sources.frozen_graph.constants import Constants, node_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
-
-    from model.network.config import ConvLayer
 
 _FAKE_QUANT = "FakeQuantWithMinMaxVars"
 _DEPTHWISE = "DepthwiseConv2dNative"
 _ADDITIONS = ("Add", "AddV2", "BiasAdd")
 _POOLINGS = ("AvgPool", "Mean")
 _BITS = 8
+_MAX_IDENTITIES = 20  # in a row: a damaged graph can have a cycle
 _RELEASED_INPUT = QuantizationParameters(1 / 128, 128)
 """Of pixels, if the graph does not say: mean and deviation of 128, as its converter was given."""
 
 
-def read_fake_quant(
-    graph: Any, constants: Constants, layers: Sequence[ConvLayer]
-) -> tuple[Quantization, str]:
-    """Read a frozen graph with FakeQuant nodes: its levels, and its `hidden_act`.
-
-    Args:
-        graph: a GraphDef.
-        constants: of the graph.
-        layers: the 27 convolutions, at any depth multiplier.
+def read_fake_quant(graph: Any) -> tuple[Quantization, str]:
+    """Read a GraphDef with FakeQuant nodes: its levels, and its `hidden_act`.
 
     Raises:
         InvalidCheckpointError: it is not a MobileNet V1, or lacks a range.
         ValueError: its constants do not fit each other.
     """
-    walk = _Walk(graph, constants)
-    pixels = walk.optional_levels() or _RELEASED_INPUT
+    walk = _Walk(graph)
+    pixels = source = walk.optional_levels() or _RELEASED_INPUT
     quantized: dict[str, QuantizedLayer] = {}
-    source, activations = pixels, set()
-    for layer in layers:
-        depthwise = layer.groups > 1
-        kernel, scale = walk.convolution(_DEPTHWISE if depthwise else "Conv2D", layer.stride)
+    activations = set()
+    for layer in MobileNetV1Config().layers:  # but for their depth, those of any MobileNet V1
+        kernel, scale = walk.convolution(_DEPTHWISE if layer.groups > 1 else "Conv2D", layer.stride)
         bias = walk.addition()
         activations.add(walk.activation())
         quantized[layer.key] = _create_layer(kernel, scale, bias, source, walk.levels())
@@ -82,16 +70,9 @@ def read_fake_quant(
 def nudge(low: float, high: float, *, narrow: bool = False) -> QuantizationParameters:
     """Choose the levels of a range such that 0 is one of them, as TensorFlow's `Nudge` does.
 
-    Args:
-        low: end of the range.
-        high: end of the range.
-        narrow: level 0 is not used, as for kernels.
-
-    Raises:
-        InvalidCheckpointError: that is not a range.
+    A narrow range leaves level 0 unused, as kernels do. Raises `InvalidCheckpointError` if the
+    range has no levels.
     """
-    if not (np.isfinite([low, high]).all() and low < high):
-        raise InvalidCheckpointError(f"{low} to {high} is not a range of levels")
     step = (high - low) / (MAX_LEVEL - narrow)
     scale = float(np.float32(step))
     if not 0 < scale < math.inf:
@@ -121,37 +102,33 @@ def _create_layer(
     )
 
 
-@dataclass
 class _Walk:
-    """Walks the graph from its placeholder, one operation at a time; `name` is the current one."""
+    """Walks a graph from its placeholder, one operation at a time."""
 
-    graph: Any
-    constants: Constants
-    name: str = ""
-    readers: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
-
-    def __post_init__(self) -> None:
-        for node in self.graph.node:
+    def __init__(self, graph: Any) -> None:
+        self._constants = Constants(graph)
+        self._readers: dict[str, list[Any]] = defaultdict(list)
+        for node in graph.node:
             for source in node.input[:1]:
-                self.readers[node_name(source)].append(node)
-        placeholders = [node.name for node in self.graph.node if node.op == "Placeholder"]
+                self._readers[node_name(source)].append(node)
+        placeholders = [node.name for node in graph.node if node.op == "Placeholder"]
         if len(placeholders) != 1:
             raise InvalidCheckpointError(f"it has {len(placeholders)} inputs")
-        self.name = placeholders[0]
+        self._name = placeholders[0]  # of the current operation
 
     def goes_on_with(self, *operators: str) -> bool:
         """Tell whether the next operation is one of these; identities are skipped."""
-        while len(self.readers[self.name]) == 1 and self.readers[self.name][0].op == "Identity":
-            self.name = self.readers[self.name].pop().name
-        return any(node.op in operators for node in self.readers[self.name])
+        while len(self._readers[self._name]) == 1 and self._readers[self._name][0].op == "Identity":
+            self._name = self._readers[self._name].pop().name
+        return any(node.op in operators for node in self._readers[self._name])
 
     def step(self, *operators: str) -> Any:
         """Go to the next operation, which must be one of these."""
         if not self.goes_on_with(*operators):
-            found = sorted(node.op for node in self.readers[self.name]) or "nothing"
-            raise InvalidCheckpointError(f"{found} follows {self.name!r} instead of {operators[0]}")
-        node = next(node for node in self.readers[self.name] if node.op in operators)
-        self.name = node.name
+            found = sorted(node.op for node in self._readers[self._name]) or "nothing"
+            raise InvalidCheckpointError(f"{found} follows {self._name!r}, not {operators[0]}")
+        node = next(node for node in self._readers[self._name] if node.op in operators)
+        self._name = node.name
         return node
 
     def convolution(
@@ -162,12 +139,14 @@ class _Walk:
         strides = list(node.attr["strides"].list.i)
         if strides != [1, stride, stride, 1]:
             raise InvalidCheckpointError(f"{node.name!r} has another stride")
-        quantized = self.constants.nodes.get(node_name(node.input[1]))
-        while quantized is not None and quantized.op == "Identity":
-            quantized = self.constants.nodes.get(node_name(quantized.input[0]))
+        nodes = self._constants.nodes
+        quantized = nodes.get(node_name(node.input[1]))
+        for _ in range(_MAX_IDENTITIES):
+            if quantized is not None and quantized.op == "Identity":
+                quantized = nodes.get(node_name(quantized.input[0]))
         if quantized is None or quantized.op != _FAKE_QUANT:
             raise InvalidCheckpointError(f"the kernel of {node.name!r} has no range")
-        kernel = self.constants.compute(quantized.input[0])
+        kernel = self._constants.compute(quantized.input[0])
         if kernel.shape[:2] != (1, 1) and node.attr["padding"].s != b"SAME":
             raise InvalidCheckpointError(f"{node.name!r} pads in another way")
         order = (2, 3, 0, 1) if operator == _DEPTHWISE else (3, 2, 0, 1)
@@ -182,7 +161,7 @@ class _Walk:
 
     def addition(self) -> NDArray[np.float32]:
         """Step over the addition of a bias; the bias, (out,)."""
-        return self.constants.compute(self.step(*_ADDITIONS).input[1]).reshape(-1)
+        return self._constants.compute(self.step(*_ADDITIONS).input[1]).reshape(-1)
 
     def activation(self) -> str:
         """Step over an activation, if there is one; its name in a configuration."""
@@ -202,5 +181,5 @@ class _Walk:
         bits = node.attr["num_bits"].i if "num_bits" in node.attr else _BITS
         if bits != _BITS:
             raise InvalidCheckpointError(f"{node.name!r} has {bits} bits instead of {_BITS}")
-        low, high = (self.constants.compute(name).item() for name in node.input[1:3])
+        low, high = (self._constants.compute(name).item() for name in node.input[1:3])
         return nudge(low, high, narrow=node.attr["narrow_range"].b)

@@ -17,7 +17,6 @@ from model.errors import InvalidCheckpointError, ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -38,7 +37,7 @@ _DAMAGE = (
 )
 """What the generated classes raise when an offset leads astray."""
 
-_STRANGERS = {
+_OTHER_NETWORKS = {
     "ADD": "it has residual connections, as a MobileNet V2 has",
     "CONCATENATION": "it has several branches, as a detector has",
     "CUSTOM": "it has custom operators, as a detector has",
@@ -87,7 +86,7 @@ class Operator:
     window: tuple[int, int] = (0, 0)
 
 
-def read_chain(source: Path, data: bytes) -> tuple[Tensor, list[Operator]]:
+def read_chain(data: bytes) -> tuple[Tensor, list[Operator]]:
     """Read a file's input, and its operators from there to the output.
 
     Raises:
@@ -101,17 +100,16 @@ def read_chain(source: Path, data: bytes) -> tuple[Tensor, list[Operator]]:
             "a .tflite file needs the `convert` extra: pip install -e '.[convert]'"
         ) from error
     try:
-        reader = _Reader(source, tflite, data)
+        reader = _Reader(tflite, data)
         return reader.input(), list(reader.operators())
     except _DAMAGE as error:
-        raise InvalidCheckpointError(f"{source}: is damaged, or cut") from error
+        raise InvalidCheckpointError("is damaged, or cut") from error
 
 
 class _Reader:
     """Reads the first subgraph of a file; raises any of `_DAMAGE`."""
 
-    def __init__(self, source: Path, tflite: Any, data: bytes) -> None:
-        self._source = source
+    def __init__(self, tflite: Any, data: bytes) -> None:
         self._tflite = tflite
         self._model = tflite.Model.GetRootAs(data, 0)
         self._graph = self._model.Subgraphs(0)
@@ -121,7 +119,7 @@ class _Reader:
             for name in ("FLOAT16", "FLOAT32", "INT8", "UINT8", "INT16", "INT32", "INT64")
         }
         if self._graph.InputsLength() != 1:
-            raise InvalidCheckpointError(f"{source}: has several inputs, a MobileNet V1 has one")
+            raise InvalidCheckpointError("has several inputs, a MobileNet V1 has one")
 
     def input(self) -> Tensor:
         return self._tensor(self._graph.Inputs(0))
@@ -129,24 +127,24 @@ class _Reader:
     def operators(self) -> Iterator[Operator]:
         current = self._graph.Inputs(0)
         if self._graph.OperatorsLength() > _MAX_OPERATORS:
-            raise InvalidCheckpointError(f"{self._source}: has too many operators")
+            raise InvalidCheckpointError("has too many operators")
         for position in range(self._graph.OperatorsLength()):
             operator = self._graph.Operators(position)
             name = self._name(operator)
-            if name in _STRANGERS:
-                reason = _STRANGERS[name]
-                raise InvalidCheckpointError(f"{self._source}: is not a MobileNet V1: {reason}")
+            if name in _OTHER_NETWORKS:
+                reason = _OTHER_NETWORKS[name]
+                raise InvalidCheckpointError(f"is not a MobileNet V1: {reason}")
             if name in _SHAPE_OPERATORS or (name == "DEQUANTIZE" and self._unpack(operator)):
                 continue
             single = operator.OutputsLength() == 1 and operator.InputsLength() <= _MAX_INPUTS
             if operator.Inputs(0) != current or not single:
                 raise InvalidCheckpointError(
-                    f"{self._source}: is not a MobileNet V1: its operators are not a chain ({name})"
+                    f"is not a MobileNet V1: its operators are not a chain ({name})"
                 )
             current = operator.Outputs(0)
             yield self._operator(name, operator, current)
         if current not in {self._graph.Outputs(i) for i in range(self._graph.OutputsLength())}:
-            raise InvalidCheckpointError(f"{self._source}: its chain does not end in its output")
+            raise InvalidCheckpointError("its chain does not end in its output")
 
     def _unpack(self, operator: Any) -> bool:
         """If an operator widens a float16 constant to float32, keep the result as a constant."""
@@ -184,7 +182,7 @@ class _Reader:
         if table is None or operator.BuiltinOptionsType() != getattr(
             self._tflite.BuiltinOptions, kind
         ):
-            raise InvalidCheckpointError(f"{self._source}: is damaged: {name} has no options")
+            raise InvalidCheckpointError(f"is damaged: {name} has no options")
         read = getattr(self._tflite, kind)()
         read.Init(table.Bytes, table.Pos)
         activation = read.FusedActivationFunction()
@@ -208,9 +206,7 @@ class _Reader:
         tensor = self._graph.Tensors(index)
         rank = tensor.ShapeLength()
         if rank > _MAX_RANK or tensor.Type() not in self._dtypes:
-            raise InvalidCheckpointError(
-                f"{self._source}: is not a MobileNet V1: it has tensors of an unknown kind"
-            )
+            raise InvalidCheckpointError("is not a MobileNet V1: it has tensors of an unknown kind")
         shape = tuple(int(tensor.Shape(axis)) for axis in range(rank))
         dtype = self._dtypes[tensor.Type()]
         parameters = tensor.Quantization()

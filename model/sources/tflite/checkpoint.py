@@ -11,22 +11,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model.checkpoints.checkpoint import Checkpoint, check_input_size, check_weights
+from model.checkpoints.checkpoint import Checkpoint
 from model.checkpoints.labels import name_classes
 from model.errors import InvalidCheckpointError
 from model.images.preprocessor_config import Preprocessing
-from model.network.config import MobileNetV1Config
-from model.network.folding import identity_batch_norm
-from model.network.quantization import CLASSIFIER, MAX_LEVEL, Quantization, QuantizedLayer
+from model.network.config import CLASSIFIER, FULL_DEPTH, MobileNetV1Config
+from model.network.folding import unfold
+from model.network.quantization import MAX_LEVEL, Quantization, QuantizedLayer, kernel_shapes
 from model.sources.tflite.chain import Operator, Tensor, read_chain
 from model.sources.tflite.weights import read_floats, read_levels, read_parameters
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
-_FULL_DEPTH = 1024
 _CONVOLUTIONS = ("CONV_2D", *("DEPTHWISE_CONV_2D", "CONV_2D") * 13)
 _POOLINGS = {"AVERAGE_POOL_2D", "MEAN"}
 _CLASSIFIERS = {"CONV_2D", "FULLY_CONNECTED"}
@@ -34,6 +31,7 @@ _TRAILERS = {"RESHAPE", "SQUEEZE", "SOFTMAX", "DEQUANTIZE", "QUANTIZE"}
 _ACTIVATIONS = {"RELU6": "relu6", "RELU": "relu", "NONE": "linear"}
 _PAD_AFTER = [[0, 0], [0, 1], [0, 1], [0, 0]]  # what SAME pads at a stride of 2 and an even size
 _HIGHEST_OF_RELU6 = 6.01  # with what a scale in float32 adds
+_MARGIN = 32  # pixels by which the short side exceeds the crop, as transformers converts it
 _HALF_TOLERANCE = 0.005  # half a level
 
 
@@ -55,97 +53,96 @@ class _Network:
     half_up: bool
     classifier: Operator | None
 
+    def convolutions(self, config: MobileNetV1Config) -> dict[str, Operator]:
+        """The layers by their keys, the classifier last."""
+        operators = [*self.layers, self.classifier] if self.classifier else self.layers
+        return dict(zip(kernel_shapes(config), operators, strict=True))
+
 
 def read_tflite(source: Path, data: bytes) -> Checkpoint:
-    """Read a `.tflite` file.
+    """Read a `.tflite` file, which the checkpoint is named after; its weights are not checked.
 
     A feature extractor may end in L2_NORMALIZATION, which is left to whoever asks for features.
-
-    Args:
-        source: named in errors.
-        data: the file.
 
     Raises:
         InvalidCheckpointError: the file is not a MobileNet V1.
         ModelError: the `convert` extra is not installed.
     """
-    pixels, chain = read_chain(source, data)
+    pixels, operators = read_chain(data)
+    quantization = None
     try:
-        network = _recognize(pixels, chain)
-        config = _create_config(pixels, network)
+        network = _recognize(pixels, operators)
+        config = _create_config(network)
         preprocessing = _create_preprocessing(network)
-        quantization = None
         if network.layers[0].output.dtype == np.float32:
-            weights = _create_weights(network, config)
+            convolutions = network.convolutions(config).items()
+            floats = {key: read_floats(operator) for key, operator in convolutions}
+            weights = unfold(floats, config.layer_norm_eps)
         else:
             quantization = _create_quantization(network, config)
             quantization.check(config)
             weights = quantization.dequantize(config)
-    except (InvalidCheckpointError, IndexError, ValueError) as error:
-        reason = str(error).splitlines()[0] if isinstance(error, InvalidCheckpointError) else ""
+    except InvalidCheckpointError as error:
+        raise InvalidCheckpointError(f"is not a MobileNet V1: {error}") from error
+    except (IndexError, ValueError) as error:
         raise InvalidCheckpointError(
-            f"{source}: is not a MobileNet V1: {reason or 'its shapes or values do not fit'}"
+            "is not a MobileNet V1: its shapes or values do not fit"
         ) from error
-    check_input_size(source, preprocessing)
-    check_weights(source, weights, config)
     digest = hashlib.sha256(data).hexdigest()
     return Checkpoint(source.name, config, preprocessing, weights, digest, quantization)
 
 
-def _recognize(pixels: Tensor, chain: list[Operator]) -> _Network:
+def _recognize(pixels: Tensor, operators: list[Operator]) -> _Network:
     """Assign the operators their roles by their order."""
-    operators = list(chain)
-    if operators and operators[0].name == "QUANTIZE":
-        pixels = operators.pop(0).output
-    layers = _take_layers(operators)
-    pooling = operators.pop(0) if operators and operators[0].name in _POOLINGS else None
-    last = pooling.output if pooling else layers[-1].output
-    if pooling and pooling.window != (0, 0) and pooling.window != layers[-1].output.shape[1:3]:
+    if quantize := _take(operators, {"QUANTIZE"}):
+        pixels = quantize.output
+    layers = [_take_layer(operators, position) for position in range(len(_CONVOLUTIONS))]
+    last = layers[-1].output
+    pooling = _take(operators, _POOLINGS)
+    if pooling and pooling.window not in ((0, 0), last.shape[1:3]):
         raise InvalidCheckpointError("its pooling does not cover the whole last map")
     operators = [operator for operator in operators if operator.name not in _TRAILERS]
-    classifier = operators.pop(0) if operators and operators[0].name in _CLASSIFIERS else None
+    classifier = _take(operators, _CLASSIFIERS)
     if classifier and not pooling:
         raise InvalidCheckpointError("its classifier reads a map that was not averaged")
-    if not classifier and operators and operators[0].name == "L2_NORMALIZATION":
-        operators.pop(0)
+    if not classifier:
+        _take(operators, {"L2_NORMALIZATION"})
     if operators:
         raise InvalidCheckpointError(f"{operators[0].name} follows its last layer")
     half_up = pooling is None or pooling.name != "MEAN"
-    return _Network(pixels, layers, last, half_up, classifier)
+    return _Network(pixels, layers, pooling.output if pooling else last, half_up, classifier)
 
 
-def _take_layers(operators: list[Operator]) -> list[Operator]:
-    """Take the 27 convolutions off the front."""
-    layers = []
-    for position, name in enumerate(_CONVOLUTIONS):
-        padded = bool(operators) and operators[0].name == "PAD"
-        if padded:
-            _, paddings = operators.pop(0).inputs
-            if (
-                paddings is None
-                or paddings.values is None
-                or paddings.values.tolist() != _PAD_AFTER
-            ):
-                raise InvalidCheckpointError("it pads in another way")
-        if not operators or operators[0].name != name:
-            found = operators[0].name if operators else "the end"
-            raise InvalidCheckpointError(f"{found} stands where {name} {position + 1} of 27 should")
-        operator = operators.pop(0)
-        pointwise = position > 0 and name == "CONV_2D"
-        if not pointwise and operator.padding != ("VALID" if padded else "SAME"):
+def _take(operators: list[Operator], names: set[str]) -> Operator | None:
+    """Take the first operator off, if it is one of these."""
+    return operators.pop(0) if operators and operators[0].name in names else None
+
+
+def _take_layer(operators: list[Operator], position: int) -> Operator:
+    """Take a convolution off, and the padding before it."""
+    name = _CONVOLUTIONS[position]
+    if padding := _take(operators, {"PAD"}):
+        _, amounts = padding.inputs
+        if amounts is None or amounts.values is None or amounts.values.tolist() != _PAD_AFTER:
             raise InvalidCheckpointError("it pads in another way")
-        layers.append(operator)
-    return layers
+    found = operators[0].name if operators else "the end"
+    operator = _take(operators, {name})
+    if operator is None:
+        raise InvalidCheckpointError(f"{found} stands where {name} {position + 1} of 27 should")
+    pointwise = position > 0 and name == "CONV_2D"
+    if not pointwise and operator.padding != ("VALID" if padding else "SAME"):
+        raise InvalidCheckpointError("it pads in another way")
+    return operator
 
 
-def _create_config(pixels: Tensor, network: _Network) -> MobileNetV1Config:
-    _, height, width, _ = pixels.shape
+def _create_config(network: _Network) -> MobileNetV1Config:
+    _, height, width, _ = network.input.shape
     if height != width:
         raise InvalidCheckpointError(f"its input is {height}x{width}, not square")
     classes = network.classifier.output.shape[-1] if network.classifier else 0
     config = MobileNetV1Config(
         image_size=height,
-        depth_multiplier=network.layers[-1].output.shape[-1] / _FULL_DEPTH,
+        depth_multiplier=network.layers[-1].output.shape[-1] / FULL_DEPTH,
         hidden_act=_hidden_act(network.layers),
         id2label=name_classes(classes),
     )
@@ -173,27 +170,13 @@ def _hidden_act(layers: list[Operator]) -> str:
 def _create_preprocessing(network: _Network) -> Preprocessing:
     """The released networks see [-1, 1], up to rounding; other ranges show in the levels."""
     side = network.input.shape[1]
-    settings: dict[str, object] = {
-        "size": {"shortest_edge": side + 32},
-        "crop_size": {"height": side, "width": side},
-    }
+    settings: dict[str, object] = {"size": side + _MARGIN, "crop_size": side}
     if len(network.input.scales):
         pixels = read_parameters(network.input)
         mean, std = pixels.zero_point / 255, 1 / (255 * pixels.scale)
         if max(abs(mean - 0.5), abs(std - 0.5)) > _HALF_TOLERANCE:
-            settings |= {"image_mean": (mean,) * 3, "image_std": (std,) * 3}
+            settings |= {"image_mean": mean, "image_std": std}
     return Preprocessing.model_validate(settings)
-
-
-def _create_weights(network: _Network, config: MobileNetV1Config) -> dict[str, NDArray[np.float32]]:
-    """The weights of a file whose maps are float32."""
-    weights: dict[str, NDArray[np.float32]] = {}
-    for layer, operator in zip(config.layers, network.layers, strict=True):
-        weights |= identity_batch_norm(layer.key, *read_floats(operator), config.layer_norm_eps)
-    if network.classifier:
-        kernel, bias = read_floats(network.classifier)
-        weights |= {"classifier.weight": kernel[:, :, 0, 0], "classifier.bias": bias}
-    return weights
 
 
 def _create_quantization(network: _Network, config: MobileNetV1Config) -> Quantization:
@@ -201,9 +184,7 @@ def _create_quantization(network: _Network, config: MobileNetV1Config) -> Quanti
     pixels = source = read_parameters(network.input)
     pooled = read_parameters(network.last)
     layers: dict[str, QuantizedLayer] = {}
-    for layer, operator in zip(config.layers, network.layers, strict=True):
-        layers[layer.key] = read_levels(operator, source)
-        source = layers[layer.key].output
-    if network.classifier:
-        layers[CLASSIFIER] = read_levels(network.classifier, pooled)
+    for key, operator in network.convolutions(config).items():
+        layers[key] = read_levels(operator, pooled if key == CLASSIFIER else source)
+        source = layers[key].output
     return Quantization(pixels, layers, pooled, network.half_up)

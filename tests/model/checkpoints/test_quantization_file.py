@@ -130,12 +130,6 @@ def test_an_identity_batch_norm_only_adds_the_bias(quantized: Checkpoint) -> Non
     assert np.all(weights[f"{STEM}.normalization.running_mean"] == 0)
 
 
-def test_levels_stand_for_their_distance_from_the_zero_point() -> None:
-    parameters = QuantizationParameters(0.5, 3)
-    levels = np.array([0, 3, 255], np.uint8)
-    assert parameters.dequantize(levels).tolist() == [-1.5, 0, 126]
-
-
 @pytest.mark.parametrize(
     ("parameters", "hidden_act", "expected"),
     [

@@ -11,7 +11,8 @@ import pytest
 from model.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from model.engines import load_engine
 from model.errors import InvalidCheckpointError
-from model.network.quantization import CLASSIFIER, QuantizationParameters
+from model.network.config import CLASSIFIER
+from model.network.quantization import QuantizationParameters
 from model.sources.frozen_graph.fake_quant import nudge
 from model.sources.load import convert_model
 from tests.model.quantized_twins import quantization_tensors
@@ -179,6 +180,12 @@ def test_activations_that_differ_are_refused(graph: Any, tmp_path: Path) -> None
 def test_a_kernel_that_is_not_constant_is_refused(graph: Any, tmp_path: Path) -> None:
     find(graph, f"{STEM}/mul_fold").op = "Sin"
     assert "is not a constant" in refusal(graph, tmp_path)
+
+
+def test_a_circle_of_identities_is_refused(graph: Any, tmp_path: Path) -> None:
+    find(graph, f"{STEM}/Conv2D_Fold").input[1] = "circle"
+    graph.node.add(name="circle", op="Identity", input=["circle"])
+    assert "has no range" in refusal(graph, tmp_path)
 
 
 def test_a_circle_of_constants_is_refused(graph: Any, tmp_path: Path) -> None:

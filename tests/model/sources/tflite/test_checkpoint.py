@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from app.cli.main import app
 from model.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from model.engines.onnx.engine import OnnxEngine
-from model.network.folding import identity_batch_norm
+from model.network.folding import unfold
 from model.network.quantization import QuantizationParameters
 from model.network.scores import softmax
 from model.sources.load import convert_model
@@ -39,7 +39,7 @@ def create_folded(config: Any = CONFIG) -> Checkpoint:
     for layer in config.layers:
         kernel = weights[f"{layer.key}.convolution.weight"]
         bias = weights[f"{layer.key}.normalization.bias"] + np.float32(0.3)
-        weights |= identity_batch_norm(layer.key, kernel, bias, config.layer_norm_eps)
+        weights |= unfold({layer.key: (kernel, bias)}, config.layer_norm_eps)
     return Checkpoint("folded", config, checkpoint.preprocessing, weights, digest="")
 
 

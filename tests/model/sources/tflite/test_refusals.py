@@ -106,8 +106,8 @@ def test_random_bytes_are_refused(source: Path) -> None:
 def test_a_convolution_that_reads_too_little_is_refused(
     source: Path, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    def read_less(path: Path, data: bytes) -> tuple[Tensor, list[Operator]]:
-        pixels, chain = read_chain(path, data)
+    def read_less(data: bytes) -> tuple[Tensor, list[Operator]]:
+        pixels, chain = read_chain(data)
         return pixels, [replace(one, inputs=one.inputs[:count]) for one in chain]
 
     monkeypatch.setattr("model.sources.tflite.checkpoint.read_chain", read_less)

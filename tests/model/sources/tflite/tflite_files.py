@@ -9,7 +9,8 @@ import flatbuffers
 import numpy as np
 import tflite
 
-from model.network.quantization import CLASSIFIER, QuantizationParameters
+from model.network.config import CLASSIFIER
+from model.network.quantization import QuantizationParameters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
