@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from io import BytesIO
 
 import numpy as np
-from numpy.typing import NDArray
 from python_multipart.multipart import parse_options_header
 
 from app.errors import NotAcceptableError
-from app.inference.answers import CacheOutcome
+from app.inference.answers import Arrays, CacheOutcome
+from app.inference.options import Dtype
 
 JSON = "application/json"
 NPY = "application/x-npy"
@@ -46,14 +46,8 @@ def create_etag(content: bytes) -> str:
     return f'"{hashlib.sha256(content).hexdigest()[:32]}"'
 
 
-def encode_arrays(arrays: Mapping[str, NDArray[np.float32]], media_type: str, dtype: str) -> bytes:
-    """Write arrays as `numpy.save` or `numpy.savez` do.
-
-    Args:
-        arrays: by name; exactly one for `NPY`.
-        media_type: `NPY` or `NPZ`.
-        dtype: of the numbers written, `float32` or `float16`.
-    """
+def encode_arrays(arrays: Arrays, media_type: str, dtype: Dtype) -> bytes:
+    """Write arrays as `numpy.savez` does for `NPZ`; for `NPY` one, as `numpy.save` does."""
     buffer = BytesIO()
     cast = {name: array.astype(dtype, copy=False) for name, array in arrays.items()}
     if media_type == NPZ:

@@ -11,8 +11,8 @@ from starlette.requests import Request
 
 from app import errors
 from app.api.bodies.json_body import decode_base64, offload, parse_json
+from app.inference.options import MAX_FILES
 
-_FIELD = b"file"
 _MAX_PARTS = 100
 _MAX_BOUNDARY_BYTES = 200
 
@@ -53,18 +53,18 @@ async def read_image(request: Request) -> bytes:
     return image
 
 
-async def read_images(request: Request, max_files: int) -> list[bytes]:
-    """Read the images in the body of a batch request, in order; each may be empty.
+async def read_images(request: Request) -> list[bytes]:
+    """Read the images, at most `MAX_FILES`, in a body in their order; each may be empty.
 
     Raises:
         As `read_image`, except EmptyFileError.
     """
     media_type, parameters = _content_type(request)
     if media_type == "multipart/form-data":
-        return await _read_multipart(request, parameters, max_files)
+        return await _read_multipart(request, parameters, MAX_FILES)
     if media_type == "application/json":
         body = await request.body()
-        return await offload(len(body), _parse_images, body, max_files)
+        return await offload(len(body), _parse_images, body)
     raise errors.UnsupportedMediaTypeError(
         "Send the images as multipart/form-data, or in application/json."
     )
@@ -99,11 +99,11 @@ def _parse_image(body: bytes) -> bytes:
     return decode_base64(document.image)
 
 
-def _parse_images(body: bytes, max_files: int) -> list[bytes]:
+def _parse_images(body: bytes) -> list[bytes]:
     images = parse_json(ImagesBody, body).images
     if not images:
         raise errors.MissingFileError
-    if len(images) > max_files:
+    if len(images) > MAX_FILES:
         raise errors.TooManyFilesError
     # One at a time, so that there are never two copies of all images.
     return [decode_base64(images.pop(0)) for _ in range(len(images))]
@@ -167,14 +167,14 @@ class _Form:
 
     def open_part(self) -> None:
         self._parts += 1
-        if self._parts > max(_MAX_PARTS, self._max_files):
+        if self._parts > _MAX_PARTS:
             raise errors.TooManyFilesError
         _, options = parse_options_header(self._disposition)
         if b"name" not in options:
             raise errors.MalformedMultipartError
         # The parser drops RFC 5987's `filename*`, which also marks a file.
         is_file = b"filename" in options or b"filename*" in self._disposition.lower()
-        if options[b"name"] != _FIELD or not is_file:
+        if options[b"name"] != b"file" or not is_file:
             return
         if len(self._files) == self._max_files:
             raise errors.TooManyFilesError

@@ -48,11 +48,7 @@ def create_openapi(
 ) -> Callable[[], Declaration]:
     """Return the replacement of `app.openapi`; nothing is built before it is called.
 
-    Args:
-        app: whose routes are described.
-        model: the name that examples ask for.
-        routes: tell which operations are public, and the error format of each.
-        has_keys: whether operations that are not public need a key.
+    The examples ask for `model`; with keys, an operation that is not public asks for one.
     """
     build = app.openapi
 

@@ -86,11 +86,10 @@ async def classify(request: Request, timeout_s: TimeoutDep, model: str) -> Respo
 
 def _parse(body: bytes) -> tuple[bytes, Parameters]:
     """Read image and parameters; by the body, because the client calls raw bytes JSON too."""
+    parameters = Parameters()
     if body.lstrip()[:1] == b"{":
         document = parse_json(ClassificationRequest, body)
-        body, parameters = decode_base64(document.inputs), document.parameters or Parameters()
-    else:
-        parameters = Parameters()
+        body, parameters = decode_base64(document.inputs), document.parameters or parameters
     if not body:
         raise EmptyFileError
     return body, parameters

@@ -34,7 +34,7 @@ from app.inference.answers import (
     Stages,
     require_all,
 )
-from app.inference.options import MAX_FILES, EmbedOptions
+from app.inference.options import EmbedOptions
 from app.telemetry.record import Record
 
 _T = TypeVar("_T")
@@ -111,7 +111,7 @@ async def classify_batch(request: Request, timeout_s: TimeoutDep, query: Classif
     """Classify up to 64 images; one that cannot be read fails alone."""
     service, record = get_service(request), get_record(request)
     options = query.options()
-    images = await read_images(request, MAX_FILES)
+    images = await read_images(request)
     answers = await service.classify(images, options, timeout_s, record)
     model = service.engine(options.model).checkpoint.name
     return await asyncio.to_thread(_respond_many, model, answers, _classes, record)
@@ -130,7 +130,7 @@ async def embed_batch(request: Request, timeout_s: TimeoutDep, query: EmbedDep) 
     options = query.options()
     if JSON not in _offers(options, service.embedding_shapes(options)):
         raise NotAcceptableError("Many images are answered in JSON, which carries only vectors.")
-    images = await read_images(request, MAX_FILES)
+    images = await read_images(request)
     service.embedding_shapes(options, len(images))
     answers = await service.embed(images, options, timeout_s, record)
     model = service.engine(options.model).checkpoint.name

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -28,7 +27,7 @@ from app.api.routes.open_inference import schemas
 from app.api.routes.open_inference.tensors import IMAGE, VERSION, read_request, write_answer
 from app.api.routing import Body, declare
 from app.inference.answers import Outputs, require_all
-from app.inference.image import PIXELS, Image
+from app.inference.image import PIXELS
 from app.inference.plan import Plan
 from app.inference.service import Service
 from model.engines.base import Engine
@@ -110,7 +109,9 @@ async def infer_model(request: Request, timeout_s: TimeoutDep, model: str) -> Re
     names = {output.name for output in outputs}
     plan = Plan(engine, frozenset(_SOURCES[name] for name in names))
     answers = await service.compute(images, plan, timeout_s, get_record(request))
-    rows = require_all(answers, list(_places(images)))
+    rows = require_all(
+        answers, [f"{one.name}[{index}]" for one in wanted.inputs for index in range(one.shape[0])]
+    )
     arrays = _stack(rows, names)
     size = sum(array.nbytes for array in arrays.values())
     content, length = await offload(size, write_answer, wanted, outputs, arrays, checkpoint)
@@ -184,15 +185,6 @@ def _check_outputs(engine: Engine, outputs: Sequence[schemas.WantedOutput]) -> N
 
 def _refuse(why: str) -> errors.InvalidParameterError:
     return errors.InvalidParameterError(f"outputs: {why}", "outputs")
-
-
-def _places(images: Iterable[Image]) -> Iterator[str]:
-    """Name the place of each image: a request has at most one tensor of files and one of pixels."""
-    seen = Counter[str]()
-    for image in images:
-        name = PIXELS if image.format == PIXELS else IMAGE
-        yield f"{name}[{seen[name]}]"
-        seen[name] += 1
 
 
 def _stack(rows: Sequence[Outputs], names: Collection[str]) -> Mapping[str, NDArray[np.float32]]:

@@ -159,11 +159,7 @@ def write_answer(
 ) -> tuple[bytes, int | None]:
     """Write a response's body; also return the length of its JSON, None where it is all.
 
-    Args:
-        request: the request.
-        outputs: the requested ones, in order.
-        arrays: by output, (n, classes) or (n, channels).
-        checkpoint: of the model.
+    The arrays are (n, classes) or (n, channels), by the outputs' names.
     """
     tensors: list[OutputTensor] = []
     behind: list[bytes] = []
