@@ -166,7 +166,7 @@ class DynamicBatcher:
             self.fail(answer, NotReadyError())
 
     def fail(self, answer: FutureRow, error: BaseException) -> None:
-        """FutureRow with an error, from any thread."""
+        """Answer with an error, from any thread."""
         self._call_loop(_deliver, [(answer, error)])
 
     async def drain(self) -> None:
@@ -214,13 +214,12 @@ class DynamicBatcher:
     def _take(self) -> tuple[list[Entry], bool] | None:
         """Wait for a batch and whether it runs alone; None means stop."""
         with self._changed:
-            while True:
-                self._changed.wait_for(lambda: self._waiting or self._stopping)
-                self._drop_abandoned()
-                if self._waiting:
-                    break
+            self._drop_abandoned()
+            while not self._waiting:
                 if self._stopping:
                     return None
+                self._changed.wait()
+                self._drop_abandoned()
             first = self._waiting[0]
             most = first.limit(self.max_batch_size)
             share = min(most, math.ceil(len(self._waiting) / self.streams))

@@ -38,7 +38,7 @@ class Gate:
 
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
-    """Every client's picture waits for it in its decode thread."""
+    """Every client's image waits for it in its decode thread."""
     gate, decode = Gate(), Decoder.open
 
     @contextmanager
@@ -86,7 +86,7 @@ def test_what_waits_for_decoding_counts_against_the_queue(measured: FakeEngine, 
         assert server.batcher.admission.work == 0
 
 
-def test_many_large_pictures_in_one_request_leave_room_for_others(
+def test_many_large_images_in_one_request_leave_room_for_others(
     measured: FakeEngine, gate: Gate
 ) -> None:
     with serve(threads=1, queue_ms=400) as server, ThreadPoolExecutor(4) as pool:
@@ -99,7 +99,7 @@ def test_many_large_pictures_in_one_request_leave_room_for_others(
     assert len(gate.seen) == 8
 
 
-def test_a_picture_whose_client_left_while_it_waited_for_a_thread_is_never_decoded(
+def test_an_image_whose_client_left_while_it_waited_for_a_thread_is_never_decoded(
     measured: FakeEngine, gate: Gate
 ) -> None:
     with serve(threads=1, queue_ms=400) as server, ThreadPoolExecutor(4) as pool:

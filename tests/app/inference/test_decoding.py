@@ -53,7 +53,7 @@ def test_pixels_are_entered_once_the_result_is_there(told: Told) -> None:
     begun = threading.Event()
 
     def wait() -> None:
-        """Hold the picture back until its future is known here."""
+        """Hold the image back until its future is known here."""
         assert begun.wait(10)
 
     def submit(pixels: Any) -> None:
@@ -69,7 +69,7 @@ def test_pixels_are_entered_once_the_result_is_there(told: Told) -> None:
     assert results[0].pixels is pixels
 
 
-def test_a_picture_that_cannot_be_read_fails(told: Told) -> None:
+def test_an_image_that_cannot_be_read_fails(told: Told) -> None:
     threads = create_threads()
     with threads, threads.start(b"\x89PNG\r\n\x1a\n?", PLAN, submit=told, fail=told):
         assert isinstance(told.wait(), InvalidImageError)
@@ -142,7 +142,7 @@ def test_what_nobody_waits_for_is_not_decoded_once_there_is_room(
     assert loads == [1]
 
 
-def test_a_picture_holds_its_room_until_its_pixels_are_made(
+def test_an_image_holds_its_room_until_its_pixels_are_made(
     told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free: list[int] = []
@@ -159,7 +159,7 @@ def test_a_picture_holds_its_room_until_its_pixels_are_made(
     assert free == [0]
 
 
-def test_all_threads_are_there_before_the_first_picture() -> None:
+def test_all_threads_are_there_before_the_first_image() -> None:
     with create_threads(3) as threads:
         assert len(threads._pool._threads) == 3
 

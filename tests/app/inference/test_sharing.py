@@ -44,7 +44,7 @@ def test_classify_and_embed_share_a_batch(fake_engine: FakeEngine) -> None:
     assert sorted(fake_engine.batches[-1]) == [0, 1, 2, 3]
 
 
-def test_pictures_are_never_decoded_on_the_event_loop(
+def test_images_are_never_decoded_on_the_event_loop(
     fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads: list[str] = []
@@ -55,7 +55,7 @@ def test_pictures_are_never_decoded_on_the_event_loop(
         return decode(self, *arguments)
 
     with serve() as server:
-        monkeypatch.setattr(Decoder, "open", watched)  # only now: loading decodes a picture too
+        monkeypatch.setattr(Decoder, "open", watched)  # only now: loading decodes an image too
         for route in ("classify", "embed", "classify/batch", "embed/batch"):
             answer = httpx2.post(f"{server.url}/{route}", files={"file": uniform(1)})
             assert answer.status_code == 200

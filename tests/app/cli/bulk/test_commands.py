@@ -21,7 +21,7 @@ runner = CliRunner()
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Three pictures, and two files that are none."""
+    """Three images, and two files that are none."""
     folder = tmp_path_factory.mktemp("photos")
     paths = []
     for number, name in enumerate(("cat.jpg", "none", "coffee.jpg", "empty", "rocket.jpg")):

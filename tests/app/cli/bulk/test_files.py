@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_folder_gives_its_pictures_in_order_and_nothing_hidden(folder: Path) -> None:
+def test_a_folder_gives_its_images_in_order_and_nothing_hidden(folder: Path) -> None:
     names = [os.path.relpath(path, folder) for path in find(folder)]
     assert names == ["a.png", "b.JPG", "deep/er/c.webp"]
 
