@@ -164,8 +164,17 @@ class DecodeThreads:
         with an AppError. An image that still waits when this is left is never decoded.
         """
         left = threading.Event()
+
+        def pass_on(done: Future[Decoded]) -> None:
+            if done.cancelled():
+                fail(errors.ShuttingDownError())
+            elif error := done.exception():
+                fail(error)
+            else:
+                submit(done.result().pixels)
+
         decoding = self._pool.submit(self._decode, image, plan, time.monotonic(), left)
-        decoding.add_done_callback(partial(_pass_on, submit=submit, fail=fail))
+        decoding.add_done_callback(pass_on)
         try:
             yield decoding
         finally:
@@ -179,16 +188,3 @@ class DecodeThreads:
             pixels, size = self._decoder.decode(image, plan, lambda: not left.is_set())
         ready = time.monotonic()
         return Decoded(pixels, started - submitted, ready - started, ready, size)
-
-
-def _pass_on(
-    done: Future[Decoded],
-    submit: Callable[[NDArray[np.uint8]], None],
-    fail: Callable[[BaseException], None],
-) -> None:
-    if done.cancelled():
-        fail(errors.ShuttingDownError())
-    elif error := done.exception():
-        fail(error)
-    else:
-        submit(done.result().pixels)

@@ -9,8 +9,8 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AsyncExitStack
-from typing import Self, TypeVar
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import TypeVar
 
 from app.errors import NotReadyError, ShuttingDownError
 from app.inference.admission import Admission
@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
-class Lifecycle:
+class Lifecycle(AbstractAsyncContextManager["Lifecycle"]):
     """Use as an async context manager: leaving it drains and ends the service."""
 
     def __init__(self, settings: Settings, metrics: Metrics, traces: Traces | None = None) -> None:
@@ -50,10 +50,6 @@ class Lifecycle:
         self.draining = False
         self._stack = AsyncExitStack()
         metrics.ready.set_function(lambda: all(self.checks().values()))
-
-    async def __aenter__(self) -> Self:
-        """Start nothing yet; see `load`."""
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         """Drain, then end the streams and the decode threads."""

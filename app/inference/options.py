@@ -49,7 +49,7 @@ class ClassifyOptions:
 
 @dataclass(frozen=True, slots=True)
 class EmbedOptions:
-    """Options of an embedding.
+    """Options of an embedding; `size` and `model` as in `ClassifyOptions`.
 
     Attributes:
         layers: see `parse_layers`.
@@ -57,8 +57,6 @@ class EmbedOptions:
         normalize: scale to unit length along the channels.
         output_stride: see `MobileNetV1Config.layers_at`.
         dtype: of a binary answer.
-        size: as in `ClassifyOptions`.
-        model: as in `ClassifyOptions`.
     """
 
     layers: tuple[str, ...] = (POOLED,)
