@@ -35,9 +35,7 @@ class ErrorFormat:
     """How a protocol describes errors.
 
     Attributes:
-        name: of the protocol.
-        schema: of the document.
-        describe: makes the document of an error and a request's id.
+        describe: makes the document, of that schema, of an error and a request's id.
         segment: first segment of the protocol's paths; None: all that no other protocol has.
         statuses: the protocol's own status for some of ours.
     """

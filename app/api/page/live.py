@@ -32,9 +32,6 @@ class Live:
         routes: paths, as declared, whose requests count.
         get_loop: gives the event loop, once somebody watches.
         now: the time of day, in seconds since 1970.
-
-    Attributes:
-        viewers: how many there are.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Tells what is served: GET /labels and /info."""
+"""Describes what is served: GET /labels and /info."""
 
 from __future__ import annotations
 

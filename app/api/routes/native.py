@@ -157,11 +157,7 @@ def _result(
 
 
 def _classes(predictions: Predictions) -> dict[str, Any]:
-    rows = [
-        {"class_id": one.class_id, "wnid": one.wnid, "label": one.label, "score": score}
-        for one, score in predictions
-    ]
-    return {"predictions": rows}
+    return {"predictions": schemas.create_predictions(predictions)}
 
 
 def _features(layers: Arrays) -> dict[str, Any]:
@@ -198,10 +194,9 @@ def _respond_many(
     describe: Callable[[_T], dict[str, Any]],
     record: Record,
 ) -> Response:
-    """Write one result an image, in order; takes long for 64 answers of 1001 classes.
+    """Write one result an image, in order, or raise the first error if there is nothing else.
 
-    Raises:
-        AppError: of the first image, when none was answered.
+    Takes long for 64 answers of 1001 classes.
     """
     failed = [answer for answer in answers if isinstance(answer, AppError)]
     if len(failed) == len(answers):

@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict  # pydantic asks for it before Python 3.12
 
 from app.api.problems import Problem
+from app.inference.answers import Predictions
 from app.inference.options import (
     DEFAULT_TOP_K,
     MAX_SIZE,
@@ -121,6 +122,14 @@ class Prediction(TypedDict):
     wnid: str | None
     label: str
     score: float
+
+
+def create_predictions(predictions: Predictions) -> list[Prediction]:
+    """Describe the best classes of an image, best first."""
+    return [
+        {"class_id": one.class_id, "wnid": one.wnid, "label": one.label, "score": score}
+        for one, score in predictions
+    ]
 
 
 class Timing(TypedDict):

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import islice
 from typing import Final, TypeVar
 
-from app.api.routes.schemas import Prediction
+from app.api.routes.schemas import Prediction, create_predictions
 from app.cli.bulk.files import FileError, StoppedError
 from app.cli.bulk.workers import Answerer
 from app.errors import AppError, NoClassifierError
@@ -57,10 +57,7 @@ class LocalModel:
             raise StoppedError(NoClassifierError.detail)
 
         def finish(arrays: Arrays) -> list[Prediction]:
-            return [
-                Prediction(class_id=one.class_id, wnid=one.wnid, label=one.label, score=score)
-                for one, score in rank(arrays, labels, options)
-            ]
+            return create_predictions(rank(arrays, labels, options))
 
         return self._answerer(Plan(self._engine, frozenset({LOGITS}), options.size), finish)
 

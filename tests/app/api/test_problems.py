@@ -34,7 +34,7 @@ def expect(answer: httpx2.Response, status: int, code: str) -> None:
     ids=["empty", "svg", "signature only", "cut", "too long a side", "many scans"],
 )
 @pytest.mark.parametrize("route", ["classify", "embed"])
-def test_what_is_no_good_picture_is_refused_by_name(
+def test_what_is_no_good_image_is_refused_by_name(
     client: httpx2.Client, route: str, body: bytes, status: int, code: str | None
 ) -> None:
     by_form = client.post(f"/{route}", files={"file": ("a.png", body, "image/png")})
@@ -149,14 +149,14 @@ def test_an_error_nobody_foresaw_is_an_internal_error_without_its_text(
         raise RuntimeError("the secret of 0xdeadbeef")
 
     with serve() as server:
-        monkeypatch.setattr("app.inference.service._classify", explode)
+        monkeypatch.setattr("app.inference.service.rank", explode)
         answer = httpx2.post(f"{server.url}/classify", files={"file": cat})
         expect(answer, 500, "internal_error")
         assert "secret" not in answer.text
         assert httpx2.post(f"{server.url}/embed", files={"file": cat}).status_code == 200
 
 
-def test_a_picture_that_does_not_fit_into_memory_is_unavailable(
+def test_an_image_that_does_not_fit_into_memory_is_unavailable(
     monkeypatch: pytest.MonkeyPatch, client: httpx2.Client, cat: bytes
 ) -> None:
     def run_out(*_: object) -> None:

@@ -165,12 +165,7 @@ def _widths(engine: Engine) -> dict[str, int]:
 
 
 def _check_outputs(engine: Engine, outputs: Sequence[schemas.WantedOutput]) -> None:
-    """Check that a model has these outputs.
-
-    Raises:
-        NoClassifierError: an output is about classes, and the model has none.
-        InvalidParameterError: an output is unknown, has no classes, or is named twice.
-    """
+    """Raise if a model cannot give these outputs."""
     names = {output.name for output in outputs}
     known = _widths(engine)
     if not names <= _SOURCES.keys():

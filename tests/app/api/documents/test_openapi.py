@@ -155,7 +155,7 @@ def test_every_error_of_the_corpus_is_declared(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/models/{model}", "/v1/embeddings", "/v2/models/{model}/infer"])
-def test_every_error_of_a_bad_picture_is_declared_by_every_protocol(path: str) -> None:
+def test_every_error_of_a_bad_image_is_declared_by_every_protocol(path: str) -> None:
     ours = {error.code: error for error in every_error()}
     told = {(row.code, expected(ours[row.code], path)) for row in ROWS if row.code}
     assert told <= set(declared("post", path).items())

@@ -83,9 +83,9 @@ async def test_many_viewers_cost_one_sampling(
 ) -> None:
     look = Mock(side_effect=watched.live._read)
     monkeypatch.setattr(watched.live, "_read", look)
-    with ExitStack() as seats:
+    with ExitStack() as viewing:
         for _ in range(MAX_VIEWERS):
-            seats.enter_context(watched.live.admit())
+            viewing.enter_context(watched.live.admit())
         streams = [watched.live.watch() for _ in range(MAX_VIEWERS)]
         watched.pass_seconds(3)
         assert look.call_count == 4
@@ -138,9 +138,9 @@ async def test_a_viewer_who_reads_too_slowly_is_dropped(watched: Watched) -> Non
 async def test_viewers_are_bounded_and_a_place_that_is_free_is_given_again(
     watched: Watched,
 ) -> None:
-    with ExitStack() as seats:
+    with ExitStack() as viewing:
         for _ in range(MAX_VIEWERS):
-            seats.enter_context(watched.live.admit())
+            viewing.enter_context(watched.live.admit())
         with pytest.raises(OverloadedError, match="100 viewers"), watched.live.admit():
             pass
         assert watched.live.viewers == MAX_VIEWERS

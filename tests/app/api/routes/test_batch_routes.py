@@ -20,7 +20,7 @@ def parts(*images: bytes) -> list[tuple[str, tuple[str, bytes]]]:
 def test_results_come_in_the_order_sent_and_a_bad_image_fails_alone(
     client: httpx2.Client, cat: bytes, coffee: bytes
 ) -> None:
-    images = parts(cat, b"no picture", coffee, b"", cat[: len(cat) // 2])
+    images = parts(cat, b"no image", coffee, b"", cat[: len(cat) // 2])
     body = client.post("/classify/batch?top_k=1", files=images).json()
     assert list(body) == ["model", "results"]
     outcomes = [
@@ -42,7 +42,7 @@ def test_images_can_come_as_json(client: httpx2.Client, cat: bytes, coffee: byte
 
 
 def test_when_no_image_was_answered_the_first_error_is_the_status(client: httpx2.Client) -> None:
-    answer = client.post("/classify/batch", files=parts(b"\xff\xd8", b"no picture"))
+    answer = client.post("/classify/batch", files=parts(b"\xff\xd8", b"no image"))
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_image")
 
 

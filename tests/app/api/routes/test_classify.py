@@ -131,7 +131,7 @@ def test_an_unknown_model_is_not_found(client: httpx2.Client, cat: bytes) -> Non
     assert served.status_code == 200
 
 
-def test_the_same_picture_many_times_at_once_gets_equal_answers(
+def test_the_same_image_many_times_at_once_gets_equal_answers(
     client: httpx2.Client, cat: bytes
 ) -> None:
     def ask(_: int) -> Any:

@@ -130,7 +130,7 @@ def test_a_decode_thread_that_is_stuck_leaves_the_others_and_is_seen(
 
     with serve(threads=2) as server:
         monkeypatch.setattr(Decoder, "open", hang)
-        pictures = next(watch for watch in server.server.watches if "image" in watch.symptom)
+        decoding = next(watch for watch in server.server.watches if "image" in watch.symptom)
         try:
             answer = httpx2.post(
                 f"{server.url}/classify",
@@ -139,7 +139,7 @@ def test_a_decode_thread_that_is_stuck_leaves_the_others_and_is_seen(
             )
             assert answer.status_code == 504
             assert stuck.is_set()
-            assert len(list(pictures.running())) == 1
+            assert len(list(decoding.running())) == 1
             answer = httpx2.post(f"{server.url}/classify", files={"file": uniform(1)})
             assert answer.status_code == 200
         finally:

@@ -106,9 +106,9 @@ async def test_the_async_client_has_the_same_answer(
 def test_open_files_are_refused_by_the_client_itself_and_what_they_hold_is_answered(
     hub: InferenceClient, reference: dict[str, Any], top_k: int | None
 ) -> None:
-    with CAT.open("rb") as file, Image.open(CAT) as picture:
+    with CAT.open("rb") as file, Image.open(CAT) as image:
         content = file.read()
-        for given in (file, io.BytesIO(content), bytearray(content), picture):
+        for given in (file, io.BytesIO(content), bytearray(content), image):
             with pytest.raises(ValueError, match="Expected binary inputs or a local path or a URL"):
                 hub.image_classification(given, top_k=top_k)
     answer = hub.image_classification(content, top_k=top_k)

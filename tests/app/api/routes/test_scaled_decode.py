@@ -20,7 +20,7 @@ from tests.pictures import encode
 
 @pytest.fixture(scope="module")
 def unscaled() -> Iterator[httpx2.Client]:
-    """A client of a server that decodes every picture at its own size."""
+    """A client of a server that decodes every image at its own size."""
     with (
         serve(jpeg_scaled_decode=False) as server,
         httpx2.Client(base_url=server.url, timeout=30) as client,

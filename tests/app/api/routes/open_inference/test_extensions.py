@@ -88,12 +88,12 @@ def test_several_inputs_are_answered_in_their_order(
 ) -> None:
     pixels = grey(7, 2)
     alone = triton.infer(NAME, [raw(pixels)]).as_numpy("embedding")
-    pictures = triton.infer(NAME, [files(cat, coffee)]).as_numpy("embedding")
+    images = triton.infer(NAME, [files(cat, coffee)]).as_numpy("embedding")
     inputs = [raw(pixels), files(cat, coffee, binary=binary)]
     answer = triton.infer(NAME, inputs).as_numpy("embedding")
-    assert answer == pytest.approx(np.concatenate([alone, pictures]), abs=1e-4)
+    assert answer == pytest.approx(np.concatenate([alone, images]), abs=1e-4)
     answer = triton.infer(NAME, inputs[::-1]).as_numpy("embedding")
-    assert answer == pytest.approx(np.concatenate([pictures, alone]), abs=1e-4)
+    assert answer == pytest.approx(np.concatenate([images, alone]), abs=1e-4)
 
 
 def test_a_bad_image_of_several_inputs_is_named_by_its_place_in_its_own(
