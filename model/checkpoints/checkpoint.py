@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import safetensors.numpy
+from safetensors import SafetensorError
 
 from model.checkpoints.labels import Label, create_labels
 from model.checkpoints.quantization_file import read_quantization, write_quantization
-from model.checkpoints.safetensors_file import read_floats
 from model.errors import InvalidCheckpointError, named_in_errors
 from model.images.preprocessor_config import Preprocessing
 from model.network.config import MIN_IMAGE_SIDE, MobileNetV1Config
@@ -35,9 +35,12 @@ DEFAULT_DIRECTORY = Path(__file__).parents[1] / "weights" / "mobilenet_v1_1.0_22
 
 _CONFIG, _PREPROCESSOR, _WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
 _QUANTIZATION = "quantization.safetensors"
+FILES = (_CONFIG, _PREPROCESSOR, _WEIGHTS, _QUANTIZATION)
+
 _SUMS = "SHA256SUMS"
 _COUNTER = "num_batches_tracked"  # of training steps
 _PREFIX, _CLASSIFIER = "mobilenet_v1.", "classifier."
+_FLOATS = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
 _NORMALIZATION = ("weight", "bias", "running_mean", "running_var")
 
 
@@ -224,10 +227,29 @@ def _read(path: Path) -> bytes:
 
 
 def _read_weights(data: bytes) -> dict[str, NDArray[np.float32]]:
-    weights = read_floats(data, skip=_COUNTER)
+    """Read a safetensors file under transformers' full names, as float32."""
+    try:
+        tensors = safetensors.deserialize(data)  # type: ignore[no-untyped-call]  # it has no types
+    except SafetensorError as error:
+        raise InvalidCheckpointError("is not a safetensors file, or is cut") from error
+    weights = {
+        name: _to_float32(name, tensor) for name, tensor in tensors if not name.endswith(_COUNTER)
+    }
     if any(name.startswith(_PREFIX) for name in weights):
         return weights
     return {
         name if name.startswith(_CLASSIFIER) else _PREFIX + name: value
         for name, value in weights.items()
     }
+
+
+def _to_float32(name: str, tensor: Mapping[str, Any]) -> NDArray[np.float32]:
+    """NumPy has no bfloat16: it is the upper half of a float32."""
+    data, dtype = tensor["data"], tensor["dtype"]
+    if dtype == "BF16":
+        values = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+    elif dtype in _FLOATS:
+        values = np.frombuffer(data, _FLOATS[dtype]).astype(np.float32)
+    else:
+        raise InvalidCheckpointError(f"{name!r} is of type {dtype}, not a float")
+    return values.reshape(tensor["shape"])

@@ -39,17 +39,19 @@ class Feature:
     @property
     def output(self) -> str:
         """The engine's output that it is made from."""
-        end_point = END_POINTS[-1] if self.layer == POOLED else self.layer
-        # The graph averages the last map itself.
-        return POOLED if end_point == END_POINTS[-1] and self.pooling == "global" else end_point
+        is_last = self._end_point == END_POINTS[-1]  # whose average the graph computes itself
+        return POOLED if is_last and self.pooling == "global" else self._end_point
+
+    @property
+    def _end_point(self) -> str:
+        return END_POINTS[-1] if self.layer == POOLED else self.layer
 
     def shape(
         self, config: MobileNetV1Config, height: int, width: int, output_stride: int
     ) -> tuple[int, ...]:
         """(channels,), or (height, width, channels), for an image of that size in pixels."""
-        end_point = END_POINTS[-1] if self.layer == POOLED else self.layer
         maps = config.maps(height, width, output_stride)
-        layer, rows, columns = next(one for one in maps if one[0].end_point == end_point)
+        layer, rows, columns = next(one for one in maps if one[0].end_point == self._end_point)
         if self.pooling == "none":
             return rows, columns, layer.out_channels
         if self.pooling == "avg7":

@@ -21,19 +21,14 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return scores
 
 
-def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Each class's probability by itself; shape and dtype stay."""
-    scores: NDArray[np.float32] = np.exp(-np.logaddexp(0, -logits))
-    return scores
-
-
 def activate(logits: NDArray[np.float32], activation: Activation) -> NDArray[np.float32]:
     """Scores by the named function; shape and dtype stay."""
     match activation:
         case "softmax":
             return softmax(logits)
         case "sigmoid":
-            return sigmoid(logits)
+            scores: NDArray[np.float32] = np.exp(-np.logaddexp(0, -logits))
+            return scores
         case "none":
             return logits
 

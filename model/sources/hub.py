@@ -5,26 +5,17 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from model.checkpoints.checkpoint import FILES
 from model.errors import InvalidCheckpointError, ModelError
 
-_FILES = [
-    "config.json",
-    "preprocessor_config.json",
-    "model.safetensors",
-    "quantization.safetensors",
-]
 _UNAUTHORIZED = 401
 
 
 def download_snapshot(repo_id: str, revision: str | None = None) -> Path:
-    """Download what we read of a repository, and return its directory in the client's cache.
+    """Download a checkpoint's files, and return their directory in the client's cache.
 
     Files in the cache are not downloaded again; without a network, or with HF_HUB_OFFLINE=1, only
-    the cache is used.
-
-    Args:
-        repo_id: `owner/name`.
-        revision: a branch, a tag or a commit; None means the main branch.
+    the cache is used. A revision is a branch, a tag or a commit; None means the main branch.
 
     Raises:
         InvalidCheckpointError: this user sees no such repository or revision, or the download is
@@ -41,7 +32,7 @@ def download_snapshot(repo_id: str, revision: str | None = None) -> Path:
     if not sys.stderr.isatty():  # a log is not for bars
         disable_progress_bars()
     try:
-        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=_FILES))
+        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=[*FILES]))
     except Exception as error:  # the client lets errors of its HTTP library through
         raise InvalidCheckpointError(f"{repo_id}: {_explain(error, revision)}") from error
 

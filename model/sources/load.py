@@ -49,17 +49,10 @@ def load_model(
 def convert_model(
     source: str, directory: Path, *, image_size: int | None = None, dequantize: bool = False
 ) -> None:
-    """Write a checkpoint as a directory that `transformers` reads too.
+    """Load a model as `load_model` does, and write a directory that `transformers` reads too.
 
-    Args:
-        source: see `load_model`.
-        directory: made if it does not exist, once the source is read.
-        image_size: see `load_model`.
-        dequantize: write the float weights of a quantized checkpoint alone.
-
-    Raises:
-        InvalidCheckpointError: see `load_model`.
-        ModelError: see `load_model`.
+    The directory is made once the source is read. With `dequantize`, only the float weights of a
+    quantized checkpoint are written.
     """
     checkpoint = load_model(source, image_size=image_size)
     save_checkpoint(
@@ -73,10 +66,8 @@ def convert_model(
 
 def default_name(source: str) -> str:
     """Name a model after its directory, its file without the suffix, or its id on the hub."""
-    if Path(source).exists():
-        name = Path(source).resolve().name
-    else:
-        name = PurePath(source.partition("@")[0]).name
+    path = Path(source)
+    name = path.resolve().name if path.exists() else PurePath(source.partition("@")[0]).name
     for suffix in _RELEASED:
         name = name.removesuffix(suffix)
     return name

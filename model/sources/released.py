@@ -31,15 +31,13 @@ _OTHERS = {  # first bytes of files that are often taken for a checkpoint
 
 
 def read_released(source: Path, *, image_size: int | None = None) -> Checkpoint:
-    """Read a released checkpoint in memory.
+    """Read a frozen TensorFlow graph, a TensorFlow Lite file, or an archive with one of them.
+
+    The content decides which it is, not its name. The digest is the sha256 of what was read.
 
     Args:
-        source: a frozen TensorFlow graph (`.pb`), a TensorFlow Lite file (`.tflite`), or an archive
-            (`.tgz`) with one of them; its content decides which, not its name.
+        source: the file, read in memory.
         image_size: side of the input in pixels, if the file does not tell it; goes before its name.
-
-    Returns:
-        A checkpoint named after the file, with the sha256 of what was read as its digest.
 
     Raises:
         InvalidCheckpointError: the file is not a MobileNet V1.

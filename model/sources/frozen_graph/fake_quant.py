@@ -49,19 +49,18 @@ def read_fake_quant(graph: Any) -> tuple[Quantization, str]:
     quantized: dict[str, QuantizedLayer] = {}
     activations = set()
     for layer in MobileNetV1Config().layers:  # but for their depth, those of any MobileNet V1
-        kernel, scale = walk.convolution(_DEPTHWISE if layer.groups > 1 else "Conv2D", layer.stride)
-        bias = walk.addition()
-        activations.add(walk.activation())
-        quantized[layer.key] = _create_layer(kernel, scale, bias, source, walk.levels())
+        operator = _DEPTHWISE if layer.groups > 1 else "Conv2D"
+        quantized[layer.key], activation = walk.layer(operator, layer.stride, source)
+        activations.add(activation)
         source = quantized[layer.key].output
     half_up = True
     if walk.goes_on_with(*_POOLINGS):
         half_up = walk.step(*_POOLINGS).op == "AvgPool"
     pooled = walk.optional_levels() or source
     if walk.goes_on_with("Conv2D"):
-        kernel, scale = walk.convolution("Conv2D", 1)
-        bias = walk.addition()
-        quantized[CLASSIFIER] = _create_layer(kernel, scale, bias, pooled, walk.levels())
+        quantized[CLASSIFIER], activation = walk.layer("Conv2D", 1, pooled)
+        if activation != "linear":
+            raise InvalidCheckpointError(f"its logits go through {activation}")
     if len(activations) > 1:
         raise InvalidCheckpointError(f"its activations are {sorted(activations)}")
     return Quantization(pixels, quantized, pooled, half_up), activations.pop()
@@ -79,27 +78,6 @@ def nudge(low: float, high: float, *, narrow: bool = False) -> QuantizationParam
         raise InvalidCheckpointError(f"{low} to {high} is not a range of levels")
     zero_point = math.floor(narrow - low / step + 0.5)
     return QuantizationParameters(scale, min(max(zero_point, int(narrow)), MAX_LEVEL))
-
-
-def _create_layer(
-    kernel: NDArray[np.uint8],
-    scale: QuantizationParameters,
-    bias: NDArray[np.float32],
-    source: QuantizationParameters,
-    target: QuantizationParameters,
-) -> QuantizedLayer:
-    if not np.isfinite(bias).all():
-        raise InvalidCheckpointError("a bias is not finite")
-    units = np.round(bias / (np.float64(source.scale) * scale.scale))
-    limits = np.iinfo(np.int32)
-    return QuantizedLayer(
-        kernel,
-        np.array([scale.scale], np.float32),
-        scale.zero_point,
-        np.clip(units, limits.min, limits.max).astype(np.int32),
-        input=source,
-        output=target,
-    )
 
 
 class _Walk:
@@ -131,7 +109,36 @@ class _Walk:
         self._name = node.name
         return node
 
-    def convolution(
+    def layer(
+        self, operator: str, stride: int, source: QuantizationParameters
+    ) -> tuple[QuantizedLayer, str]:
+        """Step over a convolution on a map of `source`, up to its levels; also its activation."""
+        kernel, scale = self._convolution(operator, stride)
+        bias = self._constants.compute(self.step(*_ADDITIONS).input[1]).reshape(-1)
+        if not np.isfinite(bias).all():
+            raise InvalidCheckpointError("a bias is not finite")
+        units = np.round(bias / (np.float64(source.scale) * scale.scale))
+        limits = np.iinfo(np.int32)
+        activation = "linear"
+        if self.goes_on_with("Relu6", "Relu"):
+            activation = str(self.step("Relu6", "Relu").op).lower()
+        layer = QuantizedLayer(
+            kernel,
+            np.array([scale.scale], np.float32),
+            scale.zero_point,
+            np.clip(units, limits.min, limits.max).astype(np.int32),
+            input=source,
+            output=self._parameters(self.step(_FAKE_QUANT)),
+        )
+        return layer, activation
+
+    def optional_levels(self) -> QuantizationParameters | None:
+        """Step over a FakeQuant node, if there is one."""
+        if not self.goes_on_with(_FAKE_QUANT):
+            return None
+        return self._parameters(self.step(_FAKE_QUANT))
+
+    def _convolution(
         self, operator: str, stride: int
     ) -> tuple[NDArray[np.uint8], QuantizationParameters]:
         """Step over a convolution; its kernel's levels, (out, in / groups, height, width)."""
@@ -158,24 +165,6 @@ class _Walk:
             levels = np.floor(kernel / parameters.scale + 0.5)
         levels = np.clip(levels + parameters.zero_point, int(narrow), MAX_LEVEL)
         return np.ascontiguousarray(levels.transpose(order).astype(np.uint8)), parameters
-
-    def addition(self) -> NDArray[np.float32]:
-        """Step over the addition of a bias; the bias, (out,)."""
-        return self._constants.compute(self.step(*_ADDITIONS).input[1]).reshape(-1)
-
-    def activation(self) -> str:
-        """Step over an activation, if there is one; its name in a configuration."""
-        if not self.goes_on_with("Relu6", "Relu"):
-            return "linear"
-        return str(self.step("Relu6", "Relu").op).lower()
-
-    def levels(self) -> QuantizationParameters:
-        """Step over a FakeQuant node."""
-        return self._parameters(self.step(_FAKE_QUANT))
-
-    def optional_levels(self) -> QuantizationParameters | None:
-        """Step over a FakeQuant node, if there is one."""
-        return self.levels() if self.goes_on_with(_FAKE_QUANT) else None
 
     def _parameters(self, node: Any) -> QuantizationParameters:
         bits = node.attr["num_bits"].i if "num_bits" in node.attr else _BITS

@@ -42,6 +42,12 @@ _OTHER_NETWORKS = {
     "CONCATENATION": "it has several branches, as a detector has",
     "CUSTOM": "it has custom operators, as a detector has",
 }
+_OPTIONS = {  # the classes that read them
+    "CONV_2D": "Conv2DOptions",
+    "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
+    "FULLY_CONNECTED": "FullyConnectedOptions",
+    "AVERAGE_POOL_2D": "Pool2DOptions",
+}
 _SHAPE_OPERATORS = {"SHAPE", "STRIDED_SLICE", "PACK"}  # they compute a RESHAPE's second input
 
 
@@ -50,7 +56,6 @@ class Tensor:
     """One tensor of the file.
 
     Attributes:
-        dtype: of its values.
         scales: one, or one a channel; none if it is not quantized.
         zero_points: as many as scales.
         values: None if it is not a constant.
@@ -131,8 +136,7 @@ class _Reader:
         for position in range(self._graph.OperatorsLength()):
             operator = self._graph.Operators(position)
             name = self._name(operator)
-            if name in _OTHER_NETWORKS:
-                reason = _OTHER_NETWORKS[name]
+            if reason := _OTHER_NETWORKS.get(name):
                 raise InvalidCheckpointError(f"is not a MobileNet V1: {reason}")
             if name in _SHAPE_OPERATORS or (name == "DEQUANTIZE" and self._unpack(operator)):
                 continue
@@ -166,22 +170,13 @@ class _Reader:
             self._tensor(operator.Inputs(i)) if operator.Inputs(i) >= 0 else None
             for i in range(operator.InputsLength())
         )
-        options: dict[str, Any] = {}
-        if name in {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "AVERAGE_POOL_2D"}:
-            options = self._options(name, operator)
+        options = self._options(name, operator) if name in _OPTIONS else {}
         return Operator(name, inputs, self._tensor(output), **options)
 
     def _options(self, name: str, operator: Any) -> dict[str, Any]:
-        kind = {
-            "CONV_2D": "Conv2DOptions",
-            "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
-            "FULLY_CONNECTED": "FullyConnectedOptions",
-            "AVERAGE_POOL_2D": "Pool2DOptions",
-        }[name]
-        table = operator.BuiltinOptions()
-        if table is None or operator.BuiltinOptionsType() != getattr(
-            self._tflite.BuiltinOptions, kind
-        ):
+        kind, table = _OPTIONS[name], operator.BuiltinOptions()
+        expected = getattr(self._tflite.BuiltinOptions, kind)
+        if table is None or operator.BuiltinOptionsType() != expected:
             raise InvalidCheckpointError(f"is damaged: {name} has no options")
         read = getattr(self._tflite, kind)()
         read.Init(table.Bytes, table.Pos)
@@ -189,13 +184,12 @@ class _Reader:
         options: dict[str, Any] = {
             "activation": _constant_name(self._tflite.ActivationFunctionType, activation)
         }
-        if name != "FULLY_CONNECTED":
-            options["stride"] = read.StrideH(), read.StrideW()
-            options["padding"] = _constant_name(self._tflite.Padding, read.Padding())
         if name == "AVERAGE_POOL_2D":
             options["window"] = read.FilterHeight(), read.FilterWidth()
         elif name != "FULLY_CONNECTED":
+            options["stride"] = read.StrideH(), read.StrideW()
             options["dilation"] = read.DilationHFactor(), read.DilationWFactor()
+            options["padding"] = _constant_name(self._tflite.Padding, read.Padding())
         return options
 
     def _tensor(self, index: int) -> Tensor:
@@ -232,8 +226,7 @@ class _Reader:
 
 def _constant_name(constants: Any, value: int) -> str:
     """The name that one of the schema's enumerations has for a value."""
-    names: dict[str, Any] = vars(constants)
-    for name, known in names.items():
+    for name, known in vars(constants).items():
         if known == value and name.isupper():
-            return name
+            return str(name)
     raise ValueError(f"{value} is not in the schema")

@@ -105,6 +105,8 @@ def _recognize(pixels: Tensor, operators: list[Operator]) -> _Network:
     classifier = _take(operators, _CLASSIFIERS)
     if classifier and not pooling:
         raise InvalidCheckpointError("its classifier reads a map that was not averaged")
+    if classifier and classifier.activation != "NONE":
+        raise InvalidCheckpointError(f"its logits go through {classifier.activation}")
     if not classifier:
         _take(operators, {"L2_NORMALIZATION"})
     if operators:

@@ -36,19 +36,12 @@ def read_parameters(tensor: Tensor) -> QuantizationParameters:
 
 
 def read_levels(operator: Operator, source: QuantizationParameters) -> QuantizedLayer:
-    """Read one convolution on levels.
-
-    Args:
-        operator: with a constant kernel.
-        source: of the map that it reads.
-
-    Raises:
-        InvalidCheckpointError: its weights are not levels.
-    """
-    levels, scales, zero_point = _kernel_levels(*_kernel(operator))
-    bias = _bias(operator, np.int32)
+    """Read one convolution on a map of `source`, or raise `InvalidCheckpointError`."""
     return QuantizedLayer(
-        levels, scales, zero_point, bias, input=source, output=read_parameters(operator.output)
+        *_kernel_levels(*_kernel(operator)),
+        bias=_bias(operator, np.int32),
+        input=source,
+        output=read_parameters(operator.output),
     )
 
 

@@ -115,6 +115,20 @@ def test_a_convolution_that_reads_too_little_is_refused(
     assert "do not fit" in refused_import(source, content)
 
 
+def test_logits_that_go_through_an_activation_are_refused(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def activate(data: bytes) -> tuple[Tensor, list[Operator]]:
+        pixels, chain = read_chain(data)
+        last = [one.name for one in chain].index("AVERAGE_POOL_2D") + 1
+        chain[last] = replace(chain[last], activation="RELU")
+        return pixels, chain
+
+    monkeypatch.setattr("model.sources.tflite.checkpoint.read_chain", activate)
+    content = write_tflite(create_quantized(CONFIG), SIDE)
+    assert refused_import(source, content).endswith("its logits go through RELU")
+
+
 DAMAGED = write_tflite(create_quantized(CONFIG), SIDE)
 
 
