@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal, Self, TypeVar
 
 import numpy as np
@@ -128,7 +128,10 @@ def describe(outputs: Sequence[Outputs]) -> dict[str, Any]:
     """Describe outputs for a request's log line: of several, by the longest of each stage."""
     facts: dict[str, Any] = {"answered": len(outputs)}
     if len(outputs) == 1:
-        facts = {**asdict(outputs[0].source), "cache": outputs[0].cache}
+        (one,) = outputs
+        source = one.source
+        size = {"width": source.width, "height": source.height}
+        facts = {"format": source.format, **size, "cache": one.cache}
     facts["batch_size"] = max(one.batch_size for one in outputs)
     for stage in ("decode", "queue", "inference"):
         longest_s = max(getattr(one.stages, f"{stage}_s") for one in outputs)
