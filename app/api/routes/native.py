@@ -26,14 +26,7 @@ from app.api.routes.dependencies import QueryRoute, TimeoutDep, get_record, get_
 from app.api.routes.schemas import ClassifyQuery, EmbedQuery
 from app.api.routing import Body, declare
 from app.errors import AppError, NoClassifierError, NotAcceptableError, OutputTooLargeError
-from app.inference.answers import (
-    Answer,
-    Arrays,
-    CacheOutcome,
-    Predictions,
-    Stages,
-    require_all,
-)
+from app.inference.answers import Answer, Arrays, Predictions, require_all
 from app.inference.options import EmbedOptions
 from app.telemetry.record import Record
 
@@ -75,7 +68,7 @@ async def classify(request: Request, timeout_s: TimeoutDep, query: ClassifyDep) 
     service, record = get_service(request), get_record(request)
     image = await read_image(request)
     (answer,) = require_all(await service.classify([image], query.options(), timeout_s, record))
-    return _respond_one(_result(answer, _classes, record), answer.cache)
+    return _respond_one(answer, _classes, record)
 
 
 @router.post(
@@ -94,9 +87,9 @@ async def embed(request: Request, timeout_s: TimeoutDep, query: EmbedDep) -> Res
     image = await read_image(request)
     (answer,) = require_all(await service.embed([image], options, timeout_s, record))
     if media_type == JSON:
-        return _respond_one(_result(answer, _features, record), answer.cache)
+        return _respond_one(answer, _features, record)
     content = encode_arrays(answer.content, media_type, options.dtype)
-    headers = _headers(_timing(answer.stages, record), answer.cache)
+    headers = _headers(answer, _timing(answer, record))
     return Response(content, media_type=media_type, headers=headers)
 
 
@@ -150,7 +143,7 @@ def _result(
     return {
         "model": answer.model,
         **describe(answer.content),
-        "timing_ms": _timing(answer.stages, record),
+        "timing_ms": _timing(answer, record),
         "batch_size": answer.batch_size,
         "request_id": record.request_id,
     }
@@ -168,23 +161,26 @@ def _features(layers: Arrays) -> dict[str, Any]:
     return {"embedding": vector, "dim": len(vector), "layer": layer}
 
 
-def _timing(stages: Stages, record: Record) -> dict[str, float]:
+def _timing(answer: Answer[Any], record: Record) -> dict[str, float]:
     seconds = {
-        "decode": stages.decode_s,
-        "queue": stages.queue_s,
-        "inference": stages.inference_s,
+        "decode": answer.stages.decode_s,
+        "queue": answer.stages.queue_s,
+        "inference": answer.stages.inference_s,
         "total": time.perf_counter() - record.started,
     }
     return {stage: round(spent * 1000, 3) for stage, spent in seconds.items()}
 
 
-def _headers(timing: Mapping[str, float], cache: CacheOutcome) -> dict[str, str]:
+def _headers(answer: Answer[Any], timing: Mapping[str, float]) -> dict[str, str]:
     timings = ", ".join(f"{stage};dur={ms}" for stage, ms in timing.items())
-    return {"Server-Timing": timings, **cache_header([cache])}
+    return {"Server-Timing": timings, **cache_header([answer.cache])}
 
 
-def _respond_one(result: Mapping[str, Any], cache: CacheOutcome) -> Response:
-    headers = _headers(result["timing_ms"], cache)
+def _respond_one(
+    answer: Answer[_T], describe: Callable[[_T], dict[str, Any]], record: Record
+) -> Response:
+    result = _result(answer, describe, record)
+    headers = _headers(answer, result["timing_ms"])
     return Response(to_json(result), media_type=JSON, headers=headers)
 
 
