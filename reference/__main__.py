@@ -4,12 +4,5 @@ from __future__ import annotations
 
 from reference.pages import PAGES, path_of
 
-
-def main() -> None:
-    """Write docs/."""
-    for name, write in PAGES.items():
-        path_of(name).write_text(write())
-
-
-if __name__ == "__main__":
-    main()
+for name, write in PAGES.items():
+    path_of(name).write_text(write())

@@ -66,22 +66,10 @@ def _parameter(parameter: Node) -> list[str]:
     return [
         code(parameter["name"].title() if parameter["in"] == "header" else parameter["name"]),
         parameter["in"],
-        _value(schema),
+        _kind(schema),
         code(str(default).lower() if isinstance(default, bool) else default),
         parameter.get("description", schema.get("description", "")),
     ]
-
-
-def _value(schema: Node) -> str:
-    if options := schema.get("anyOf"):
-        return " or ".join(_value(one) for one in options)
-    if values := schema.get("enum"):
-        return ", ".join(map(code, values))
-    least, most = schema.get("minimum"), schema.get("maximum")
-    kind = str(schema.get("type", "any"))
-    if least is not None and most is not None:
-        return f"{kind}, {least:g} to {most:g}"
-    return kind if least is None else f"{kind}, at least {least:g}"
 
 
 def _describe_bodies(document: Node, content: Node) -> Iterator[str]:
@@ -147,6 +135,9 @@ def _kind(schema: Node) -> str:
         return code(str(schema["const"]))
     inner = schema.get("items", schema.get("additionalProperties"))
     kind = "list" if schema.get("type") == "array" else str(schema.get("type", "any"))
+    least, most = schema.get("minimum"), schema.get("maximum")
+    if least is not None:
+        kind += f" from {least:g}" if most is None else f" from {least:g} to {most:.10g}"
     return f"{kind} of {_kind(inner)}" if isinstance(inner, dict) and inner else kind
 
 

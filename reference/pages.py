@@ -1,4 +1,4 @@
-"""Which pages there are, and who writes each."""
+"""Lists the pages of docs/ that are written from the code."""
 
 from __future__ import annotations
 

@@ -5,16 +5,42 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import Literal
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
 
 import structlog
-from structlog.processors import ExceptionRenderer, JSONRenderer, TimeStamper
-from structlog.stdlib import ExtraAdder, ProcessorFormatter, add_log_level, add_logger_name
+from structlog.processors import ExceptionRenderer, JSONRenderer
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from app.telemetry.escape import escape
 from app.telemetry.log_queue import LogQueue
+
+_NO_EXTRA: Final = frozenset((*vars(logging.makeLogRecord({})), "color_message"))
+"""What every record has; the last is uvicorn's copy of the message in colours."""
+
+
+class _Formatter(logging.Formatter):
+    """Gives structlog's renderers a record with the time it was made, not that of writing it."""
+
+    def __init__(self, *renderers: Processor) -> None:
+        super().__init__()
+        self._renderers = renderers
+
+    def format(self, record: logging.LogRecord) -> str:
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds")
+        event: Any = {
+            "event": record.getMessage(),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            **{name: value for name, value in vars(record).items() if name not in _NO_EXTRA},
+            "timestamp": time.replace("+00:00", "Z"),
+        }
+        if record.exc_info:
+            event["exc_info"] = record.exc_info
+        for render in self._renderers:
+            event = render(None, record.levelname, event)
+        return str(event)
 
 
 def configure_logs(log_format: Literal["auto", "json", "console"], level: str) -> LogQueue:
@@ -34,26 +60,11 @@ def configure_logs(log_format: Literal["auto", "json", "console"], level: str) -
         # Local variables hold images, headers and keys.
         else [ExceptionRenderer(ExceptionDictTransformer(show_locals=False)), JSONRenderer()]
     )
-    formatter = ProcessorFormatter(
-        foreign_pre_chain=[
-            add_log_level,
-            add_logger_name,
-            ExtraAdder(),
-            TimeStamper(fmt="iso", utc=True),
-        ],
-        processors=[ProcessorFormatter.remove_processors_meta, _drop_color_message, *renderers],
-    )
-    queue = LogQueue(file, formatter)
+    queue = LogQueue(file, _Formatter(*renderers))
     logging.basicConfig(handlers=[queue], level=level.upper(), force=True)
     logging.captureWarnings(capture=True)
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a bad form has its own line
     return queue
-
-
-def _drop_color_message(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Drop the copy of the message in colours that uvicorn adds."""
-    event.pop("color_message", None)
-    return event
 
 
 def _escape_event(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
