@@ -7,13 +7,7 @@ from itertools import compress
 
 
 def page(title: str, source: str, *parts: str) -> str:
-    """A page with a word on where it comes from.
-
-    Args:
-        title: its heading.
-        source: the file that says all this.
-        parts: paragraphs, tables and headings.
-    """
+    """A page of paragraphs, tables and headings, with the source that says all this."""
     return "\n\n".join((f"# {title}", f"Written by `make docs` from `{source}`.", *parts)) + "\n"
 
 

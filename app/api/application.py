@@ -49,11 +49,7 @@ OnFailure = Callable[[BaseException], None]
 
 
 def create_app(settings: Settings, on_failure: OnFailure | None = None) -> FastAPI:
-    """Build the service; `get_parts` gives what it is built from.
-
-    Args:
-        settings: all options.
-        on_failure: called when loading fails; readiness stays red.
+    """Build the service; calls `on_failure` when loading fails, and readiness stays red.
 
     Raises:
         InvalidSettingError: API_KEYS_FILE has no valid keys.

@@ -60,11 +60,9 @@ def declare(
 
 
 class RouteTable:
-    """Every route by method and path, and the error format of every path.
+    """Every route, in the order in which the router tries them, and the error format of every path.
 
-    Args:
-        routes: in the order in which the router tries them.
-        formats: of the protocols, besides the native one.
+    The formats given are those besides the native one.
     """
 
     def __init__(self, routes: Iterable[BaseRoute], formats: Iterable[ErrorFormat] = ()) -> None:

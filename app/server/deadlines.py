@@ -8,12 +8,7 @@ from collections.abc import Callable
 
 
 class Deadline:
-    """A deadline that may move often: moving it later, as each request does, keeps its timer.
-
-    Args:
-        loop: its clock.
-        on_expiry: called once the deadline has passed; it is unset then.
-    """
+    """Calls `on_expiry` once it has passed; moving it later, as each request does, is cheap."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_expiry: Callable[[], None]) -> None:
         self._loop = loop

@@ -31,12 +31,7 @@ def check_size(url: bytes, head_bytes: int) -> None:
 
 
 def check_head(version: str, url: bytes, headers: Iterable[tuple[bytes, bytes]]) -> None:
-    """Enforce RFC 9112 on a whole head where the parser does not: version, Host, encoding.
-
-    Args:
-        version: of HTTP; 1.0 and 1.1 are supported.
-        url: the request's target.
-        headers: names in lower case.
+    """Enforce RFC 9112 where the parser does not: version, Host, encoding; names in lower case.
 
     Raises:
         UriTooLongError, HeadersTooLargeError, MalformedRequestError: the head breaks a rule.

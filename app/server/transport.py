@@ -7,15 +7,10 @@ from collections.abc import Callable
 
 
 class CoalescingTransport(asyncio.Transport):
-    """The transport as the answer to a request sees it; closing is left to the protocol.
+    """The transport as the answer to a request sees it; `on_close` is called instead of closing.
 
     uvicorn writes head and body apart, and each write is a system call that wakes the client. Here
     writes wait for `flush`, or for the loop's next turn.
-
-    Args:
-        transport: of the connection.
-        on_close: called instead of closing.
-        loop: runs the connection.
     """
 
     def __init__(

@@ -48,16 +48,12 @@ _MIN_HANG_S = 30.0
 _LAST_WORDS_S = 2.0
 
 Announce = Callable[[InfoResponse, str], object]
-"""Called once the service is ready, with what runs and its URL."""
+"""Called once the service is ready, with what runs and its URL; in a thread, since a terminal may
+not be read."""
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, but a signal drains first, and the exit code says how it ended.
-
-    Args:
-        settings: all options.
-        announce: called in a thread, since a terminal may not be read.
-    """
+    """uvicorn's server, but a signal drains first, and the exit code says how it ended."""
 
     def __init__(self, settings: Settings, announce: Announce | None = None) -> None:
         self._settings = settings

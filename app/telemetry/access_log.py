@@ -21,9 +21,6 @@ class AccessLog:
     Under overload most requests are refused, and their lines would hide all others. The level says
     whom a line concerns: an error is the service's, a warning says that requests are shed, and what
     a client did wrong is information.
-
-    Args:
-        now: monotonic clock in seconds.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:

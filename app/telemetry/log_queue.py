@@ -22,16 +22,8 @@ _log = logging.getLogger(__name__)
 class LogQueue(logging.Handler):
     """Use as a context manager: leaving it writes what is queued, for a second at most.
 
-    Whatever reads this process's output may stall. A record that finds the queue full, or that
-    cannot be written, is dropped and counted.
-
-    Args:
-        file: descriptor that lines are written to.
-        formatter: makes a line of a record.
-        max_records: that may be queued.
-
-    Attributes:
-        on_drop: called for each record that is dropped.
+    Whatever reads from the file descriptor may stall. A record that finds the queue full, or that
+    cannot be written, is dropped and counted, and `on_drop` is called.
     """
 
     def __init__(

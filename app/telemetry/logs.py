@@ -44,12 +44,7 @@ class _Formatter(logging.Formatter):
 
 
 def configure_logs(log_format: Literal["auto", "json", "console"], level: str) -> LogQueue:
-    """Send everything that is logged in this process to stdout, once the queue is entered.
-
-    Args:
-        log_format: `auto` is `console` on a terminal, else `json`, one object a line.
-        level: the lowest level that is shown.
-    """
+    """Send all that is logged to stdout, once the queue is entered; JSON has one object a line."""
     # If stdout is closed, its descriptor soon belongs to another file or even a connection.
     file = sys.stdout.fileno() if sys.stdout else os.open(os.devnull, os.O_WRONLY)
     terminal = os.isatty(file)

@@ -41,11 +41,7 @@ _RENDERING_BURST: Final = 10.0
 
 
 class Metrics:
-    """The service's collectors, in a registry of their own, with those of the process.
-
-    Args:
-        now: monotonic clock in seconds.
-    """
+    """The service's collectors, in a registry of their own, with those of the process."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the package leaves out its type

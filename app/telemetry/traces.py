@@ -30,12 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 class Traces:
-    """Creates spans; the framework creates the request's own.
-
-    Args:
-        provider: exports them.
-        now: the clock of recorded stages, in seconds.
-    """
+    """Creates spans, on the clock of `now`; the framework creates the request's own."""
 
     def __init__(self, provider: TracerProvider, now: Callable[[], float] = time.monotonic) -> None:
         self.provider = provider
@@ -50,11 +45,7 @@ class Traces:
 
     @contextmanager
     def batch(self, requests: Sequence[SpanContext | None]) -> Iterator[SpanContext | None]:
-        """Trace the batch that runs inside, with a link to each request that it serves.
-
-        Args:
-            requests: the span of each image's request, if that is traced.
-        """
+        """Trace the batch that runs inside, linked to each image's request that is traced."""
         links = [Link(request) for request in requests if request]
         if not links:
             yield None
@@ -74,12 +65,8 @@ class Traces:
     ) -> None:
         """Record a stage of the request that is being answered, once it is over.
 
-        Args:
-            name: of the stage.
-            started: when it began, by the clock.
-            seconds: how long it took.
-            link: a span of another trace that it belongs to as well.
-            attributes: get the prefix `mobilenet.`.
+        The link is a span of another trace that it belongs to as well; the attributes get the
+        prefix `mobilenet.`.
         """
         begun = time.time_ns() - int((self._now() - started) * 1e9)
         span = self._tracer.start_span(

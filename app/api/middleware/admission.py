@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.middleware.body import HeldBytes, RequestBody
-from app.api.routing import Body, Declaration, RouteTable
+from app.api.routing import Body, RouteTable
 from app.errors import BodyTooLargeError, InvalidParameterError
 
 _HELD_BODIES = 2
@@ -18,11 +18,7 @@ _HELD_BODIES = 2
 class AdmissionControl:
     """Guards the routes that take images; their refusals come before routing, the body unread.
 
-    Args:
-        routes: tell what the body of a request carries.
-        check_admission: raises if the service can take no more now.
-        max_body_bytes: by what the body carries.
-        body_timeout_s: how long a client may take to send its body.
+    `check_admission` raises if the service can take no more now.
     """
 
     def __init__(
@@ -47,8 +43,11 @@ class AdmissionControl:
         Raises:
             AppError: the request is refused.
         """
-        route = self._find(scope)
-        if route is None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        route = self._routes.find(scope["method"], scope["path"])
+        if route.body is Body.NOTHING:
             await self._app(scope, receive, send)
             return
         scope["state"]["record"].route = route.path
@@ -58,12 +57,6 @@ class AdmissionControl:
         with self._held.share(of_many=route.body is Body.MANY_IMAGES) as take:
             body = RequestBody(receive, send, limit, take, self._body_timeout_s)
             await body.run(self._app, scope)
-
-    def _find(self, scope: Scope) -> Declaration | None:
-        if scope["type"] != "http":
-            return None
-        route = self._routes.find(scope["method"], scope["path"])
-        return None if route.body is Body.NOTHING else route
 
 
 def _check_head(scope: Scope, max_body_bytes: int) -> None:

@@ -16,10 +16,9 @@ _SPARED = 1 / 8
 
 
 class HeldBytes:
-    """Bounds the memory of all bodies: clients may be slow, and there may be thousands.
+    """Bounds the bytes of all bodies together, from their arrival to their responses.
 
-    Args:
-        limit: bytes of all bodies together, from their arrival to their responses.
+    Clients may be slow, and there may be thousands.
     """
 
     def __init__(self, limit: int) -> None:
@@ -30,9 +29,7 @@ class HeldBytes:
     def share(self, *, of_many: bool) -> Iterator[Callable[[int], None]]:
         """Yield a function that takes so many bytes more; all are given back on leaving.
 
-        Args:
-            of_many: whether the body carries many images. Two slow ones of the largest size would
-                otherwise shut out every single image.
+        Two slow bodies `of_many` images of the largest size must not shut out every single image.
 
         Raises:
             OverloadedError: by the function, when there is no room.
@@ -54,14 +51,9 @@ class HeldBytes:
 
 
 class RequestBody:
-    """One request's body; once it has arrived, watches for the client to disconnect.
+    """One request's body of so many bytes at most, all of them taken from `HeldBytes`.
 
-    Args:
-        receive: the server's.
-        send: likewise.
-        limit: bytes that the body may have.
-        take: see `HeldBytes.share`.
-        timeout_s: how long the client may take to send it.
+    Once it has arrived, watches for the client to disconnect.
     """
 
     def __init__(

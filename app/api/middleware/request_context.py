@@ -33,9 +33,7 @@ _EXPOSED_HEADERS = (
 class RequestContext:
     """Opens a request's record, answers errors that nobody else did, and reports the outcome.
 
-    Args:
-        origins: whose pages may read responses; no cookies are allowed.
-        routes: tell the error format of a path.
+    Pages of the origins may read responses, without cookies.
     """
 
     def __init__(
