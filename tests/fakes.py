@@ -41,7 +41,8 @@ class FakeEngine:
 
     def __init__(self, checkpoint: Checkpoint | None = None) -> None:
         # Under another digest: its answers are not the weights'.
-        self._checkpoint = replace(checkpoint, digest="fake") if checkpoint else None
+        if checkpoint:
+            self.checkpoint = replace(checkpoint, digest="fake")
         self._classes = checkpoint.config.num_labels if checkpoint else 3
         self._channels = checkpoint.config.num_features if checkpoint else 4
         self.streams = 2
@@ -55,11 +56,6 @@ class FakeEngine:
         self.gate.set()
         self.fail: Callable[[list[int]], None] = lambda _: None
         self.shape: Callable[[EngineOutput], EngineOutput] = lambda output: output
-
-    @property
-    def checkpoint(self) -> Checkpoint:
-        assert self._checkpoint is not None
-        return self._checkpoint
 
     def hold(self) -> None:
         self.gate.clear()

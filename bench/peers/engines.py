@@ -14,8 +14,8 @@ from PIL import Image
 from bench.peers.peer import EngineName
 from model.checkpoints.checkpoint import DEFAULT_DIRECTORY, load_checkpoint
 from model.engines import load_engine
-from model.engines.onnx.graph import create_graph
-from model.engines.onnx.model import PIXELS
+from model.engines.onnx.graph import PIXELS
+from model.engines.onnx.model import create_model
 from model.images.decoder import DecodeLimits, Decoder
 from model.images.pixels import preprocess
 from model.network.config import LOGITS
@@ -80,7 +80,7 @@ class OnnxPeerEngine:
 
     def _create_default_session(self) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
         """Run the same graph as the documentation of ONNX Runtime does."""
-        graph = create_graph(self._checkpoint).SerializeToString()
+        graph = create_model(self._checkpoint).SerializeToString()
         session = onnxruntime.InferenceSession(graph)
 
         def run(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

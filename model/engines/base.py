@@ -69,25 +69,13 @@ def deepest_layer(outputs: Collection[str]) -> str | None:
 class Engine(Protocol):
     """Runs batches of one checkpoint; `run` may be called from several threads at once."""
 
-    @property
-    def name(self) -> str:
-        """The engine's name, as in the settings: `onnx`, `torch`."""
-        ...
-
-    @property
-    def device(self) -> str:
-        """`cpu` or `cuda`."""
-        ...
-
-    @property
-    def streams(self) -> int:
-        """The number of batches that it can usefully run at once."""
-        ...
-
-    @property
-    def checkpoint(self) -> Checkpoint:
-        """The checkpoint that it runs."""
-        ...
+    name: str
+    """As in the settings: `onnx`, `torch`."""
+    device: str
+    """`cpu` or `cuda`."""
+    streams: int
+    """The number of batches that it can usefully run at once."""
+    checkpoint: Checkpoint
 
     def run(
         self,

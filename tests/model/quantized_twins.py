@@ -13,7 +13,7 @@ import safetensors.numpy
 from model.checkpoints.checkpoint import Checkpoint
 from model.checkpoints.quantization_file import write_quantization
 from model.engines.base import default_outputs
-from model.engines.onnx.quantized_graph import create_graph
+from model.engines.onnx.model import create_model
 from model.images.preprocessor_config import Preprocessing
 from model.network.config import CLASSIFIER, MobileNetV1Config
 from model.network.quantization import (
@@ -102,7 +102,7 @@ def count_optimized_nodes(checkpoint: Checkpoint, path: Path) -> Counter[str]:
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(path)
     options.log_severity_level = 3  # it warns that the file is for this machine
-    model = create_graph(checkpoint, default_outputs(checkpoint.config))
+    model = create_model(checkpoint, default_outputs(checkpoint.config))
     onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )

@@ -1,132 +1,99 @@
-"""Writes a float checkpoint as an ONNX model, node by node: no export, no torch.
-
-The first nodes scale the pixels. BatchNorm is folded into the convolutions.
-"""
+"""The ONNX graph of a network, node by node: no export, no torch."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from onnx import TensorProto, helper
+from onnx import TensorProto, checker, helper, numpy_helper
 
-from model.engines.onnx.model import PIXELS, assemble, convolution_attributes
-from model.errors import UnsupportedModelError
 from model.network.config import LOGITS, POOLED
-from model.network.folding import fold
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
-    from onnx import ModelProto, NodeProto
+    from onnx import ModelProto, NodeProto, ValueInfoProto
 
-    from model.checkpoints.checkpoint import Checkpoint
+    from model.network.config import ConvLayer, MobileNetV1Config
 
-_Constants = dict[str, "NDArray[Any] | np.float32"]
+PIXELS = "pixels"
+"""Name of the input: uint8, (n, height, width, 3)."""
 
-
-def _simple(operator: str, **attributes: Any) -> Callable[[str, str], list[NodeProto]]:
-    return lambda source, target: [helper.make_node(operator, [source], [target], **attributes)]
-
-
-def _swish(source: str, target: str) -> list[NodeProto]:
-    gate = f"{target}/gate"
-    return [
-        helper.make_node("Sigmoid", [source], [gate]),
-        helper.make_node("Mul", [source, gate], [target]),
-    ]
+_OPSET, _IR_VERSION = 20, 10
 
 
-def _relu6(source: str, target: str) -> list[NodeProto]:
-    return [helper.make_node("Clip", [source, "zero", "six"], [target])]
+class Graph(ABC):
+    """Nodes and constants so far; each method adds some and returns the name of their output."""
 
+    def __init__(self, config: MobileNetV1Config) -> None:
+        self._config = config
+        self._nodes: list[NodeProto] = []
+        self._constants: dict[str, NDArray[Any]] = {}
 
-ACTIVATIONS: dict[str, Callable[[str, str], list[NodeProto]]] = {
-    "gelu": _simple("Gelu"),
-    "hardswish": _simple("HardSwish"),
-    "leaky_relu": _simple("LeakyRelu", alpha=0.01),
-    "linear": _simple("Identity"),
-    "mish": _simple("Mish"),
-    "relu": _simple("Relu"),
-    "relu6": _relu6,
-    "sigmoid": _simple("Sigmoid"),
-    "silu": _swish,
-    "swish": _swish,
-    "tanh": _simple("Tanh"),
-}
-"""The values of `hidden_act` that this engine knows, and the nodes that compute them."""
-
-
-def create_graph(
-    checkpoint: Checkpoint,
-    outputs: Sequence[str] = (LOGITS, POOLED),
-    output_stride: int = 32,
-) -> ModelProto:
-    """Write a checkpoint as an ONNX model, no deeper than the outputs need.
-
-    Args:
-        checkpoint: its float weights are used.
-        outputs: names as in `EngineOutput`.
-        output_stride: see `MobileNetV1Config.layers_at`.
-
-    Raises:
-        UnsupportedModelError: no nodes are known for the checkpoint's `hidden_act`.
-    """
-    config = checkpoint.config
-    if config.hidden_act not in ACTIVATIONS:
-        raise UnsupportedModelError(
-            f"hidden_act {config.hidden_act!r} is not known to the onnx engine; "
-            f"known are {sorted(ACTIVATIONS)}"
+    def create_model(self, outputs: Sequence[str], output_stride: int) -> ModelProto:
+        """Write the network from pixels to the outputs, no deeper than they need, and check it."""
+        source, unmet = self._read_pixels(), set(outputs)
+        for layer in self._config.layers_at(output_stride):
+            source = self._layer(layer, source)
+            if layer.end_point in unmet:
+                self._add("Transpose", [source], layer.end_point, perm=[0, 2, 3, 1])
+            unmet.discard(layer.end_point)
+            if not unmet:
+                break
+        if unmet:
+            self._head(source, outputs)
+        pixels = "batch", "height", "width", self._config.num_channels
+        graph = helper.make_graph(
+            self._nodes,
+            "mobilenet_v1",
+            inputs=[helper.make_tensor_value_info(PIXELS, TensorProto.UINT8, pixels)],
+            outputs=list(map(self._describe, outputs)),
+            initializer=[
+                numpy_helper.from_array(value, name) for name, value in self._constants.items()
+            ],
         )
-    activate = ACTIVATIONS[config.hidden_act]
-    constants: _Constants = {"zero": np.float32(0), "six": np.float32(6)}
-    nodes = _scale_pixels(checkpoint, constants)
-    source, unmet = "input", set(outputs)
-    for layer in config.layers_at(output_stride):
-        weights = [f"{layer.key}.weight", f"{layer.key}.bias"]
-        folded = fold(checkpoint.weights, layer, config.layer_norm_eps)
-        constants |= dict(zip(weights, folded, strict=True))
-        convolved, target = f"{layer.end_point}/convolved", f"{layer.end_point}/map"
-        attributes = convolution_attributes(layer, tf_padding=config.tf_padding)
-        nodes.append(
-            helper.make_node(
-                "Conv", [source, *weights], [convolved], name=layer.end_point, **attributes
-            )
+        opsets = [helper.make_opsetid("", _OPSET)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)
+        checker.check_model(model)
+        return model
+
+    @abstractmethod
+    def _read_pixels(self) -> str:
+        """Make the first layer's input of the pixels, channels first."""
+
+    @abstractmethod
+    def _layer(self, layer: ConvLayer, source: str) -> str:
+        """Convolve and activate."""
+
+    @abstractmethod
+    def _head(self, source: str, outputs: Sequence[str]) -> None:
+        """Compute `pooled` and, if it is wanted, `logits` of the last map."""
+
+    def _add(self, operator: str, sources: list[str], target: str, **attributes: Any) -> str:
+        self._nodes.append(helper.make_node(operator, sources, [target], name=target, **attributes))
+        return target
+
+    def _convolution_attributes(self, layer: ConvLayer) -> dict[str, Any]:
+        # ONNX Runtime refuses SAME_UPPER with dilation; a dilated layer has no stride, so SAME is
+        # even.
+        padding: dict[str, Any] = (
+            {"auto_pad": "SAME_UPPER"}
+            if self._config.tf_padding and layer.rate == 1
+            else {"pads": [layer.kernel_size // 2 * layer.rate] * 4}
         )
-        nodes += activate(convolved, target)
-        source = target
-        if layer.end_point in unmet:
-            nodes.append(
-                helper.make_node("Transpose", [source], [layer.end_point], perm=[0, 2, 3, 1])
-            )
-        unmet.discard(layer.end_point)
-        if not unmet:
-            break
-    if unmet:
-        nodes += _head(checkpoint, constants, source, outputs)
-    return assemble(nodes, constants, config, outputs)
+        return {
+            "kernel_shape": [layer.kernel_size] * 2,
+            "strides": [layer.stride] * 2,
+            "dilations": [layer.rate] * 2,
+            "group": layer.groups,
+            **padding,
+        }
 
-
-def _scale_pixels(checkpoint: Checkpoint, constants: _Constants) -> list[NodeProto]:
-    constants["scale"], constants["offset"] = checkpoint.preprocessing.scale_and_offset()
-    return [
-        helper.make_node("Cast", [PIXELS], ["float"], to=TensorProto.FLOAT),
-        helper.make_node("Div", ["float", "scale"], ["scaled"]),
-        helper.make_node("Sub", ["scaled", "offset"], ["centred"]),
-        helper.make_node("Transpose", ["centred"], ["input"], perm=[0, 3, 1, 2]),
-    ]
-
-
-def _head(
-    checkpoint: Checkpoint, constants: _Constants, source: str, outputs: Sequence[str]
-) -> list[NodeProto]:
-    nodes = [
-        helper.make_node("GlobalAveragePool", [source], ["mean"]),
-        helper.make_node("Flatten", ["mean"], [POOLED]),
-    ]
-    if LOGITS in outputs:
-        names = ["classifier.weight", "classifier.bias"]
-        constants |= {name: checkpoint.weights[name] for name in names}
-        nodes.append(helper.make_node("Gemm", [POOLED, *names], [LOGITS], transB=1))
-    return nodes
+    def _describe(self, output: str) -> ValueInfoProto:
+        shapes: dict[str, list[str | int]] = {
+            LOGITS: ["batch", self._config.num_labels],
+            POOLED: ["batch", self._config.num_features],
+        }
+        shape = shapes.get(output, ["batch", f"{output}/height", f"{output}/width", "channels"])
+        return helper.make_tensor_value_info(output, TensorProto.FLOAT, shape)

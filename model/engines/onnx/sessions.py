@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import onnxruntime
 from google.protobuf.message import EncodeError
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+from model.engines.onnx.model import create_model
 
-    from onnx import ModelProto
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from model.checkpoints.checkpoint import Checkpoint
 
 _FATAL = 4
 """Log nothing less: what fails is raised, and logged by whoever catches it."""
@@ -24,9 +26,11 @@ _OUT_OF_MEMORY = ("Failed to allocate memory", "bad_alloc", "bad allocation")
 class Sessions:
     """Sessions of one graph, with all threads and with one, each built on first use."""
 
-    def __init__(self, create_graph: Callable[[], ModelProto], threads: int) -> None:
-        self._create_graph = create_graph
-        self._threads = threads
+    def __init__(
+        self, checkpoint: Checkpoint, threads: int, outputs: tuple[str, ...], output_stride: int
+    ) -> None:
+        self._checkpoint, self._threads = checkpoint, threads
+        self._outputs, self._output_stride = outputs, output_stride
         self._sessions: dict[int, onnxruntime.InferenceSession] = {}
         self._building = threading.Lock()
 
@@ -35,9 +39,22 @@ class Sessions:
         threads = self._threads if alone else 1
         with self._building:
             if threads not in self._sessions:
-                model = self._create_graph().SerializeToString()
-                self._sessions[threads] = _create_session(model, threads)
+                self._sessions[threads] = self._create(threads)
             return self._sessions[threads]
+
+    def _create(self, threads: int) -> onnxruntime.InferenceSession:
+        model = create_model(self._checkpoint, self._outputs, self._output_stride)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = _FATAL
+        # Threads that spin at a barrier take the core that decoding the next image needs.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        _share_memory()
+        options.add_session_config_entry("session.use_env_allocators", "1")
+        return onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
 
 
 @contextmanager
@@ -53,18 +70,6 @@ def memory_errors() -> Iterator[None]:
         raise
 
 
-def _create_session(model: bytes, threads: int) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = _FATAL
-    # Threads that spin at a barrier take the core that decoding the next image needs.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    _share_memory()
-    options.add_session_config_entry("session.use_env_allocators", "1")
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
 @cache
 def _share_memory() -> None:
     """Let all sessions of this process take their memory from one arena.
@@ -72,10 +77,9 @@ def _share_memory() -> None:
     With arenas of their own, each keeps the most that it ever needed: measured with three graphs in
     use, 565 MiB of the process instead of 311.
     """
-    cpu = onnxruntime.OrtMemoryInfo(
-        "Cpu",
+    arena, default = (
         onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR,
-        0,
         onnxruntime.OrtMemType.DEFAULT,
     )
+    cpu = onnxruntime.OrtMemoryInfo("Cpu", arena, 0, default)
     onnxruntime.create_and_register_allocator(cpu, None)

@@ -1,10 +1,13 @@
-"""Runs PyTorch on a device: its threads or streams, and the way of arrays to it and back."""
+"""Runs PyTorch on a device: its threads or streams, and copies to it and back.
+
+`upload`, of contiguous and writeable pixels, and `download` are called within `batch`.
+"""
 
 from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -21,26 +24,6 @@ _CUDA_STREAMS = 3
 """One batch on its way in, one being computed, one on its way out."""
 
 
-class TorchDevice(Protocol):
-    """A device; `upload` and `download` are called within `batch`."""
-
-    name: str
-    streams: int
-
-    @contextmanager
-    def batch(self, *, alone: bool) -> Iterator[None]:
-        """Prepare this thread for one batch; see `Engine.run` for `alone`."""
-        ...
-
-    def upload(self, pixels: NDArray[np.uint8]) -> Tensor:
-        """Bring pixels, contiguous and writeable, to the device."""
-        ...
-
-    def download(self, arrays: Mapping[str, Tensor]) -> dict[str, NDArray[np.float32]]:
-        """Wait for arrays, and bring them back."""
-        ...
-
-
 class Cpu:
     """Gives all threads to a batch that runs alone, else one thread to each of as many batches."""
 
@@ -51,7 +34,7 @@ class Cpu:
 
     @contextmanager
     def batch(self, *, alone: bool) -> Iterator[None]:
-        """Set the number of threads that PyTorch uses on behalf of this one."""
+        """Set the number of threads that PyTorch uses on behalf of this one; see `Engine.run`."""
         threads = self.streams if alone else 1
         # A thread's first question resets its count to the one set last in the process.
         if torch.get_num_threads() != threads:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from model.engines.base import EngineOutput, check_request, default_outputs
-from model.engines.torch.device import Cpu, Cuda, TorchDevice
+from model.engines.torch.device import Cpu, Cuda
 from model.engines.torch.network import Network, QuantizedNetwork
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class TorchEngine:
     name = "torch"
 
     def __init__(self, checkpoint: Checkpoint, threads: int, device: str = "cpu") -> None:
-        self._device: TorchDevice = Cuda() if device == "cuda" else Cpu(threads)
+        self._device = Cuda() if device == "cuda" else Cpu(threads)
         self.checkpoint = checkpoint
         self.device = device
         self.streams = self._device.streams

@@ -32,9 +32,9 @@ pytestmark = pytest.mark.anyio
 class NamedEngine(FakeEngine):
     """Has a name, and nothing else of a checkpoint."""
 
-    @property
-    def checkpoint(self) -> Checkpoint:
-        return cast("Checkpoint", SimpleNamespace(name="model"))
+    def __init__(self) -> None:
+        super().__init__()
+        self.checkpoint = cast("Checkpoint", SimpleNamespace(name="model"))
 
 
 ONE, OTHER = NamedEngine(), NamedEngine()

@@ -7,8 +7,8 @@ import onnxruntime
 import pytest
 
 from model.engines.onnx.engine import OnnxEngine
-from model.engines.onnx.model import PIXELS
-from model.engines.onnx.quantized_graph import create_graph
+from model.engines.onnx.graph import PIXELS
+from model.engines.onnx.model import create_model
 from model.engines.torch.engine import TorchEngine
 from model.network.config import END_POINTS, LOGITS, OUTPUT_STRIDES, POOLED
 from model.network.quantization import QuantizationParameters
@@ -16,7 +16,7 @@ from tests.model import quantized_twins as twins
 from tests.model.quantized_twins import count_optimized_nodes, create_pixels, create_quantized
 from tests.model.sources.tflite.litert import run_litert
 from tests.model.sources.tflite.tflite_files import write_tflite
-from tests.model.twins import create_checkpoint, tiny_config
+from tests.model.twins import tiny_config
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,7 +123,7 @@ def test_batch_mates_do_not_change_a_level() -> None:
 
 def test_nothing_after_the_deepest_wanted_layer_is_in_the_graph() -> None:
     checkpoint = create_quantized(tiny_config())
-    model = create_graph(checkpoint, ["Conv2d_0", "Conv2d_5_pointwise"], 16)
+    model = create_model(checkpoint, ["Conv2d_0", "Conv2d_5_pointwise"], 16)
     convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
     assert len(convolutions) == 11
     assert [output.name for output in model.graph.output] == ["Conv2d_0", "Conv2d_5_pointwise"]
@@ -131,11 +131,6 @@ def test_nothing_after_the_deepest_wanted_layer_is_in_the_graph() -> None:
     stem, hidden = session.run(None, {PIXELS: create_pixels(64, 48)})
     assert stem.shape == (2, 32, 24, 8)
     assert hidden.shape == (2, 8, 6, 8)
-
-
-def test_a_checkpoint_without_levels_has_no_such_graph() -> None:
-    with pytest.raises(ValueError, match="not quantized"):
-        create_graph(create_checkpoint(tiny_config()))
 
 
 def test_sums_beyond_single_precision_are_exact_in_the_torch_engine() -> None:

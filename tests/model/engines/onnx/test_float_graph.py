@@ -11,8 +11,9 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from model.checkpoints.checkpoint import Checkpoint
-from model.engines.onnx.graph import ACTIVATIONS, create_graph
-from model.engines.onnx.model import PIXELS
+from model.engines.onnx.float_graph import ACTIVATIONS
+from model.engines.onnx.graph import PIXELS
+from model.engines.onnx.model import create_model
 from model.network.config import LOGITS, POOLED
 from tests.model.twins import (
     DEPTH_MULTIPLIERS,
@@ -35,7 +36,7 @@ Run = tuple[list[str], onnxruntime.InferenceSession, Any]
 
 def start(checkpoint: Checkpoint, theirs: Any) -> Run:
     end_points = [layer.end_point for layer in checkpoint.config.layers[1:]]
-    model = create_graph(checkpoint, [LOGITS, POOLED, *end_points])
+    model = create_model(checkpoint, [LOGITS, POOLED, *end_points])
     return end_points, create_session(model), theirs
 
 
@@ -118,7 +119,7 @@ def test_every_byte_is_scaled_to_the_value_that_transformers_gives_it(
     expected = reference_processor(
         Image.fromarray(pixels[0]), do_resize=False, do_center_crop=False, return_tensors="np"
     )["pixel_values"]
-    model = create_graph(default_checkpoint, [LOGITS])
+    model = create_model(default_checkpoint, [LOGITS])
     model.graph.output.append(helper.make_tensor_value_info("input", TensorProto.FLOAT, None))
     scaled = create_session(model).run(["input"], {PIXELS: pixels})[0]
     assert scaled.dtype == expected.dtype == np.float32
@@ -139,7 +140,7 @@ def test_the_scaling_follows_the_checkpoint_s_mean_and_deviation() -> None:
 
 def test_only_the_wanted_outputs_are_in_the_graph() -> None:
     checkpoint = create_checkpoint(tiny_config())
-    model = create_graph(checkpoint, ["Conv2d_5_pointwise", POOLED])
+    model = create_model(checkpoint, ["Conv2d_5_pointwise", POOLED])
     assert [output.name for output in model.graph.output] == ["Conv2d_5_pointwise", POOLED]
     feature_map, _ = create_session(model).run(None, {PIXELS: create_pixels((64, 48))})
     assert feature_map.shape == (1, 8, 6, 8)
