@@ -70,8 +70,10 @@ class AbandonedError(ModelError):
 
 @contextmanager
 def named_in_errors(path: Path) -> Iterator[None]:
-    """Put the path of a file before what an `InvalidCheckpointError` says of it."""
+    """Raise what goes wrong with a file as `InvalidCheckpointError`, with its path in front."""
     try:
         yield
+    except OSError as error:
+        raise InvalidCheckpointError(f"{path}: {error.strerror}") from error
     except InvalidCheckpointError as error:
         raise InvalidCheckpointError(f"{path}: {error}") from error

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from model.errors import InvalidCheckpointError
+from model.errors import InvalidCheckpointError, named_in_errors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,12 +20,11 @@ class Document(BaseModel):
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read the file, or raise `InvalidCheckpointError`."""
-        try:
-            return cls.model_validate_json(path.read_bytes())
-        except OSError as error:
-            raise InvalidCheckpointError(f"{path}: {error.strerror}") from error
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            place = ".".join(str(part) for part in first["loc"]) or "the document"
-            text = " ".join(f"{place}: {first['msg']}".split())
-            raise InvalidCheckpointError(f"{path}: {text}") from error
+        with named_in_errors(path):
+            try:
+                return cls.model_validate_json(path.read_bytes())
+            except ValidationError as error:
+                first = error.errors(include_url=False, include_input=False)[0]
+                place = ".".join(str(part) for part in first["loc"]) or "the document"
+                text = " ".join(f"{place}: {first['msg']}".split())
+                raise InvalidCheckpointError(text) from error

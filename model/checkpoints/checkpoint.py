@@ -144,15 +144,14 @@ def save_checkpoint(
         f"{layer.key}.normalization.{_COUNTER}": np.zeros((), np.int64) for layer in config.layers
     }
     (directory / _WEIGHTS).write_bytes(safetensors.numpy.save(tensors, metadata={"format": "pt"}))
+    # One left by an earlier checkpoint would be taken for this one's.
+    (directory / _QUANTIZATION).unlink(missing_ok=True)
     files = [_CONFIG, _WEIGHTS, _PREPROCESSOR]
     if quantization:
         files.append(_QUANTIZATION)
         (directory / _QUANTIZATION).write_bytes(write_quantization(quantization))
-    else:  # one left by an earlier checkpoint would be taken for this one's
-        (directory / _QUANTIZATION).unlink(missing_ok=True)
-    lines = [
-        f"{hashlib.sha256((directory / file).read_bytes()).hexdigest()}  {file}\n" for file in files
-    ]
+    sums = {file: hashlib.sha256((directory / file).read_bytes()).hexdigest() for file in files}
+    lines = [f"{digest}  {file}\n" for file, digest in sums.items()]
     (directory / _SUMS).write_text("".join(lines), encoding="ascii")
 
 
@@ -208,22 +207,18 @@ def _verify_sums(directory: Path, known: Mapping[str, str]) -> None:
 def _read_tensor_files(directory: Path) -> dict[str, bytes]:
     if not directory.is_dir():
         raise InvalidCheckpointError(f"{directory}: is not a directory")
-    if not (directory / _WEIGHTS).exists():
+    files = [file for file in (_WEIGHTS, _QUANTIZATION) if (directory / file).exists()]
+    if _WEIGHTS not in files:
         raise InvalidCheckpointError(
             f"{directory / _WEIGHTS}: is missing; a pickle (pytorch_model.bin) is not read, as it "
             "can run code: load it with transformers and write it with save_pretrained"
         )
-    data = {_WEIGHTS: _read(directory / _WEIGHTS)}
-    if (directory / _QUANTIZATION).exists():
-        data[_QUANTIZATION] = _read(directory / _QUANTIZATION)
-    return data
+    return {file: _read(directory / file) for file in files}
 
 
 def _read(path: Path) -> bytes:
-    try:
+    with named_in_errors(path):
         return path.read_bytes()
-    except OSError as error:
-        raise InvalidCheckpointError(f"{path}: {error.strerror}") from error
 
 
 def _read_weights(data: bytes) -> dict[str, NDArray[np.float32]]:

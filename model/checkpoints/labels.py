@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from model.errors import InvalidCheckpointError
+from model.errors import InvalidCheckpointError, named_in_errors
 
 IMAGENET_PATH = Path(__file__).parents[1] / "weights" / "imagenet_labels.tsv"
 IMAGENET_CLASSES = 1001
@@ -32,10 +32,8 @@ def load_imagenet_labels(path: Path = IMAGENET_PATH) -> tuple[Label, ...]:
         InvalidCheckpointError: the table is missing or has other than 1001 rows in order.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with named_in_errors(path), path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-    except OSError as error:
-        raise InvalidCheckpointError(f"{path}: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise InvalidCheckpointError(f"{path}: is not a table") from error
     complete = all(row.get("wnid") is not None and row.get("label") for row in rows)
@@ -57,14 +55,11 @@ def create_labels(id2label: dict[int, str]) -> tuple[Label, ...]:
 
     Published lists differ in the text of a few classes, so most names decide for all.
     """
-    names = [id2label[class_id] for class_id in range(len(id2label))]
-    wnids: list[str | None] = [None] * len(names)
-    if len(names) == IMAGENET_CLASSES:
+    labels = tuple(Label(class_id, None, id2label[class_id]) for class_id in range(len(id2label)))
+    if len(labels) == IMAGENET_CLASSES:
         imagenet = load_imagenet_labels()
-        same = sum(name == known.label for name, known in zip(names, imagenet, strict=True))
-        if names[0] == imagenet[0].label and same >= _IMAGENET_AGREEMENT:
-            wnids = [known.wnid for known in imagenet]
-    return tuple(
-        Label(class_id, wnid, name)
-        for class_id, (wnid, name) in enumerate(zip(wnids, names, strict=True))
-    )
+        pairs = list(zip(labels, imagenet, strict=True))
+        same = sum(label.label == known.label for label, known in pairs)
+        if labels[0].label == imagenet[0].label and same >= _IMAGENET_AGREEMENT:
+            return tuple(replace(label, wnid=known.wnid) for label, known in pairs)
+    return labels

@@ -48,15 +48,8 @@ def read_quantization(data: bytes, config: MobileNetV1Config) -> Quantization:
     """
     try:
         reader = _Reader(safetensors.numpy.load(data))
-        quantization = _read(reader, config)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise InvalidCheckpointError("is not a safetensors file, or is cut") from error
-    reader.check_that_all_was_read()
-    quantization.check(config)
-    return quantization
-
-
-def _read(reader: _Reader, config: MobileNetV1Config) -> Quantization:
     pixels, pooled = reader.parameters("input"), reader.parameters("pooled")
     layers, source = {}, pixels
     for key, shape in kernel_shapes(config).items():
@@ -71,7 +64,10 @@ def _read(reader: _Reader, config: MobileNetV1Config) -> Quantization:
         )
         source = layers[key].output
     half_up = bool(reader.read("pooled.half_up", np.bool_, ()))
-    return Quantization(pixels, layers, pooled, half_up)
+    reader.check_that_all_was_read()
+    quantization = Quantization(pixels, layers, pooled, half_up)
+    quantization.check(config)
+    return quantization
 
 
 def _write(name: str, parameters: QuantizationParameters) -> dict[str, NDArray[Any]]:

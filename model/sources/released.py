@@ -62,11 +62,8 @@ def read_released(source: Path, *, image_size: int | None = None) -> Checkpoint:
 
 
 def _read(source: Path) -> bytes:
-    try:
-        with source.open("rb") as file:
-            data = file.read(_MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise InvalidCheckpointError(str(error.strerror)) from error
+    with source.open("rb") as file:
+        data = file.read(_MAX_FILE_BYTES + 1)
     if len(data) > _MAX_FILE_BYTES:
         raise InvalidCheckpointError(f"is larger than {_MAX_FILE_BYTES >> 20} MiB")
     return data
