@@ -57,30 +57,31 @@ def read_model(data: bytes) -> tuple[str, bytes]:
     return models[0]
 
 
-def _inflate(data: bytes) -> bytes:
+def _inflate(data: bytes) -> io.BytesIO:
     """Inflate up to a bound: a small archive can inflate to any size."""
-    inflated = bytearray()
+    inflated = io.BytesIO()
     with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
         while chunk := file.read(_MIB):
-            inflated += chunk
-            if len(inflated) > _MAX_INFLATED_BYTES:
+            if inflated.tell() + len(chunk) > _MAX_INFLATED_BYTES:
                 raise InvalidCheckpointError(
                     f"inflates to more than {_MAX_INFLATED_BYTES // _MIB} MiB"
                 )
-    return bytes(inflated)
+            inflated.write(chunk)
+    inflated.seek(0)
+    return inflated
 
 
-def _read_members(inflated: bytes) -> list[tuple[str, bytes]]:
+def _read_members(inflated: io.BytesIO) -> list[tuple[str, bytes]]:
     """Check every member to the end of the archive; return those that can be models."""
     models = []
-    with tarfile.open(fileobj=io.BytesIO(inflated), mode="r:") as archive:
+    with tarfile.open(fileobj=inflated, mode="r:") as archive:
         for count, member in enumerate(archive, start=1):
             if count > _MAX_MEMBERS:
                 raise InvalidCheckpointError(f"has more than {_MAX_MEMBERS} members")
             _check_member(member)
             if member.name.endswith((_GRAPH, _TFLITE)):
-                content = inflated[member.offset_data : member.offset_data + member.size]
-                models.append((str(PurePosixPath(member.name)), content))
+                content = inflated.getbuffer()[member.offset_data :][: member.size]
+                models.append((str(PurePosixPath(member.name)), bytes(content)))
     return models
 
 
