@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from bench.documents import write_section
+from bench.documents import markdown_table, write_section
 from model.checkpoints.checkpoint import DEFAULT_DIRECTORY, load_checkpoint
 from model.engines import load_engine
 from model.engines.cores import count_cores
@@ -114,11 +114,11 @@ class Results(list[Comparison]):
         """Return the median of a time over that of the same photo scaled down."""
         return float(statistics.median(getattr(one, name) / one.small_ms for one in self))
 
-    def row(self, kind: str, megapixels: float) -> str:
+    def row(self, kind: str, megapixels: float) -> tuple[str, ...]:
         """Return one line of the table."""
         scale = max(one.scale for one in self)
         cosines = [one.cosine for one in self]
-        cells = (
+        return (
             kind,
             f"{megapixels:g}",
             f"1/{scale}" if scale > 1 else "full",
@@ -132,7 +132,6 @@ class Results(list[Comparison]):
             f"{self.ratio('reduced_ms'):.1f}",
             f"{self.ratio('full_ms'):.1f}",
         )
-        return f"| {' | '.join(cells)} |"
 
 
 def makers(photos: list[bytes], *, given: bool) -> dict[str, Make]:
@@ -195,8 +194,7 @@ def table(results: dict[tuple[str, float], Results]) -> str:
         f"megapixels it takes times that: {at_12}."
     )
     rows = [some.row(kind, megapixels) for (kind, megapixels), some in results.items()]
-    head = [f"| {' | '.join(COLUMNS)} |", f"|---|{'--:|' * (len(COLUMNS) - 1)}"]
-    return "\n".join([summary, "", *head, *rows])
+    return f"{summary}\n\n{markdown_table(COLUMNS, rows)}"
 
 
 def main() -> None:

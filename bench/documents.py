@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,6 +28,12 @@ def describe_machine() -> str:
         f"Measured on {datetime.now(UTC):%Y-%m-%d}, commit {commit.strip()}, "
         f"{len(os.sched_getaffinity(0))} cores of {name} ({', '.join(found) or 'no AVX2'})."
     )
+
+
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table whose first column is text, and the others figures."""
+    lines = [f"| {' | '.join(cells)} |" for cells in (columns, *rows)]
+    return "\n".join([lines[0], f"|---|{'--:|' * (len(columns) - 1)}", *lines[1:]])
 
 
 def write_section(document: str, section: str, text: str) -> None:

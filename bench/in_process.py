@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import statistics
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from model.checkpoints.checkpoint import DEFAULT_DIRECTORY, load_checkpoint
 from model.engines import load_engine
@@ -32,23 +32,18 @@ class InProcess:
 
     def images_per_s(self, photos: list[bytes], seconds: float) -> float:
         """Return photos a second with as many threads as cores, each on a photo of its own."""
-        counts = [0] * self.threads
-        end = time.perf_counter() + seconds
-
-        def work(number: int) -> None:
-            position = number
-            while time.perf_counter() < end:
-                self.classify(photos[position % len(photos)], alone=False)
-                position += self.threads
-                counts[number] += 1
-
-        workers = [threading.Thread(target=work, args=(n,)) for n in range(self.threads)]
         started = time.perf_counter()
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-        return sum(counts) / (time.perf_counter() - started)
+
+        def work(number: int) -> int:
+            count = 0
+            while time.perf_counter() < started + seconds:
+                self.classify(photos[(number + count * self.threads) % len(photos)], alone=False)
+                count += 1
+            return count
+
+        with ThreadPoolExecutor(self.threads) as pool:
+            count = sum(pool.map(work, range(self.threads)))
+        return count / (time.perf_counter() - started)
 
     def single_ms(self, photos: list[bytes], seconds: float) -> float:
         """Return the median time of one photo with all threads on it, in milliseconds."""

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from bench.arguments import create_parser
-from bench.documents import save_plot, write_section
+from bench.documents import markdown_table, save_plot, write_section
 from model.checkpoints.checkpoint import Checkpoint, expected_shapes
 from model.engines import load_engine
 from model.engines.base import Engine
@@ -145,25 +145,29 @@ def _images_per_s(engine: Engine, image: NDArray[np.uint8], seconds: float) -> f
 
 def table(models: list[Model], speeds: Speeds) -> str:
     """Return all figures in Markdown."""
-    columns = "model | multiply-adds | parameters"
-    for kind in ("float", "quantized"):
-        columns += f" | {kind} | images/s | relative"
-    lines = [
-        f"| {columns} |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
-    ]
+    rows = []
     for model in models:
         float_, quantized = (
-            f"{speeds.median(model, quantized=q):.0f} | {speeds.relative(model, quantized=q):.2f}"
+            (
+                f"{speeds.median(model, quantized=q):.0f}",
+                f"{speeds.relative(model, quantized=q):.2f}",
+            )
             for q in (False, True)
         )
-        lines.append(
-            f"| mobilenet_v1_{model.depth_multiplier}_{model.side} "
-            f"| {model.million_multiply_adds} M | {model.million_parameters} M "
-            f"| {model.top1} / {model.top5} | {float_} "
-            f"| {model.quantized_top1} / {model.quantized_top5} | {quantized} |"
+        rows.append(
+            (
+                f"mobilenet_v1_{model.depth_multiplier}_{model.side}",
+                f"{model.million_multiply_adds} M",
+                f"{model.million_parameters} M",
+                f"{model.top1} / {model.top5}",
+                *float_,
+                f"{model.quantized_top1} / {model.quantized_top5}",
+                *quantized,
+            )
         )
-    return "\n".join(lines)
+    speed = "images/s", "relative"
+    columns = "model", "multiply-adds", "parameters", "float", *speed, "quantized", *speed
+    return markdown_table(columns, rows)
 
 
 def draw(models: list[Model], speeds: Speeds) -> None:

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.arguments import create_parser
-from bench.documents import save_plot, write_section
+from bench.documents import markdown_table, save_plot, write_section
 from bench.in_process import InProcess
 from bench.overhead import measure_overhead
 from bench.stages import StageTimes, draw_stages
@@ -76,22 +76,15 @@ class Measurements:
             f"The service was ready after {self.ready_s:.2f} s and holds "
             f"{self.resident_mib:.0f} MiB at the end."
         )
-        lines = [
-            summary,
-            "",
-            "| body | connections | images/s | of the limit | p50 ms | p99 ms | refused/s |",
-            "|---|--:|--:|--:|--:|--:|--:|",
-        ]
+        rows = []
         for (kind, connections), loads in self.loads.items():
-            medians = [
-                statistics.median(getattr(load, name) for load in loads)
+            rate, p50, p99, refused = (
+                f"{statistics.median(getattr(load, name) for load in loads):.1f}"
                 for name in ("images_per_s", "p50_ms", "p99_ms", "refused_per_s")
-            ]
-            lines.append(
-                f"| {kind} | {connections} | {medians[0]:.1f} "
-                f"| {self.throughput_ratio(kind, connections):.2f} "
-                f"| {medians[1]:.1f} | {medians[2]:.1f} | {medians[3]:.1f} |"
             )
+            ratio = f"{self.throughput_ratio(kind, connections):.2f}"
+            rows.append((kind, str(connections), rate, ratio, p50, p99, refused))
+        columns = "body", "connections", "images/s", "of the limit", "p50 ms", "p99 ms", "refused/s"
         ratios = ", ".join(f"{self.latency_ratio(kind):.2f} ({kind})" for kind in KINDS)
         overhead = (
             "Besides decoding and the engine a request costs "
@@ -99,7 +92,7 @@ class Measurements:
             f"{self.overhead['raw']:.2f} ms (raw); a refusal {self.overhead['refused']:.2f} ms."
         )
         latency = f"One client's p50 over the time in process: {ratios}."
-        return "\n".join([*lines, "", latency, "", overhead])
+        return "\n\n".join([summary, markdown_table(columns, rows), latency, overhead])
 
 
 def draw(measurements: Measurements) -> None:
