@@ -28,6 +28,7 @@ from model.engines import load_engine
 from model.engines.cores import count_cores
 from model.images.decoded_image import NeededSize
 from model.images.decoder import DecodeLimits, Decoder
+from model.images.formats.table import read_header
 from model.images.pixels import needed_size, preprocess
 from model.network.scores import softmax
 from rig.photos import encode, load_photos, resize_photo
@@ -97,7 +98,7 @@ class Comparer:
     ) -> tuple[NDArray[np.uint8], int, float]:
         """Pixels, what the sides were divided by, and milliseconds."""
         started = time.thread_time()
-        with self._decoder.open(photo, needed) as decoded:
+        with self._decoder.open(read_header(photo), needed) as decoded:
             pixels = preprocess(decoded, self._preprocessing)
         elapsed_ms = 1000 * (time.thread_time() - started)
         return pixels, round(decoded.size[0] / decoded.image.width), elapsed_ms

@@ -13,8 +13,6 @@ from app.errors import AppError, ModelOutputInvalidError, OutOfMemoryError
 from app.inference.plan import Plan
 from model.engines.base import EngineOutput
 
-_USUAL_PIXELS = 224 * 224
-
 
 @dataclass(frozen=True, slots=True)
 class BatchRow:
@@ -44,20 +42,6 @@ class BatchItem:
 
     plan: Plan
     pixels: NDArray[np.uint8]
-
-    def can_join(self, other: BatchItem) -> bool:
-        """Whether the two may be in one batch."""
-        return (
-            self.plan.engine is other.plan.engine
-            and self.plan.output_stride == other.plan.output_stride
-            and self.pixels.shape == other.pixels.shape
-        )
-
-    def limit(self, max_batch_size: int) -> int:
-        """How many like it fit a batch: the memory of so many usual images, but at least one."""
-        height, width, _ = self.pixels.shape
-        work: int = height * width * (32 // self.plan.output_stride) ** 2
-        return max(1, min(max_batch_size, max_batch_size * _USUAL_PIXELS // max(1, work)))
 
 
 def run_batch(

@@ -33,6 +33,7 @@ _log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
+_USUAL_PIXELS = 224 * 224
 _JOIN_S = 1.0
 """How long a stream may take to finish a batch that nobody waits for any more, in seconds."""
 
@@ -52,6 +53,20 @@ class Entry(BatchItem):
     answer: FutureRow
     submitted: float
     request: SpanContext | None
+
+    def can_join(self, other: Entry) -> bool:
+        """Whether the two may be in one batch."""
+        return (
+            self.plan.engine is other.plan.engine
+            and self.plan.output_stride == other.plan.output_stride
+            and self.pixels.shape == other.pixels.shape
+        )
+
+    def limit(self, max_batch_size: int) -> int:
+        """How many like it fit a batch: the memory of so many usual images, but at least one."""
+        height, width, _ = self.pixels.shape
+        work: int = height * width * (32 // self.plan.output_stride) ** 2
+        return max(1, min(max_batch_size, max_batch_size * _USUAL_PIXELS // max(1, work)))
 
 
 class DynamicBatcher:

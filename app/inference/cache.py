@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from typing import Final
 
 import numpy as np
 
 from app.inference.answers import Outputs, Stages
-from app.inference.image import Image
 from app.inference.plan import Plan
 
 Key = tuple[Hashable, Plan]
 """An image's digest, and what is computed of it."""
 
-_ON_LOOP_BYTES: Final = 1024 * 1024
-"""Up to here images are digested on the event loop, in less than a millisecond."""
 _ENTRY_BYTES: Final = 2048
 """What an entry takes besides its numbers, at most."""
 _NO_TIME: Final = Stages(0.0, 0.0, 0.0)
-
-
-async def create_keys(images: Sequence[Image], plan: Plan) -> list[Key]:
-    """Digest images; large ones not on the event loop."""
-
-    def digest() -> list[Key]:
-        return [(image.digest(), plan) for image in images]
-
-    if sum(image.nbytes for image in images) <= _ON_LOOP_BYTES:
-        return digest()
-    return await asyncio.to_thread(digest)
 
 
 class ResultCache:

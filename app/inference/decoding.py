@@ -25,9 +25,10 @@ from model.errors import (
     ImageTruncatedError,
     UnsupportedImageFormatError,
 )
-from model.images.cost import predict_seconds
 from model.images.decoded_image import NeededSize, Size
 from model.images.decoder import DecodeLimits, Decoder
+from model.images.formats import table
+from model.images.formats.format import EncodedImage
 from model.images.pixels import needed_size, preprocess
 
 _APP_ERRORS: Mapping[type[ImageError], type[errors.AppError]] = {
@@ -38,8 +39,26 @@ _APP_ERRORS: Mapping[type[ImageError], type[errors.AppError]] = {
 }
 
 
+def read_header(data: bytes) -> EncodedImage:
+    """Read the header of an image file.
+
+    Raises:
+        AppError: the file is rejected.
+    """
+    if not data:
+        raise errors.EmptyFileError
+    try:
+        return table.read_header(data)
+    except ImageError as error:
+        raise _translate(error) from error
+
+
+def _translate(error: ImageError) -> errors.AppError:
+    return _APP_ERRORS.get(type(error), errors.InvalidImageError)()
+
+
 class ImageDecoder:
-    """Makes an engine's pixels of an image file; may be used by several threads.
+    """Makes an engine's pixels of an image; may be used by several threads.
 
     Args:
         limits: on an image, and on the memory of all that are being decoded.
@@ -52,9 +71,9 @@ class ImageDecoder:
         self._scaled_jpegs = scaled_jpegs
 
     def decode(
-        self, image: bytes, plan: Plan, is_wanted: Callable[[], bool] = lambda: True
+        self, image: EncodedImage, plan: Plan, is_wanted: Callable[[], bool] = lambda: True
     ) -> tuple[NDArray[np.uint8], Size]:
-        """Decode and preprocess a file; see `Decoder.open` and `model.images.pixels.preprocess`.
+        """Decode and preprocess an image; see `Decoder.open` and `model.images.pixels.preprocess`.
 
         Returns:
             Pixels, (height, width, 3), and the width and height of the image as sent.
@@ -62,21 +81,23 @@ class ImageDecoder:
         Raises:
             AppError: the image is rejected, or is not wanted any more.
         """
-        if not image:
-            raise errors.EmptyFileError
         try:
             with self._decoder.open(image, self._needed_size(plan), is_wanted) as decoded:
                 return preprocess(decoded, plan.preprocessing), decoded.size
         except ImageError as error:
-            raise _APP_ERRORS.get(type(error), errors.InvalidImageError) from error
+            raise _translate(error) from error
         except AbandonedError as error:
             raise errors.DeadlineExceededError from error
         except MemoryError as error:
             raise errors.OutOfMemoryError from error
 
-    def predict_seconds(self, image: bytes, plan: Plan) -> float:
-        """Predict from the header how long a core of the reference machine would decode."""
-        return predict_seconds(image, self.limits, self._needed_size(plan))
+    def predict_seconds(self, image: EncodedImage, plan: Plan) -> float:
+        """Predict how long a core of the reference machine would decode; 0 if it is too large."""
+        try:
+            self.limits.check(image.size)
+        except ImageError:
+            return 0.0
+        return image.predict_seconds(self._needed_size(plan))
 
     def _needed_size(self, plan: Plan) -> NeededSize:
         if not self._scaled_jpegs:
@@ -145,20 +166,20 @@ class DecodeThreads:
         """End the threads; what still waits is cancelled."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def predict_seconds(self, image: bytes, plan: Plan) -> float:
-        """Predict from the header how long an image would keep all the threads busy."""
+    def predict_seconds(self, image: EncodedImage, plan: Plan) -> float:
+        """Predict how long an image would keep all the threads busy."""
         return self._decoder.predict_seconds(image, plan) * self._slowness / self.threads
 
     @contextmanager
     def start(
         self,
-        image: bytes,
+        image: EncodedImage,
         plan: Plan,
         *,
         submit: Callable[[NDArray[np.uint8]], None],
         fail: Callable[[BaseException], None],
     ) -> Iterator[Future[Decoded]]:
-        """Start decoding a file; see `ImageDecoder.decode`.
+        """Start decoding an image; see `ImageDecoder.decode`.
 
         Once the future has its result, the decode thread calls `submit` with the pixels, or `fail`
         with an AppError. An image that still waits when this is left is never decoded.
@@ -181,7 +202,9 @@ class DecodeThreads:
             left.set()
             decoding.cancel()
 
-    def _decode(self, image: bytes, plan: Plan, submitted: float, left: threading.Event) -> Decoded:
+    def _decode(
+        self, image: EncodedImage, plan: Plan, submitted: float, left: threading.Event
+    ) -> Decoded:
         self._throttle()
         started = time.monotonic()
         with self.in_flight.track():

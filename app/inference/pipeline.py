@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from functools import partial
 
@@ -12,7 +11,7 @@ from app.inference.answers import Outputs, Source, Stages
 from app.inference.batch import BatchRow
 from app.inference.batcher import DynamicBatcher
 from app.inference.decoding import Decoded, DecodeThreads
-from app.inference.image import Image, ImageFile
+from app.inference.image import Image
 from app.inference.plan import Plan
 from app.telemetry.metrics import Metrics
 from app.telemetry.traces import Traces
@@ -49,11 +48,8 @@ class Pipeline:
 
         Decoding and computing count together, because on a CPU both take the same cores.
         """
-        cost = self.predict_engine_cost(plan)
-        if isinstance(image, ImageFile):
-            decode_s = self.decode_threads.predict_seconds(image.data, plan)
-            cost += decode_s * self.batcher.admission.images_per_s
-        return cost
+        decode_s = image.predict_decode_s(self.decode_threads, plan)
+        return self.predict_engine_cost(plan) + decode_s * self.batcher.admission.images_per_s
 
     def predict_engine_cost(self, plan: Plan) -> float:
         """Predict the work of computing one image, in default images."""
@@ -104,17 +100,10 @@ class Pipeline:
         with self.batcher.expect() as answer:
             # From thread to thread: a wake-up of the loop in between would cost as much as parsing.
             submit = partial(self.batcher.submit, answer, plan, request)
-            if isinstance(image, ImageFile):
-                fail = partial(self.batcher.fail, answer)
-                decode = self.decode_threads.start(image.data, plan, submit=submit, fail=fail)
-                with decode as decoding:
-                    row = await answer
-                decoded = decoding.result()
-            else:
-                height, width, _ = image.pixels.shape
-                decoded = Decoded(image.pixels, 0.0, 0.0, time.monotonic(), (width, height))
-                submit(image.pixels)
+            fail = partial(self.batcher.fail, answer)
+            with image.start_decoding(self.decode_threads, plan, submit, fail) as decoding:
                 row = await answer
+        decoded = decoding.result()
         queue_s = decoded.wait_s + row.started - decoded.ready
         stages = Stages(decoded.decode_s, queue_s, row.inference_s)
         self._metrics.record_stages(

@@ -20,8 +20,8 @@ from app.inference.answers import (
     extract,
     rank,
 )
-from app.inference.cache import Key, ResultCache, create_keys
-from app.inference.image import Image, ImageFile
+from app.inference.cache import Key, ResultCache
+from app.inference.image import Image, ImageFile, digest
 from app.inference.options import ClassifyOptions, EmbedOptions
 from app.inference.pipeline import Pipeline
 from app.inference.plan import Plan
@@ -158,7 +158,7 @@ class Service:
         """
         record.asked(plan.engine.checkpoint.name, len(images), sum(one.nbytes for one in images))
         started = time.perf_counter()
-        keys = await create_keys(images, plan)
+        keys = [(content, plan) for content in await digest(images)]
         answers: dict[Key, _Outcome] = {
             key: found for key in keys if (found := self.cache.get(key))
         }

@@ -43,13 +43,13 @@ def default_outputs(config: MobileNetV1Config) -> tuple[str, ...]:
     return (LOGITS, POOLED) if config.num_labels else (POOLED,)
 
 
-def check_request(pixels: NDArray[np.uint8], outputs: Collection[str]) -> None:
-    """Check the arguments of `Engine.run`.
+def check_request(size: tuple[int, ...], outputs: Collection[str]) -> None:
+    """Check the arguments of `Engine.run`: the images' height and width, and the outputs' names.
 
     Raises:
         ValueError: the images are too small, or there is no such output.
     """
-    if min(pixels.shape[1:3]) < MIN_IMAGE_SIDE:
+    if min(size) < MIN_IMAGE_SIDE:
         raise ValueError(f"images must be at least {MIN_IMAGE_SIDE} pixels wide and high")
     if unknown := set(outputs) - {LOGITS, POOLED, *END_POINTS}:
         raise ValueError(f"unknown outputs: {sorted(unknown)}")

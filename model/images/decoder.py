@@ -1,6 +1,6 @@
 """Decodes untrusted bytes to RGB images.
 
-In this order: signature, header, the format's cheap checks, memory budget, and only then pixels.
+In this order: the limits, the format's cheap checks, memory budget, and only then pixels.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from model.images.decoded_image import NeededSize, Size
+    from model.images.formats.format import EncodedImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,29 +59,28 @@ class Decoder:
 
     def decode(self, data: bytes) -> Image.Image:
         """Decode at full size; see `open`."""
-        with self.open(data) as decoded:
+        with self.open(read_header(data)) as decoded:
             return decoded.image
 
     @contextmanager
     def open(
         self,
-        data: bytes,
+        encoded: EncodedImage,
         needed_size: NeededSize = lambda _: None,
         is_wanted: Callable[[], bool] = lambda: True,
     ) -> Iterator[DecodedImage]:
-        """Decode the first frame of a JPEG, PNG, WebP, GIF or BMP, upright, as RGB.
+        """Decode the first frame of a file, upright, as RGB.
 
         The image's memory reservation is held until the end.
 
         Args:
-            data: the file.
+            encoded: as `read_header` returns it.
             needed_size: called with the image's upright size. A JPEG of a megapixel or more is
                 decoded at 1/2, 1/4 or 1/8 of its size if twice the needed one is left, both ways.
             is_wanted: asked after waiting for memory, before any pixel is decoded.
 
         Raises:
             AbandonedError: it is no longer wanted.
-            UnsupportedImageFormatError: the bytes begin like none of these formats.
             ImageTooLargeError: it is beyond the limits.
             ImageTooComplexError: decoding it would take too long for its size.
             ImageTruncatedError: the data end too early.
@@ -88,7 +88,6 @@ class Decoder:
         """
         with ExitStack() as reservation:
             with _pillow_errors():
-                encoded = read_header(data)
                 self.limits.check(encoded.size)
                 encoded.check()
                 with encoded.open() as image:

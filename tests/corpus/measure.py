@@ -13,6 +13,7 @@ from functools import partial
 
 from model.errors import ImageError
 from model.images.decoder import DecodeLimits, Decoder
+from model.images.formats.table import read_header
 from model.images.pixels import needed_size, preprocess
 from model.images.preprocessor_config import Preprocessing
 from tests.corpus.row import CAT
@@ -24,7 +25,10 @@ def decode(data: bytes) -> None:
     """As a decode thread does."""
     preprocessing = Preprocessing()
     needed = partial(needed_size, preprocessing=preprocessing)
-    with suppress(ImageError), Decoder(DecodeLimits()).open(data, needed) as picture:
+    with (
+        suppress(ImageError),
+        Decoder(DecodeLimits()).open(read_header(data), needed) as picture,
+    ):
         preprocess(picture, preprocessing)
 
 

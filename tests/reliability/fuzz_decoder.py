@@ -14,6 +14,7 @@ from functools import partial
 
 from model.errors import ImageError
 from model.images.decoder import DecodeLimits, Decoder
+from model.images.formats.table import read_header
 from model.images.pixels import needed_size, preprocess
 from model.images.preprocessor_config import Preprocessing
 from tests.reliability.mutation import mutate_picture
@@ -33,7 +34,7 @@ def fuzz(first: int, count: int) -> dict[str, float]:
         data = mutate_picture(number)
         started = time.process_time()
         try:
-            with decoder.open(data, needed) as picture:
+            with decoder.open(read_header(data), needed) as picture:
                 pixels = preprocess(picture, preprocessing)
             assert pixels.shape == (224, 224, 3)
             read += 1

@@ -14,6 +14,7 @@ from app.cli.bulk.workers import Answerer
 from app.errors import AppError, NoClassifierError
 from app.inference.answers import Arrays, extract, rank
 from app.inference.batch import BatchItem, BatchRow, run_batch
+from app.inference.decoding import read_header
 from app.inference.engines import MEBI, count_threads, create_decoder, load_engines
 from app.inference.options import ClassifyOptions, EmbedOptions
 from app.inference.plan import Plan
@@ -88,7 +89,7 @@ class LocalModel:
 
     def _decode(self, image: bytes, plan: Plan) -> BatchItem | AppError:
         try:
-            pixels, _ = self._decoder.decode(image, plan)
+            pixels, _ = self._decoder.decode(read_header(image), plan)
         except AppError as error:
             return error
         return BatchItem(plan, pixels)

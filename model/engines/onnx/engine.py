@@ -65,7 +65,7 @@ class OnnxEngine:
         alone: bool = True,
     ) -> EngineOutput:
         """Compute one batch; see `Engine.run`."""
-        check_request(pixels, outputs)
+        check_request(pixels.shape[1:3], outputs)
         names, feed = list(outputs or self._default_outputs), {PIXELS: pixels}
         sessions = self._sessions(names, output_stride)
         work = math.prod(pixels.shape[1:3]) * (OUTPUT_STRIDES[0] // output_stride) ** 2

@@ -49,7 +49,7 @@ class TorchEngine:
         alone: bool = True,
     ) -> EngineOutput:
         """Compute one batch; see `Engine.run`."""
-        check_request(pixels, outputs)
+        check_request(pixels.shape[1:3], outputs)
         outputs = outputs or default_outputs(self.checkpoint.config)
         try:
             with torch.inference_mode(), self._device.batch(alone=alone):

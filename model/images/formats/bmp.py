@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Self
 
@@ -23,7 +24,7 @@ class Bmp(EncodedImage):
     """A BMP file."""
 
     name = "BMP"
-    signatures = (b"BM",)
+    signature = re.compile(rb"BM")
 
     is_rle: bool
 

@@ -5,6 +5,7 @@ Pillow walks it in Python, block by block and, where there is junk, byte by byte
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -30,7 +31,7 @@ class Gif(EncodedImage):
     """
 
     name = "GIF"
-    signatures = (b"GIF87a", b"GIF89a")
+    signature = re.compile(rb"GIF8[79]a")
 
     @classmethod
     def read(cls, data: bytes) -> Self:

@@ -62,7 +62,7 @@ class Jpeg(EncodedImage):
     """
 
     name = "JPEG"
-    signatures = (b"\xff\xd8",)
+    signature = re.compile(rb"\xff\xd8")
 
     scans: int
 
@@ -103,22 +103,27 @@ class Jpeg(EncodedImage):
         if self.scans > _MAX_SCANS or scanned > _MAX_SCANNED_PIXELS:
             raise ImageTooComplexError(f"{self.scans} scans")
 
+    @property
+    def _is_small(self) -> bool:
+        return self.size[0] * self.size[1] < _BIG_PIXELS
+
     def choose_scale(self, needed_size: NeededSize, orientation: int = UPRIGHT) -> int:
         """Keep at least twice the needed size both ways; leave what is below a megapixel."""
         upright = turn_size(self.size, orientation)
         needed = needed_size(upright)
-        if needed is None or self.size[0] * self.size[1] < _BIG_PIXELS:
+        if needed is None or self._is_small:
             return 1
         most = min(side // (_MARGIN * least) for side, least in zip(upright, needed, strict=True))
         return max(scale for scale in (1, 2, 4, 8) if scale == 1 or scale <= most)
 
     def reduce(self, image: Image.Image, needed_size: NeededSize) -> Box:
         """Let libjpeg decode at the chosen scale."""
+        whole = (0, 0, *image.size)
+        if self._is_small:  # its EXIF need not be read yet
+            return whole
         scale = self.choose_scale(needed_size, read_orientation(image))
-        drafted = None
-        if scale > 1:
-            drafted = image.draft(None, (image.width // scale, image.height // scale))
-        return (0, 0, *image.size) if drafted is None else drafted[1]
+        drafted = image.draft(None, (image.width // scale, image.height // scale))
+        return whole if drafted is None else drafted[1]
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:

@@ -5,6 +5,7 @@ Pillow spends Python time on every chunk, and skips the checksums of the pixels.
 
 from __future__ import annotations
 
+import re
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ class Png(EncodedImage):
     """A PNG file."""
 
     name = "PNG"
-    signatures = (b"\x89PNG\r\n\x1a\n",)
+    signature = re.compile(rb"\x89PNG\r\n\x1a\n")
 
     @classmethod
     def read(cls, data: bytes) -> Self:

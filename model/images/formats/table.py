@@ -19,7 +19,7 @@ _FORMATS: tuple[type[EncodedImage], ...] = (Jpeg, Png, WebP, Gif, Bmp)
 
 def sniff(data: bytes) -> str | None:
     """Name the format that a file begins like: JPEG, PNG, WEBP, GIF, BMP, or None."""
-    return next((one.name for one in _FORMATS if one.matches(data)), None)
+    return next((one.name for one in _FORMATS if one.signature.match(data)), None)
 
 
 def read_header(data: bytes) -> EncodedImage:
@@ -30,7 +30,7 @@ def read_header(data: bytes) -> EncodedImage:
         ImageError: the header is damaged, cut, or too long, or the image has no area.
     """
     for one in _FORMATS:
-        if one.matches(data):
+        if one.signature.match(data):
             encoded = one.read(data)
             if 0 in encoded.size:
                 raise InvalidImageError("no area")

@@ -5,6 +5,7 @@ libwebp does not say why it failed, and allocates its canvases before Pillow kno
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Self
@@ -40,13 +41,8 @@ class WebP(EncodedImage):
     """A WebP file; libwebp bounds its own work."""
 
     name = "WEBP"
-    signatures = (b"RIFF",)
+    signature = re.compile(rb"(?s)RIFF(?:.{4}WEBP|.{0,4}\Z)")  # or cut within it
     pixel_bytes = PIXEL_BYTES
-
-    @classmethod
-    def matches(cls, data: bytes) -> bool:
-        """Tell WebP from the other RIFF formats; a file cut within its signature counts too."""
-        return data.startswith(cls.signatures) and data[8:12] in (b"WEBP", b"")
 
     @classmethod
     def read(cls, data: bytes) -> Self:

@@ -13,6 +13,7 @@ import pytest
 from model.engines.warm_up import Speed
 from model.images.decoded_image import DecodedImage
 from model.images.decoder import Decoder
+from model.images.formats.format import EncodedImage
 from tests.conftest import serve
 from tests.fakes import FakeEngine
 from tests.model.images.pictures import create_png, png_header
@@ -42,9 +43,9 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
     gate, decode = Gate(), Decoder.open
 
     @contextmanager
-    def held(decoder: Decoder, data: bytes, *arguments: Any) -> Iterator[DecodedImage]:
-        gate.hold(data)
-        with decode(decoder, data, *arguments) as decoded:
+    def held(decoder: Decoder, image: EncodedImage, *arguments: Any) -> Iterator[DecodedImage]:
+        gate.hold(image.data)
+        with decode(decoder, image, *arguments) as decoded:
             yield decoded
 
     monkeypatch.setattr(Decoder, "open", held)

@@ -8,14 +8,16 @@ from typing import Any, cast
 import pytest
 from PIL import ImageFile
 
-from app.errors import DeadlineExceededError, EmptyFileError, InvalidImageError, ShuttingDownError
-from app.inference.decoding import Decoded, DecodeThreads, ImageDecoder
+from app.errors import AppError, DeadlineExceededError, EmptyFileError, ShuttingDownError
+from app.inference.decoding import Decoded, DecodeThreads, ImageDecoder, read_header
 from app.inference.plan import Plan
 from model.engines.base import Engine
 from model.images.decoder import DecodeLimits, Decoder
+from model.images.formats.format import EncodedImage
 from model.images.pixels import preprocess
 from model.images.preprocessor_config import Preprocessing
 from tests.fakes import watch_waiting
+from tests.model.images.pictures import encode, noise
 from tests.pictures import uniform
 
 ENGINE = SimpleNamespace(checkpoint=SimpleNamespace(preprocessing=Preprocessing()))
@@ -24,6 +26,10 @@ PLAN = Plan(cast("Engine", ENGINE), frozenset())
 
 def create_threads(threads: int = 1, limits: DecodeLimits | None = None) -> DecodeThreads:
     return DecodeThreads(threads, ImageDecoder(limits or DecodeLimits(), scaled_jpegs=False))
+
+
+def header(value: int) -> EncodedImage:
+    return read_header(uniform(value))
 
 
 class Told:
@@ -61,7 +67,7 @@ def test_pixels_are_entered_once_the_result_is_there(told: Told) -> None:
         told(pixels)
 
     threads = DecodeThreads(1, ImageDecoder(DecodeLimits(), scaled_jpegs=False), throttle=wait)
-    with threads, threads.start(uniform(7), PLAN, submit=submit, fail=told) as decoding:
+    with threads, threads.start(header(7), PLAN, submit=submit, fail=told) as decoding:
         holder.append(decoding)
         begun.set()
         pixels = told.wait()
@@ -69,33 +75,34 @@ def test_pixels_are_entered_once_the_result_is_there(told: Told) -> None:
     assert results[0].pixels is pixels
 
 
-def test_an_image_that_cannot_be_read_fails(told: Told) -> None:
+def test_an_image_that_cannot_be_decoded_fails(told: Told) -> None:
     threads = create_threads()
-    with threads, threads.start(b"\x89PNG\r\n\x1a\n?", PLAN, submit=told, fail=told):
-        assert isinstance(told.wait(), InvalidImageError)
+    cut = read_header(encode(noise(), "PNG")[:60])
+    with threads, threads.start(cut, PLAN, submit=told, fail=told):
+        assert isinstance(told.wait(), AppError)
 
 
-def test_no_bytes_are_no_image(told: Told) -> None:
-    with create_threads() as threads, threads.start(b"", PLAN, submit=told, fail=told):
-        assert isinstance(told.wait(), EmptyFileError)
+def test_no_bytes_are_no_image() -> None:
+    with pytest.raises(EmptyFileError):
+        read_header(b"")
 
 
 def test_what_nobody_waits_for_is_never_decoded(
     told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[bytes] = []
+    seen: list[EncodedImage] = []
     gate = threading.Event()
     begun = threading.Event()
     decode = Decoder.open
 
-    def watched(self: Decoder, data: bytes, *arguments: Any) -> Any:
-        seen.append(data)
+    def watched(self: Decoder, image: EncodedImage, *arguments: Any) -> Any:
+        seen.append(image)
         begun.set()
         gate.wait()
-        return decode(self, data, *arguments)
+        return decode(self, image, *arguments)
 
     monkeypatch.setattr(Decoder, "open", watched)
-    first, left, last = map(uniform, (1, 2, 3))
+    first, left, last = map(header, (1, 2, 3))
     other = Told()
     with (
         create_threads() as threads,
@@ -130,11 +137,11 @@ def test_what_nobody_waits_for_is_not_decoded_once_there_is_room(
     other = Told()
     with (
         create_threads(2, limits) as threads,
-        threads.start(uniform(1), PLAN, submit=told, fail=told),
+        threads.start(header(1), PLAN, submit=told, fail=told),
     ):
         begun.wait()
         waiting = watch_waiting(threads._decoder._decoder, monkeypatch)
-        with threads.start(uniform(2), PLAN, submit=other, fail=other):
+        with threads.start(header(2), PLAN, submit=other, fail=other):
             assert waiting.wait(10)
         gate.set()
         told.wait()
@@ -154,7 +161,7 @@ def test_an_image_holds_its_room_until_its_pixels_are_made(
         return preprocess(*arguments)
 
     monkeypatch.setattr("app.inference.decoding.preprocess", watched)
-    with threads, threads.start(uniform(1), PLAN, submit=told, fail=told):
+    with threads, threads.start(header(1), PLAN, submit=told, fail=told):
         told.wait()
     assert free == [0]
 

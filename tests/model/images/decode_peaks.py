@@ -21,6 +21,7 @@ from PIL import Image
 
 from app.inference.memory import tune_malloc
 from model.images.decoder import DecodeLimits, Decoder
+from model.images.formats.table import read_header
 from model.images.pixels import needed_size, preprocess
 from model.images.preprocessor_config import Preprocessing
 from tests.forked import run_forked
@@ -79,7 +80,7 @@ def decode(data: bytes, *, reduced: bool) -> int:
     needed = partial(needed_size, preprocessing=preprocessing) if reduced else lambda _: None
     budget = decoder._budget
     with mock.patch.object(budget, "reserve", wraps=budget.reserve) as reserve:
-        with decoder.open(data, needed) as picture:
+        with decoder.open(read_header(data), needed) as picture:
             preprocess(picture, preprocessing)
         counted: int = reserve.call_args.args[0]
     return counted

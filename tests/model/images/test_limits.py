@@ -17,6 +17,7 @@ from model.errors import (
     ImageTruncatedError,
 )
 from model.images.decoder import DecodeLimits, Decoder
+from model.images.formats.table import read_header
 from tests.fakes import watch_waiting
 from tests.model.images.pictures import (
     RGB,
@@ -252,10 +253,10 @@ def test_a_failed_picture_gives_its_room_back() -> None:
 
 def test_a_picture_holds_its_room_until_it_is_left() -> None:
     decoder = Decoder(DecodeLimits(max_bytes_at_once=ONE + ONE // 2))
-    with decoder.open(picture(10, 10)):
+    with decoder.open(read_header(picture(10, 10))):
         assert decoder._budget.free == ONE // 2
     assert decoder._budget.free == ONE + ONE // 2
-    with pytest.raises(ValueError, match="of its user"), decoder.open(picture(10, 10)):
+    with pytest.raises(ValueError, match="of its user"), decoder.open(read_header(picture(10, 10))):
         raise ValueError("of its user")
     assert decoder._budget.free == ONE + ONE // 2
 
@@ -266,7 +267,7 @@ def test_a_picture_that_nobody_waits_for_any_more_is_not_decoded(
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("decoded"))
     with (
         pytest.raises(AbandonedError),
-        decoder.open(picture(10, 10), is_wanted=lambda: False),
+        decoder.open(read_header(picture(10, 10)), is_wanted=lambda: False),
     ):
         pass
     assert decoder._budget.free == decoder.limits.max_bytes_at_once

@@ -13,6 +13,7 @@ from PIL import Image, ImageFile
 
 from model.errors import ImageTooComplexError, ImageTooLargeError, ImageTruncatedError
 from model.images.decoder import DecodeLimits, Decoder
+from model.images.formats.table import read_header
 from model.images.pixels import needed_size, preprocess
 from model.images.preprocessor_config import Preprocessing
 from tests.model.images.pictures import add_scans, blocks, create_exif, encode, noise
@@ -67,7 +68,7 @@ def reserved(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def decode_reduced(decoder: Decoder, data: bytes, needed: NeededSize) -> DecodedImage:
-    with decoder.open(data, needed) as decoded:
+    with decoder.open(read_header(data), needed) as decoded:
         return decoded
 
 

@@ -9,6 +9,7 @@ import pytest
 from app.inference.lifecycle import Lifecycle
 from model.engines.base import Engine
 from model.images.decoder import Decoder
+from model.images.formats.format import EncodedImage
 from tests.conftest import serve
 from tests.fakes import FakeEngine
 from tests.pictures import uniform
@@ -122,8 +123,8 @@ def test_a_decode_thread_that_is_stuck_leaves_the_others_and_is_seen(
     stuck, free = threading.Event(), threading.Event()
     decode = Decoder.open
 
-    def hang(self: Decoder, image: bytes, *arguments: Any) -> object:
-        if len(image) > 1000:
+    def hang(self: Decoder, image: EncodedImage, *arguments: Any) -> object:
+        if len(image.data) > 1000:
             stuck.set()
             free.wait()
         return decode(self, image, *arguments)

@@ -13,6 +13,7 @@ from PIL import Image
 from model.checkpoints.checkpoint import Checkpoint
 from model.engines import load_engine
 from model.images.decoder import DecodeLimits, Decoder
+from model.images.formats.table import read_header
 from model.images.pixels import needed_size, preprocess
 from tests.conftest import serve
 from tests.pictures import encode
@@ -43,7 +44,7 @@ def reference(
 ) -> NDArray[np.float32]:
     preprocessing = checkpoint.preprocessing.with_side(side)
     needed = partial(needed_size, preprocessing=preprocessing) if scaled else lambda _: None
-    with Decoder(DecodeLimits()).open(image, needed) as decoded:
+    with Decoder(DecodeLimits()).open(read_header(image), needed) as decoded:
         pixels = preprocess(decoded, preprocessing)
     pooled = load_engine(checkpoint, name="onnx").run(pixels[None]).arrays["pooled"]
     return np.asarray(pooled[0])
