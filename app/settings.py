@@ -17,6 +17,8 @@ from model.checkpoints.checkpoint import DEFAULT_DIRECTORY
 from model.sources.load import default_name
 
 ENV_PREFIX = "MOBILENET_"
+MEBI = 1024 * 1024
+"""Bytes of a MiB, in which settings are given."""
 API_KEY_VARIABLE = f"{ENV_PREFIX}API_KEY"
 """Not a setting: the key that `classify` and `embed` send to a server."""
 

@@ -36,12 +36,11 @@ from app.errors import (
     OverloadedError,
 )
 from app.inference.lifecycle import Lifecycle
-from app.settings import Settings
+from app.settings import MEBI, Settings
 from app.telemetry.access_log import AccessLog
 from app.telemetry.metrics import Metrics
 from app.telemetry.traces import Traces, create_traces
 
-_MEBI: Final = 1024 * 1024
 _PROTOCOLS: Final = (huggingface, openai, open_inference)
 _FRAMEWORK_ERRORS: Final = {404: NotFoundError, 405: MethodNotAllowedError}
 
@@ -108,8 +107,8 @@ def _add_middleware(app: FastAPI, keys: ApiKeys | None) -> None:
         routes=parts.routes,
         check_admission=parts.lifecycle.check_admission,
         max_body_bytes={
-            Body.ONE_IMAGE: int(settings.max_body_mib * _MEBI),
-            Body.MANY_IMAGES: int(settings.max_batch_body_mib * _MEBI),
+            Body.ONE_IMAGE: int(settings.max_body_mib * MEBI),
+            Body.MANY_IMAGES: int(settings.max_batch_body_mib * MEBI),
         },
         body_timeout_s=settings.body_timeout_s,
     )

@@ -15,7 +15,6 @@ from model.images.budget import PIXEL_BYTES
 from model.images.decoder import DecodeLimits
 from model.sources.load import load_model
 
-MEBI: Final = 1024 * 1024
 _MEGA: Final = 1_000_000
 
 

@@ -17,12 +17,12 @@ from app.inference.admission import Admission
 from app.inference.batcher import DynamicBatcher
 from app.inference.cache import ResultCache
 from app.inference.decoding import DecodeThreads
-from app.inference.engines import MEBI, count_threads, create_decoder, load_engines
+from app.inference.engines import count_threads, create_decoder, load_engines
 from app.inference.memory import freeze, trim
 from app.inference.pipeline import Pipeline
 from app.inference.quota import CpuThrottle
 from app.inference.service import Service
-from app.settings import Settings
+from app.settings import MEBI, Settings
 from app.telemetry.metrics import Metrics
 from app.telemetry.traces import Traces
 from model.engines.base import Engine

@@ -23,10 +23,10 @@ from app.errors import AppError, MalformedRequestError, OverloadedError, Request
 from app.server.deadlines import Deadline
 from app.server.request_head import MAX_HEAD, check_head, check_size
 from app.server.transport import CoalescingTransport
+from app.settings import MEBI
 from app.telemetry.metrics import UNMATCHED
 from app.telemetry.record import create_request_id, open_record
 
-_MEBI: Final = 1024 * 1024
 _MAX_FRAMING: Final = MAX_HEAD + 16 * 1024
 """Bytes of a request that are not its body: head, chunk sizes and extensions, trailers."""
 _STEP: Final = 64 * 1024
@@ -34,7 +34,7 @@ _STEP: Final = 64 * 1024
 _BODY_SHIFT: Final = 6
 """A body of n bytes may have n >> 6 more bytes of framing: chunks of half a kilobyte are fine."""
 _LINGER_S: Final = 1.0
-_MAX_UNREAD: Final = _MEBI
+_MAX_UNREAD: Final = MEBI
 """What a client may still send once it is answered. Closing on unread bytes would reset the
 connection, and the answer could be lost."""
 _LAST_REQUEST_S: Final = 0.5
@@ -305,7 +305,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _on_write_expiry(self) -> None:
         before = self._unsent
         self._unsent = self.transport.get_write_buffer_size()
-        if self._unsent > max(0, before - _MEBI):
+        if self._unsent > max(0, before - MEBI):
             self.transport.abort()
         elif self._unsent:
             self._write_deadline.set(self._settings.write_timeout_s)

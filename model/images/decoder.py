@@ -69,9 +69,7 @@ class Decoder:
         needed_size: NeededSize = lambda _: None,
         is_wanted: Callable[[], bool] = lambda: True,
     ) -> Iterator[DecodedImage]:
-        """Decode the first frame of a file, upright, as RGB.
-
-        The image's memory reservation is held until the end.
+        """Decode the first frame, upright, as RGB; hold its memory reservation until the end.
 
         Args:
             encoded: as `read_header` returns it.
@@ -81,10 +79,7 @@ class Decoder:
 
         Raises:
             AbandonedError: it is no longer wanted.
-            ImageTooLargeError: it is beyond the limits.
-            ImageTooComplexError: decoding it would take too long for its size.
-            ImageTruncatedError: the data end too early.
-            InvalidImageError: it is damaged otherwise.
+            ImageError: it is beyond the limits, would take too long, is cut, or is damaged.
         """
         with ExitStack() as reservation:
             with _pillow_errors():

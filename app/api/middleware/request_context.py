@@ -76,10 +76,7 @@ class RequestContext:
                 message["headers"] = [*message.get("headers", ()), *headers]
             else:
                 record.answer_bytes += len(message.get("body", b""))
-            try:
-                await send(message)
-            except RuntimeError as error:  # uvloop's, for a connection that is closed
-                raise ClientDisconnect from error
+            await _send_if_open(send, message)
 
         async def answer(error: AppError) -> None:
             if not status:
@@ -133,3 +130,10 @@ def _allow(origins: Collection[str]) -> Callable[[ASGIApp], ASGIApp]:
         allow_headers=("*",),  # clients add their own, which are ignored; none of them is trusted
         expose_headers=_EXPOSED_HEADERS,
     )
+
+
+async def _send_if_open(send: Send, message: Message) -> None:
+    try:
+        await send(message)
+    except RuntimeError as error:  # uvloop's, for a connection that is closed
+        raise ClientDisconnect from error

@@ -15,10 +15,10 @@ from app.errors import AppError, NoClassifierError
 from app.inference.answers import Arrays, extract, rank
 from app.inference.batch import BatchItem, BatchRow, run_batch
 from app.inference.decoding import read_header
-from app.inference.engines import MEBI, count_threads, create_decoder, load_engines
+from app.inference.engines import count_threads, create_decoder, load_engines
 from app.inference.options import ClassifyOptions, EmbedOptions
 from app.inference.plan import Plan
-from app.settings import Settings
+from app.settings import MEBI, Settings
 from model.network.config import LOGITS
 
 _T = TypeVar("_T")

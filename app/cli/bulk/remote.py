@@ -23,9 +23,9 @@ from app.api.routes.schemas import Prediction
 from app.cli.bulk.files import FileError, StoppedError
 from app.cli.bulk.workers import Answerer
 from app.inference.answers import Arrays
-from app.inference.engines import MEBI
 from app.inference.information import InfoResponse
 from app.inference.options import ClassifyOptions, EmbedOptions
+from app.settings import MEBI
 
 _T = TypeVar("_T")
 
