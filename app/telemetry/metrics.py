@@ -73,7 +73,9 @@ class Metrics:
         self._duration_of = cache(self.request_duration.labels)
         self.in_flight = gauge("mobilenet_in_flight_requests", "Requests that are being answered.")
         self.refusals = counter(
-            "mobilenet_refusals_total", "Requests refused at the door, by reason.", ["code"]
+            "mobilenet_refusals_total",
+            "Requests refused before routing, by reason.",
+            ["code"],
         )
         for code in ("overloaded", "not_ready", "shutting_down"):
             self.refusals.labels(code)  # shows it at zero
@@ -108,18 +110,18 @@ class Metrics:
             "How long the oldest of them has waited; 0 when none does.",
         )
         self.work = gauge(
-            "mobilenet_work_images", "Work that is inside, in images of the default model's size."
+            "mobilenet_work_images", "Work in flight, in images of the default model's size."
         )
         self.work_capacity = gauge(
-            "mobilenet_work_capacity_images", "Work that may be inside now, in the same unit."
+            "mobilenet_work_capacity_images", "Work that may be in flight now, in the same unit."
         )
         self.streams = gauge("mobilenet_streams", "Batches that can run at once.")
         self.streams_busy = gauge("mobilenet_streams_busy", "Batches that run.")
         self.decode_threads = gauge(
-            "mobilenet_decode_threads", "Pictures that can be decoded at once."
+            "mobilenet_decode_threads", "Images that can be decoded at once."
         )
         self.decode_threads_busy = gauge(
-            "mobilenet_decode_threads_busy", "Pictures that are being decoded."
+            "mobilenet_decode_threads_busy", "Images that are being decoded."
         )
         self.loop_lag = histogram(
             "mobilenet_loop_lag_seconds",
