@@ -6,7 +6,6 @@ a client sent.
 
 from __future__ import annotations
 
-from copy import copy
 from typing import ClassVar, Self
 
 
@@ -38,8 +37,14 @@ class AppError(Exception):
 
     def at(self, place: str) -> Self:
         """Return the same error with a sentence that says where in the request it is."""
-        error = copy(self)
+        error = self.copy()
         error.detail = f"{place}: {self.detail}"
+        return error
+
+    def copy(self) -> Self:
+        """Return the same error without traceback and cause."""
+        error = type(self).__new__(type(self), *self.args)  # subclasses take other arguments
+        vars(error).update(vars(self))
         return error
 
 

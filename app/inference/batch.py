@@ -74,8 +74,11 @@ def run_batch(
         failure: Exception = ModelOutputInvalidError()
     except Exception as error:  # noqa: BLE001  # any failure may be the fault of one image
         failure = error
-    if len(items) == 1:
-        return [_translate(failure)]
+    try:
+        if len(items) == 1:
+            return [_translate(failure)]
+    finally:
+        del failure  # its traceback holds this frame
     middle = len(items) // 2
     halves = items[:middle], items[middle:]
     return [one for half in halves for one in run_batch(half, alone=alone, now=now, span=span)]

@@ -257,7 +257,7 @@ class DynamicBatcher:
         with self._changed:
             self._dead += 1
             if self._dead == self.streams:
-                batch = batch + self._waiting
+                batch, self._waiting = batch + self._waiting, []
                 self.admission.close(NotReadyError)
         _deliver([(entry.answer, NotReadyError()) for entry in batch])
 

@@ -237,13 +237,14 @@ class HttpProtocol(HttpToolsProtocol):
         if cycle.response_started:
             self._close()
         else:
-            open_record(cycle.scope).refused_with = error.status
-            self._answer(error)
+            record = open_record(cycle.scope)
+            record.refused_with = error.status
+            self._answer(error, record.request_id)
 
-    def _answer(self, error: AppError) -> None:
+    def _answer(self, error: AppError, request_id: str | None = None) -> None:
         if self._closing or self.transport.is_closing():
             return
-        request_id = create_request_id()
+        request_id = request_id or create_request_id()
         path = self.url.partition(b"?")[0].decode("latin-1")
         error_format = self._routes.find_format(path)
         headers = self.server_state.default_headers

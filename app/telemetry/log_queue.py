@@ -36,7 +36,7 @@ class LogQueue(logging.Handler):
         self._max_records = max_records
         self._dropped = 0
         # Unlike Queue, it may be entered again by a signal handler that logs.
-        self._records: SimpleQueue[logging.LogRecord | None] = SimpleQueue()
+        self._records: SimpleQueue[logging.LogRecord | str | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
 
     def __enter__(self) -> Self:
@@ -55,9 +55,13 @@ class LogQueue(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue a record, or drop it."""
-        if self._records.qsize() < self._max_records:
-            self._records.put_nowait(record)
-        else:
+        if self._records.qsize() >= self._max_records:
+            self._drop()
+            return
+        try:
+            # A traceback's frames hold images: only its text may wait.
+            self._records.put_nowait(self.format(record) if record.exc_info else record)
+        except Exception:  # noqa: BLE001  # logging must not raise, whatever was logged
             self._drop()
 
     def _drop(self) -> None:
@@ -65,15 +69,16 @@ class LogQueue(logging.Handler):
         self.on_drop()
 
     def _run(self) -> None:
-        for record in iter(self._records.get, None):
+        while (record := self._records.get()) is not None:
             self._write(record)
             if self._records.empty():
                 time.sleep(_GATHER_S)
 
-    def _write(self, record: logging.LogRecord) -> None:
+    def _write(self, record: logging.LogRecord | str) -> None:
         """Write a record at once: a text stream would try again what it could not write."""
         try:
-            line = f"{self.format(record)}\n".encode(errors="backslashreplace")
+            text = record if isinstance(record, str) else self.format(record)
+            line = f"{text}\n".encode(errors="backslashreplace")
             while line:
                 line = line[os.write(self._file, line) :]
         except Exception:  # noqa: BLE001  # logging must not raise, whatever was logged

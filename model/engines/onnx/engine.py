@@ -49,6 +49,7 @@ class OnnxEngine:
         self.checkpoint = checkpoint
         self.streams = threads
         self._large = threading.Lock()
+        self._choosing = threading.Lock()
         self._shrinking = onnxruntime.RunOptions()
         self._shrinking.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         self._default_outputs = default_outputs(checkpoint.config)
@@ -93,4 +94,5 @@ class OnnxEngine:
             served = END_POINTS + self._default_outputs
         else:
             served = END_POINTS[: END_POINTS.index(deepest) + 1]
-        return self._others(served, output_stride)
+        with self._choosing:  # two streams must not each build the same graph
+            return self._others(served, output_stride)

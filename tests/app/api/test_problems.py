@@ -182,6 +182,16 @@ def test_a_declared_length_over_the_limit_is_refused_unread_and_counted_by_its_r
         server.wait_for(lambda: server.metric("mobilenet_requests_total", **labels) == 1)
 
 
+@pytest.mark.parametrize("kind", errors.every_error(), ids=lambda kind: kind.code)
+def test_an_error_of_one_image_of_several_says_which_and_is_the_same_otherwise(
+    kind: type[errors.AppError],
+) -> None:
+    error = kind()
+    placed = error.at("inputs[1]")
+    assert (type(placed), placed.headers) == (kind, error.headers)
+    assert placed.detail == f"inputs[1]: {error.detail}"
+
+
 def test_every_error_has_a_status_a_code_and_a_sentence() -> None:
     def tree(error: type[errors.AppError]) -> list[type[errors.AppError]]:
         return [error, *(leaf for child in error.__subclasses__() for leaf in tree(child))]

@@ -111,6 +111,7 @@ async def test_the_last_stream_that_dies_fails_everybody_and_lets_nobody_in() ->
     engine.fail = die
     async with create_batcher() as batcher:
         assert await ask_together(batcher, engine, range(3)) == [NotReadyError] * 4
+        assert batcher.waiting == 0
         assert not batcher.healthy
         with pytest.raises(NotReadyError):
             await ask(batcher, engine, 1)

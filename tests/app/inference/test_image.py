@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from app.errors import AppError
+from app.errors import AppError, UnsupportedImageFormatError
 from app.inference.decoding import DecodeThreads, ImageDecoder
 from app.inference.image import ImageFile
 from app.inference.plan import Plan
@@ -68,6 +68,17 @@ def test_a_file_whose_header_is_rejected_costs_nothing_and_takes_no_decode_threa
 )
 def test_an_image_beyond_the_limits_costs_nothing(data: bytes, threads: DecodeThreads) -> None:
     assert ImageFile(data).predict_decode_s(threads, PLAN) == 0.0
+
+
+def test_a_rejected_header_is_read_once_too(
+    threads: DecodeThreads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = ImageFile(b"hello")
+    assert image.format == "unknown"
+    monkeypatch.setattr(table, "read_header", lambda _: pytest.fail("read again"))
+    assert image.predict_decode_s(threads, PLAN) == 0.0
+    with pytest.raises(UnsupportedImageFormatError):
+        image.start_decoding(threads, PLAN, ignore, ignore)
 
 
 def test_a_header_is_read_once_for_the_cost_and_for_decoding(

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -100,6 +102,23 @@ def test_a_record_that_cannot_be_formatted_is_dropped_and_the_next_one_written()
     os.close(writer)
     assert len(dropped) == 1
     assert read_all(reader) == b"line\n"
+
+
+def test_a_traceback_that_waits_keeps_no_frame_alive() -> None:
+    queue = create_queue(os.open(os.devnull, os.O_WRONLY))
+
+    class Image:
+        pass
+
+    def fail() -> weakref.ref[Image]:
+        image = Image()
+        try:
+            os.close(-1)
+        except OSError:
+            queue.handle(logging.makeLogRecord({"msg": "failed", "exc_info": sys.exc_info()}))
+        return weakref.ref(image)
+
+    assert fail()() is None
 
 
 def test_an_end_with_nobody_reading_comes_all_the_same(
