@@ -87,7 +87,7 @@ class ImageDecoder:
         except ImageError as error:
             raise _translate(error) from error
         except AbandonedError as error:
-            raise errors.DeadlineExceededError from error
+            raise errors.DeadlineExceededError from error  # its caller has left
         except MemoryError as error:
             raise errors.OutOfMemoryError from error
 

@@ -313,6 +313,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _on_read_expiry(self) -> None:
         if self._closing or self._receiving is not _Receiving.HEAD:
+            # Its time is up, after lingering too: close now, as if it sent nothing.
             self._receiving, self._closing = _Receiving.NOTHING, False
             self._close()
         elif self._answering:  # reading may be paused, which is not the client's fault

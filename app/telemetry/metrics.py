@@ -43,6 +43,7 @@ _RENDERING_BURST: Final = 10.0
 class Metrics:
     """The service's collectors, in a registry of their own, with those of the process."""
 
+    # Longer than other functions, because it is the table.
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the package leaves out its type
         self.registry = registry = CollectorRegistry()

@@ -23,7 +23,7 @@ class Record:
         started: when the headers were here, by `time.perf_counter`.
         sent: when the response began, on the same clock; None: it never did.
         answer_bytes: of the response's body.
-        route: path as declared, of the route that the request was refused for.
+        route: path of the image route, as declared; for a request refused before routing.
         refused_with: status of the server's own answer to a broken body; None: there was none.
         timed: whether the duration says anything; that of a live stream is its reader's choice.
     """
@@ -45,7 +45,7 @@ class Record:
         self._facts = {"model": model, "images": images, "image_bytes": image_bytes}
 
     def answered(self, **facts: object) -> None:
-        """Mark that every image has an answer or an error; the facts go into the log line."""
+        """Mark that the images are done, one at least with an answer; the log has the facts."""
         self._answered = time.perf_counter()
         self._facts |= facts
 

@@ -36,6 +36,7 @@ def classify(
     from app.cli.bulk.writers import open_writer
 
     wanted = ClassifyOptions(
+        # The default may be cut to a model's classes; typer does not tell it from a given 5.
         top_k=None if top_k == DEFAULT_TOP_K else top_k,
         min_score=min_score,
         size=size,
