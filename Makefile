@@ -5,12 +5,14 @@ PIP := -m pip --quiet --disable-pip-version-check
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' app/__init__.py)
 # The container engine's command.
 CONTAINERS ?= docker
+# A process a core, each with whole files of tests: what a file serves is started once.
+PARALLEL := -q -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help serve check test format bench docs site snapshots lock image audit licences version clean
+.PHONY: help serve check test test-all format bench docs site snapshots lock image audit licences version clean
 
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } /^##@/ { print "\n" substr($$0, 5) } \
-		/^[a-z]+:.*## / { printf "  make %-10s%s\n", $$1, $$2 }' Makefile
+		/^[a-z-]+:.*## / { printf "  make %-10s%s\n", $$1, $$2 }' Makefile
 
 ##@ Run
 serve: .venv/base.stamp ## the service on port 8000, or on PORT
@@ -24,9 +26,12 @@ check: .venv/dev.stamp ## ruff, mypy, import-linter, and the links of the docume
 	$(BIN)/lint-imports
 	$(BIN)/zensical build --strict
 
-# A WHAT is a mark of pyproject.toml: tests that take long, or need more than Python.
-test: .venv/dev.stamp $(if $(filter ray,$(WHAT)),.venv/ray.stamp) ## the quick tests; WHAT=page, reliability, observability, image, install, rolling or ray
-	$(BIN)/python -m pytest $(if $(WHAT),-s -m $(WHAT) -o faulthandler_timeout=1800,--cov --cov-fail-under=90) $(ARGS)
+# A WHAT is a mark of pyproject.toml: tests that take minutes, or need more than Python.
+test: .venv/$(if $(filter ray,$(WHAT)),ray,$(if $(WHAT),dev,test)).stamp ## the quick tests; WHAT=page, reliability, observability, image, install, rolling or ray
+	$(BIN)/python -m pytest $(if $(WHAT),-s -m $(WHAT) -o faulthandler_timeout=1800,$(PARALLEL)) $(ARGS)
+
+test-all: .venv/dev.stamp ## besides, what takes long or needs torch; with coverage
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL) --cov --cov-fail-under=90 $(ARGS)
 
 format: .venv/dev.stamp ## the code, by ruff
 	$(BIN)/ruff format .
@@ -43,6 +48,7 @@ lock: ## the dependencies of pyproject.toml, in requirements/
 	lock="$$folder/bin/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url $(ARGS)"; \
 	$$lock --generate-hashes pyproject.toml -o requirements/base.txt; \
 	$$lock --constraint requirements/base.txt --all-extras --group dev pyproject.toml -o requirements/dev.txt; \
+	$$lock --constraint requirements/dev.txt --extra convert --extra hub --extra otel --group test pyproject.toml -o requirements/test.txt; \
 	$$lock --generate-hashes --group release -o requirements/release.txt
 
 ##@ Measure
@@ -87,10 +93,14 @@ $(BIN)/python:
 	$(BIN)/python $(PIP) install --require-hashes -r $<
 	touch $@
 
+.venv/test.stamp: requirements/test.txt | $(BIN)/python
+	$(BIN)/python $(PIP) install -r $<
+	touch $@ .venv/base.stamp
+
 # No hashes here: torch's wheel differs by platform and accelerator.
 .venv/dev.stamp: requirements/dev.txt | $(BIN)/python
 	$(BIN)/python $(PIP) install -r $<
-	touch $@ .venv/base.stamp
+	touch $@ .venv/test.stamp .venv/base.stamp
 
 .venv/ray.stamp: requirements/ray.txt .venv/dev.stamp
 	$(BIN)/python $(PIP) install --constraint requirements/dev.txt -r $<
