@@ -7,11 +7,11 @@ import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-_Pair = TypeVar("_Pair", bound=tuple[Any, Any])
+_Numbers = TypeVar("_Numbers", bound=tuple[Any, ...])
 
 
-def run_forked(work: Callable[[], _Pair]) -> _Pair:
-    """Two numbers that a fork of this process works out; it must have no other thread."""
+def run_forked(work: Callable[[], _Numbers]) -> _Numbers:
+    """Numbers that a fork of this process works out; it must have no other thread."""
     read, write = os.pipe()
     if not os.fork():
         os.write(write, json.dumps(work()).encode())
@@ -20,5 +20,5 @@ def run_forked(work: Callable[[], _Pair]) -> _Pair:
     with os.fdopen(read, "rb") as answer:
         told = answer.read()
     os.wait()
-    pair: Any = tuple(json.loads(told))
-    return pair  # type: ignore[no-any-return]  # JSON has no types
+    numbers: Any = tuple(json.loads(told))
+    return numbers  # type: ignore[no-any-return]  # JSON has no types

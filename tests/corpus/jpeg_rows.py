@@ -243,7 +243,7 @@ VALID = [
         "V31",
         "JPEG of 24 megapixels",
         lambda: encode(photo().resize((6000, 4000)), "JPEG", quality=90),
-        cpu_ms=1500,
+        work=2,
         slow=True,
     ),
     Row("V32", "JPEG of 10 MiB", partial(filled, 10 * _MEBI), shows=photo, multipart=False),

@@ -42,7 +42,7 @@ _GIF_START = 13 + 768  # screen and palette
 
 
 def animated(image_format: str) -> bytes:
-    others = [noise(*photo().size)] * 2
+    others = [Image.new("RGB", photo().size, "teal")] * 2
     return encode(photo(), image_format, save_all=True, append_images=others, quality=92)
 
 

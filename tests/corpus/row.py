@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from tests.model.images.pictures import encode
+
 _IMAGES = Path(__file__).parents[1] / "images"
 CAT = _IMAGES / "cat.jpg"
 PHOTO = _IMAGES / "coffee.jpg"
-"""Told for sure: a little noise does not change its best class."""
+"""Its class is certain: a little noise does not change it."""
 LOSSY, FEW_COLOURS = 0.98, 0.90
-"""Least cosines between the embeddings of a valid picture and of the same as a plain RGB PNG."""
+"""Least cosines between the embeddings of a valid image and of the same as a plain RGB PNG."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +30,10 @@ class Row:
         what: it is.
         make: creates its bytes, the same ones every time.
         status: of the answer, with its code where that is an error.
-        shows: what a valid one shows; its answer is like that picture's. None: any finite answer.
+        shows: what a valid one shows; its answer is like that image's. None: any finite answer.
         cosine: of the two embeddings at least, and their best classes are the same.
-        cpu_ms: what an answer may take of the server's processor time, in milliseconds.
-        bomb: refusing it, or reading it, may take 50 ms and 20 MiB in the decoder.
+        work: what an answer may cost, in `phone_photo`s of an ordinary server or decoder.
+        bomb: looks small, and its `work` and memory are measured in the decoder alone.
         multipart: also sent as a form, which makes the body longer.
         slow: sent by `make test WHAT=reliability` only.
         decided: why it is answered otherwise than most would expect.
@@ -45,7 +46,7 @@ class Row:
     code: str | None = None
     shows: Callable[[], Image.Image] | None = None
     cosine: float = LOSSY
-    cpu_ms: int = 1000
+    work: int = 1
     bomb: bool = False
     multipart: bool = True
     slow: bool = False
@@ -86,7 +87,7 @@ def grey_photo() -> Image.Image:
 
 
 def as_rgb(values: NDArray[np.uint8]) -> Image.Image:
-    """A picture of grey or RGB values."""
+    """An image of grey or RGB values."""
     return Image.fromarray(values).convert("RGB")
 
 
@@ -110,9 +111,13 @@ def noise(width: int, height: int) -> Image.Image:
 
 
 def flat(width: int, height: int, image_format: str, mode: str = "RGB") -> bytes:
-    file = BytesIO()
-    Image.new(mode, (width, height), 90 if mode == "L" else None).save(file, image_format)
-    return file.getvalue()
+    return encode(Image.new(mode, (width, height), 90 if mode == "L" else None), image_format)
+
+
+@cache
+def phone_photo() -> bytes:
+    """An ordinary JPEG of 12 megapixels: the unit of work."""
+    return encode(photo().resize((4000, 3000)), "JPEG", quality=90)
 
 
 def random_bytes(count: int) -> bytes:
