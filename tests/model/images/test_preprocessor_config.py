@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from model.images.preprocessor_config import Preprocessing
 from tests.model.sources.refusal import refused
+from tests.model.transformers_answers import make
 
+STORED = make.load("configurations")
 CHANGED: dict[str, Any] = {
     "size": {"shortest_edge": 200},
     "crop_size": {"height": 160, "width": 192},
@@ -20,6 +22,14 @@ CHANGED: dict[str, Any] = {
     "image_mean": (0.485, 0.456, 0.406),
     "image_std": (0.229, 0.224, 0.225),
 }
+
+
+SAVED: list[dict[str, Any]] = [
+    {},
+    CHANGED,
+    {"size": {"height": 99, "width": 77}, "do_center_crop": False},
+    {"do_resize": False, "do_rescale": False, "do_normalize": False},
+]
 
 
 @pytest.fixture
@@ -32,80 +42,52 @@ def load(path: Path, document: dict[str, Any]) -> Preprocessing:
     return Preprocessing.load(path)
 
 
-def load_theirs(directory: Path) -> Any:
-    from transformers import AutoImageProcessor
-
-    loader: Any = AutoImageProcessor
-    return loader.from_pretrained(directory, backend="pil")
-
-
-@pytest.mark.parametrize(
-    "document",
-    [
-        {},
-        CHANGED,
-        {"size": {"height": 99, "width": 77}, "do_center_crop": False},
-        {"do_resize": False, "do_rescale": False, "do_normalize": False},
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("document", SAVED, ids=str)
 def test_a_saved_configuration_is_loaded_as_it_was(path: Path, document: dict[str, Any]) -> None:
     preprocessing = Preprocessing.model_validate(document)
     preprocessing.save(path)
     assert Preprocessing.load(path) == preprocessing
-    theirs = load_theirs(path.parent)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("document", SAVED, ids=str)
+def test_transformers_reads_a_saved_configuration(path: Path, document: dict[str, Any]) -> None:
+    from tests.optional import transformers
+
+    preprocessing = Preprocessing.model_validate(document)
+    preprocessing.save(path)
+    loader: Any = transformers.AutoImageProcessor
+    theirs = loader.from_pretrained(path.parent, backend="pil")
     assert type(theirs).__name__ == "MobileNetV1ImageProcessorPil"
     read = json.loads(theirs.to_json_string())
     expected = preprocessing.model_dump(mode="json", exclude_none=True)
     assert {key: read[key] for key in expected} == expected
 
 
-@pytest.mark.parametrize("settings", [{}, CHANGED, {"size": 99, "crop_size": 77}], ids=str)
-def test_a_configuration_that_transformers_saved_is_read(
-    path: Path, settings: dict[str, Any]
-) -> None:
-    from transformers import MobileNetV1ImageProcessorPil
-
-    MobileNetV1ImageProcessorPil(**settings).save_pretrained(path.parent)
-    assert Preprocessing.load(path) == Preprocessing.model_validate(settings)
+@pytest.mark.parametrize("settings", make.SETTINGS)
+def test_a_configuration_that_transformers_saved_is_read(path: Path, settings: str) -> None:
+    assert load(path, STORED["saved"][settings]) == Preprocessing.model_validate_json(settings)
 
 
-@pytest.mark.parametrize(
-    "document",
-    [
-        {"size": 200},
-        {"size": 200, "default_to_square": True},
-        {"size": [200, 180]},
-        {"size": {"height": 200, "width": 180}},
-        {"crop_size": 100},
-        {"crop_size": [100, 120]},
-        {"do_resize": False, "do_normalize": False},
-        {"image_mean": 0.4, "image_std": 1},
-        {"feature_extractor_type": "MobileNetV1FeatureExtractor", "size": {"shortest_edge": 99}},
-        {"image_processor_type": "MobileNetV1ImageProcessorFast", "do_convert_rgb": True},
-        {"do_pad": False, "pad_size": None, "data_format": "channels_first"},
-        {"_valid_processor_keys": ["images"], "processor_class": None},
-    ],
-    ids=json.dumps,
-)
-def test_every_spelling_means_what_it_means_to_transformers(
-    path: Path, document: dict[str, Any]
-) -> None:
-    from transformers import MobileNetV1ImageProcessorPil
-
-    ours = load(path, document)
-    theirs = json.loads(MobileNetV1ImageProcessorPil.from_pretrained(path.parent).to_json_string())
+@pytest.mark.parametrize("spelling", make.SPELLINGS)
+def test_every_spelling_means_what_it_means_to_transformers(path: Path, spelling: str) -> None:
+    ours = load(path, json.loads(spelling))
+    theirs = STORED["read"][spelling]
     for key, value in ours.model_dump(mode="json", exclude_none=True).items():
         mean_of_all = isinstance(value, list) and isinstance(theirs[key], int | float)
         assert value == ([theirs[key]] * 3 if mean_of_all else theirs[key])
 
 
+@pytest.mark.thorough
+def test_the_stored_configurations_are_those_of_transformers(tmp_path: Path) -> None:
+    assert make.configurations(tmp_path) == STORED
+
+
 def test_a_step_that_is_null_is_left_out_as_transformers_does(path: Path) -> None:
-    document: dict[str, Any] = dict.fromkeys(("do_resize", "do_rescale", "do_normalize"))
-    ours = load(path, document | {"image_processor_type": "MobileNetV1ImageProcessor"})
-    theirs = load_theirs(path.parent)
-    for step in document:
-        assert getattr(ours, step) is bool(getattr(theirs, step)) is False
+    steps = dict.fromkeys(("do_resize", "do_rescale", "do_normalize"))
+    ours = load(path, steps | {"image_processor_type": "MobileNetV1ImageProcessor"})
+    for step in steps:
+        assert getattr(ours, step) is bool(STORED["read"][make.NULLS][step]) is False
 
 
 def test_a_null_that_no_step_needs_is_the_default(path: Path) -> None:
@@ -113,6 +95,27 @@ def test_a_null_that_no_step_needs_is_the_default(path: Path) -> None:
     assert load(path, document) == Preprocessing(do_resize=False)
 
 
+@pytest.mark.parametrize(
+    ("document", "darkest", "lightest"),
+    [
+        ({}, -1, 1),
+        ({"image_mean": 0.25, "image_std": 0.5}, -0.5, 1.5),
+        ({"rescale_factor": 1, "image_mean": 0, "image_std": 1}, 0, 255),
+        ({"do_normalize": False}, 0, 1),
+        ({"do_rescale": False}, -1, 509),
+        ({"do_rescale": False, "do_normalize": False}, 0, 255),
+    ],
+    ids=str,
+)
+def test_pixels_are_rescaled_and_then_normalized(
+    document: dict[str, Any], darkest: float, lightest: float
+) -> None:
+    scale, offset = Preprocessing.model_validate(document).scale_and_offset()
+    np.testing.assert_allclose(0 / scale - offset, [darkest] * 3, rtol=1e-6)
+    np.testing.assert_allclose(255 / scale - offset, [lightest] * 3, rtol=1e-6)
+
+
+@pytest.mark.thorough
 @given(
     do_rescale=st.booleans(),
     do_normalize=st.booleans(),
@@ -122,11 +125,13 @@ def test_a_null_that_no_step_needs_is_the_default(path: Path) -> None:
 )
 @settings(max_examples=60, deadline=None, derandomize=True)
 def test_the_network_s_input_is_that_of_transformers(**document: Any) -> None:
-    from transformers import MobileNetV1ImageProcessorPil
+    from tests.optional import transformers
 
     pixels = np.arange(256, dtype=np.uint8).repeat(3 * 4).reshape(32, 32, 3)
     scale, offset = Preprocessing.model_validate(document).scale_and_offset()
-    processor = MobileNetV1ImageProcessorPil(**document, do_resize=False, do_center_crop=False)
+    processor = transformers.MobileNetV1ImageProcessorPil(
+        **document, do_resize=False, do_center_crop=False
+    )
     expected = processor(pixels, return_tensors="np", input_data_format="channels_last")
     actual = (pixels / scale - offset).astype(np.float32)
     theirs = expected["pixel_values"][0].transpose(1, 2, 0)
