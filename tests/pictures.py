@@ -1,4 +1,4 @@
-"""Pictures made for a test."""
+"""Images made for a test."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ def encode(image: Image.Image, image_format: str = "PNG", **options: object) -> 
 
 
 def uniform(value: int, size: tuple[int, int] = (8, 8), image_format: str = "PNG") -> bytes:
-    """A picture of one grey, whose pixels are `value` whatever resizing does."""
+    """An image of one grey, whose pixels are `value` whatever resizing does."""
     return encode(Image.new("RGB", size, (value, value, value)), image_format)

@@ -110,13 +110,13 @@ def with_zip() -> bytes:
     return jpeg() + file.getvalue()
 
 
-def two_pictures() -> bytes:
+def two_images() -> bytes:
     other = noise(64, 64)
     return encode(photo(), "MPO", save_all=True, append_images=[other], quality=92)
 
 
-def second_picture_is_huge() -> bytes:
-    data = two_pictures()
+def second_image_is_huge() -> bytes:
+    data = two_images()
     second = data.index(b"\xff\xd8\xff", 2)
     frame = data.index(b"\xff\xc0", second) + 5
     return data[:frame] + struct.pack(">HH", 65_500, 65_500) + data[frame + 4 :]
@@ -233,7 +233,7 @@ VALID = [
     ),
     Row("V10", "JPEG and 1 KB of zeros", lambda: jpeg() + bytes(1024), shows=photo),
     Row("V10", "JPEG that is a ZIP too", with_zip, shows=photo),
-    Row("V11", "MPO of two pictures", two_pictures, shows=photo),
+    Row("V11", "MPO of two images", two_images, shows=photo),
     Row("V28", "JPEG 1x1", partial(flat, 1, 1, "JPEG")),
     *(
         Row("V29", f"JPEG {width}x{height}", partial(flat, width, height, "JPEG"))
@@ -278,7 +278,7 @@ BAD = [
         "B32",
         "JPEG that says arithmetic coding",
         partial(as_process, 0xC9),
-        decided="libjpeg-turbo reads arithmetic coding; these bytes are a picture in it, of noise",
+        decided="libjpeg-turbo reads arithmetic coding; these bytes are an image in it, of noise",
     ),
     Row(
         "B33",
@@ -297,7 +297,7 @@ BAD = [
     Row(
         "B33", "JPEG, a huge thumbnail", lambda: with_exif(exif_thumbnail()), shows=photo, bomb=True
     ),
-    Row("B34", "MPO whose second picture is huge", second_picture_is_huge, shows=photo, bomb=True),
+    Row("B34", "MPO whose second image is huge", second_image_is_huge, shows=photo, bomb=True),
     unsupported("B37", "line break and JPEG", lambda: b"\n" + jpeg()),
     # What the corpus itself brought to light.
     invalid("B43", "JPEG, 9 MB of padding", lambda: with_segments(b"\xff" * 9_000_000), bomb=True),

@@ -63,13 +63,13 @@ def webp_canvas(width: int, height: int, flags: int = 0) -> tuple[bytes, bytes]:
     return b"VP8X", struct.pack("<I", flags) + b"".join(sides)
 
 
-def webp_picture(image: Image.Image) -> tuple[bytes, bytes]:
+def webp_image(image: Image.Image) -> tuple[bytes, bytes]:
     data = encode(image, "WEBP", lossless=True)
     return data[12:16], data[20 : 20 + int.from_bytes(data[16:20], "little")]
 
 
 def webp_frames(count: int) -> bytes:
-    kind, body = webp_picture(Image.new("RGB", (1, 1)))
+    kind, body = webp_image(Image.new("RGB", (1, 1)))
     frame = bytes(12) + struct.pack("<I", 1) + kind + struct.pack("<I", len(body)) + body
     frame += bytes(len(body) % 2)
     return riff(webp_canvas(1, 1, flags=2), (b"ANIM", bytes(6)), *[(b"ANMF", frame)] * count)
@@ -273,12 +273,12 @@ BAD = [
     invalid(
         "B35",
         "WebP, canvas of another size",
-        lambda: riff(webp_canvas(99, 99), webp_picture(noise(64, 64))),
+        lambda: riff(webp_canvas(99, 99), webp_image(noise(64, 64))),
     ),
     too_large(
         "B35",
         "WebP, canvas of 2^24",
-        lambda: riff(webp_canvas(1 << 24, 1 << 24), webp_picture(noise(64, 64))),
+        lambda: riff(webp_canvas(1 << 24, 1 << 24), webp_image(noise(64, 64))),
     ),
     invalid("B35", "WebP, broken Huffman tables", partial(lossless_of, 64)),
     too_complex(

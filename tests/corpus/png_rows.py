@@ -55,7 +55,7 @@ def with_chunks(chunks: bytes) -> bytes:
 
 
 def shades(depth: int) -> Image.Image:
-    """What a grey picture shows of so many bits."""
+    """What a grey image shows of so many bits."""
     most = (1 << depth) - 1
     return as_rgb(((np.asarray(grey_photo()) >> (8 - depth)) * (255 // most)).astype(np.uint8))
 
@@ -130,7 +130,7 @@ def changed(position: int, bits: int = 1) -> bytes:
 
 
 def of_one_bit(side: int) -> bytes:
-    """A real picture of zeros, a few kilobytes long."""
+    """A real image of zeros, a few kilobytes long."""
     deflate = zlib.compressobj(1)
     rows = [deflate.compress(bytes(1 + side // 8)) for _ in range(side)] + [deflate.flush()]
     return b"".join(

@@ -1,6 +1,6 @@
 """What decoding takes: `python -m tests.model.images.decode_peaks SIDE [WORD]` prints it as JSON.
 
-For a square picture of every format and mode: the peak of memory and what the budget counted, in
+For a square image of every format and mode: the peak of memory and what the budget counted, in
 bytes. With a word, only those whose name has it: `exif` are those that are turned. Each is decoded
 in a fork, whose peak begins at what is there when it begins.
 """
@@ -38,7 +38,7 @@ _MODES = {
 _TRANSPARENT = {"P": bytes(range(256)), "L": 3, "RGB": (1, 2, 3)}
 
 
-def pictures(side: int, word: str) -> Iterator[tuple[str, bytes]]:
+def images(side: int, word: str) -> Iterator[tuple[str, bytes]]:
     """By name, the files: upright and turned, with a transparent colour, in several scans."""
     ramp = np.tile(np.linspace(0, 255, side).astype(np.uint8), (side, 1))
     deep = Image.fromarray(ramp.astype(np.uint16) * 257)
@@ -80,8 +80,8 @@ def decode(data: bytes, *, reduced: bool) -> int:
     needed = partial(needed_size, preprocessing=preprocessing) if reduced else lambda _: None
     budget = decoder._budget
     with mock.patch.object(budget, "reserve", wraps=budget.reserve) as reserve:
-        with decoder.open(read_header(data), needed) as picture:
-            preprocess(picture, preprocessing)
+        with decoder.open(read_header(data), needed) as image:
+            preprocess(image, preprocessing)
         counted: int = reserve.call_args.args[0]
     return counted
 
@@ -106,10 +106,10 @@ def _peak_bytes() -> int:
 
 def main(side: int, word: str = "") -> None:
     """Measure all."""
-    for _, data in pictures(16, word):
+    for _, data in images(16, word):
         decode(data, reduced=True)  # what the first of a kind loads is not decoding's
     measured = {}
-    for name, data in pictures(side, word):
+    for name, data in images(side, word):
         measured[name] = measure(data, reduced=False)
         if name.startswith("JPEG"):
             measured[f"{name} reduced"] = measure(data, reduced=True)

@@ -1,4 +1,4 @@
-"""Pictures as bytes: encoded with Pillow, or written by hand where Pillow would not."""
+"""Images as bytes: encoded with Pillow, or written by hand where Pillow would not."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def encode(image: Image.Image, image_format: str, **options: Any) -> bytes:
 
 
 def noise(width: int = 80, height: int = 60) -> Image.Image:
-    """A picture that no format makes small."""
+    """An image that no format makes small."""
     values = np.random.default_rng(11).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(values)
 

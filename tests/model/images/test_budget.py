@@ -11,7 +11,7 @@ from model.images.budget import MemoryBudget
 
 MEBI = 2**20
 BESIDES = 5 * MEBI
-"""What resizing takes, and libraries' own buffers: little, however large a picture is."""
+"""What resizing takes, and libraries' own buffers: little, however large an image is."""
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ BESIDES = 5 * MEBI
         pytest.param("5000", "", id="25", marks=[pytest.mark.reliability, pytest.mark.slow]),
     ],
 )
-def test_no_picture_takes_more_memory_than_is_counted(side: str, word: str) -> None:
+def test_no_image_takes_more_memory_than_is_counted(side: str, word: str) -> None:
     command = [sys.executable, "-m", "tests.model.images.decode_peaks", side, word]
     done = subprocess.run(command, capture_output=True, check=True, text=True)
     measured = json.loads(done.stdout)

@@ -30,19 +30,19 @@ def test_a_cmyk_jpeg_has_its_colours_and_not_their_negative(decoder: Decoder) ->
 
 
 @pytest.mark.parametrize("image_format", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
-def test_a_grey_picture_is_grey(decoder: Decoder, image_format: str) -> None:
+def test_a_grey_image_is_grey(decoder: Decoder, image_format: str) -> None:
     grey = blocks().convert("L")
     assert_same(decoder.decode(encode(grey, image_format, quality=95)), grey, within=3)
 
 
 @pytest.mark.parametrize("image_format", ["PNG", "BMP", "GIF"])
-def test_a_picture_of_one_bit_is_black_and_white(decoder: Decoder, image_format: str) -> None:
+def test_an_image_of_one_bit_is_black_and_white(decoder: Decoder, image_format: str) -> None:
     bits = blocks().convert("1")
     assert_same(decoder.decode(encode(bits, image_format)), bits)
 
 
 @pytest.mark.parametrize("image_format", ["PNG", "BMP", "GIF"])
-@pytest.mark.parametrize("colours", [2, 6, 200])
+@pytest.mark.parametrize("colours", [2, 200])
 def test_a_palette_has_its_colours(decoder: Decoder, image_format: str, colours: int) -> None:
     palette = noise().quantize(colours)
     assert_same(decoder.decode(encode(palette, image_format)), palette)
@@ -67,7 +67,7 @@ def test_transparency_shows_white(
     assert_same(decoder.decode(data), Image.new("RGB", (4, 4), expected), within=1)
 
 
-def test_a_grey_picture_s_transparency_shows_white(decoder: Decoder) -> None:
+def test_a_grey_image_s_transparency_shows_white(decoder: Decoder) -> None:
     image = Image.new("LA", (4, 4), (0, 128))
     expected = Image.new("RGB", (4, 4), (127, 127, 127))
     assert_same(decoder.decode(encode(image, "PNG")), expected, within=1)

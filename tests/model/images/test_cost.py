@@ -41,19 +41,19 @@ LEAST = 0.001
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
 def test_more_pixels_cost_more(image_format: str) -> None:
     small, large = (
-        predict(flat(size, image_format), lambda _: None) for size in ((500, 500), (2000, 2000))
+        predict(flat(size, image_format), lambda _: None) for size in ((250, 250), (1000, 1000))
     )
     assert 0.001 < small < large
     assert large - LEAST == pytest.approx(16 * (small - LEAST), rel=0.2)
 
 
-def test_a_large_picture_with_alpha_costs_hundreds_of_small_ones() -> None:
+def test_a_large_image_with_alpha_costs_hundreds_of_small_ones() -> None:
     assert predict(create_png(png_header(5000, 5000, colour=RGBA), [])) > 100 * predict(
         flat((400, 400), "JPEG")
     )
 
 
-def test_a_picture_costs_no_more_than_inflating_all_of_it() -> None:
+def test_an_image_costs_no_more_than_inflating_all_of_it() -> None:
     header = png_header(100, 100, colour=RGB)
     short, long, longer = (create_png(header, []) + bytes(size) for size in (0, 10**6, 10**7))
     assert predict(short) < predict(long) == predict(longer)
@@ -76,10 +76,10 @@ def test_a_gif_costs_what_its_frame_takes_and_not_only_its_screen() -> None:
     assert predict(create_gif((4, 4), frame=(0, 0, 4000, 4000))) > 50 * predict(small)
 
 
-def test_no_picture_is_opened_to_predict_its_cost(monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures = [flat((50, 50), name) for name in ("JPEG", "PNG", "WEBP", "GIF", "BMP")]
+def test_no_image_is_opened_to_predict_its_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = [flat((50, 50), name) for name in ("JPEG", "PNG", "WEBP", "GIF", "BMP")]
     monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("opened"))
-    assert all(predict(data) > LEAST for data in pictures)
+    assert all(predict(data) > LEAST for data in images)
 
 
 def test_a_core_is_as_slow_as_its_best_of_three_times_says() -> None:
@@ -94,7 +94,7 @@ def test_a_core_is_as_slow_as_its_best_of_three_times_says() -> None:
     flips=st.lists(st.tuples(st.integers(0, 100), st.integers(1, 255)), max_size=8),
     end=st.none() | st.integers(0, 200),
 )
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None, derandomize=True)
 def test_any_header_has_a_cost_or_is_rejected(
     start: bytes, flips: list[tuple[int, int]], end: int | None
 ) -> None:

@@ -28,7 +28,7 @@ JPEG_START = b"\xff\xd8\xff\xe0\0\x10JFIF\0" + bytes(9)
 
 
 @cache
-def sound_pictures() -> dict[str, bytes]:
+def sound_images() -> dict[str, bytes]:
     image = noise(24, 16)
     palette = image.quantize(16)
     return {
@@ -45,7 +45,7 @@ def sound_pictures() -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
 @pytest.mark.parametrize("progressive", [False, True], ids=["baseline", "progressive"])
 def test_a_truncated_jpeg_is_refused_as_truncated(
     decoder: Decoder, share: float, *, progressive: bool
@@ -62,12 +62,12 @@ def test_a_jpeg_without_its_end_is_refused_as_truncated(decoder: Decoder) -> Non
         decoder.decode(data[:-2])
 
 
-@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
 @pytest.mark.parametrize("image_format", ["PNG", "WEBP", "GIF", "BMP"])
-def test_a_cut_picture_is_refused_as_truncated(
+def test_a_cut_image_is_refused_as_truncated(
     decoder: Decoder, image_format: str, share: float
 ) -> None:
-    data = encode(noise(320, 240), image_format)
+    data = encode(noise(160, 120), image_format)
     with pytest.raises(ImageTruncatedError):
         decoder.decode(data[: int(len(data) * share)])
 
@@ -199,23 +199,23 @@ def test_a_png_whose_text_inflates_without_end_is_refused(decoder: Decoder, bomb
         decoder.decode(late)
 
 
-def test_what_is_said_of_a_broken_picture_names_no_addresses(decoder: Decoder) -> None:
+def test_what_is_said_of_a_broken_image_names_no_addresses(decoder: Decoder) -> None:
     with pytest.raises(InvalidImageError) as caught:
         decoder.decode(JPEG_START)
     assert "0x" not in str(caught.value)
 
 
 @given(
-    name=st.sampled_from(sorted(sound_pictures())),
+    name=st.sampled_from(sorted(sound_images())),
     flips=st.lists(st.tuples(st.integers(0, 10_000), st.integers(1, 255)), max_size=6),
     end=st.none() | st.integers(0, 2_000),
     insertion=st.tuples(st.integers(0, 2_000), st.binary(max_size=8)),
 )
-@settings(max_examples=500, deadline=None, derandomize=True)
-def test_a_mutated_picture_is_decoded_or_refused_and_nothing_else(
+@settings(max_examples=150, deadline=None, derandomize=True)
+def test_a_mutated_image_is_decoded_or_refused_and_nothing_else(
     name: str, flips: list[tuple[int, int]], end: int | None, insertion: tuple[int, bytes]
 ) -> None:
-    data = bytearray(sound_pictures()[name])
+    data = bytearray(sound_images()[name])
     for position, bits in flips:
         data[position % len(data)] ^= bits
     data[insertion[0] : insertion[0]] = insertion[1]

@@ -40,7 +40,7 @@ WAIT_S = 30
 """How long a thread that ought to come may take: a bound for a failing test, not a measurement."""
 
 
-def picture(width: int, height: int) -> bytes:
+def teal(width: int, height: int) -> bytes:
     return encode(Image.new("RGB", (width, height), "teal"), "PNG")
 
 
@@ -65,7 +65,7 @@ def picture(width: int, height: int) -> bytes:
     ],
 )
 @pytest.mark.parametrize("action", ["error", "ignore"], ids="warning-is-{}".format)
-def test_a_picture_that_says_it_is_huge_is_too_large(
+def test_an_image_that_says_it_is_huge_is_too_large(
     decoder: Decoder, data: bytes, action: Literal["error", "ignore"]
 ) -> None:
     with warnings.catch_warnings():
@@ -77,12 +77,12 @@ def test_a_picture_that_says_it_is_huge_is_too_large(
 @pytest.mark.parametrize("size", [(16_385, 1), (1, 16_385)], ids=str)
 def test_a_side_beyond_the_limit_is_too_large(decoder: Decoder, size: tuple[int, int]) -> None:
     with pytest.raises(ImageTooLargeError, match=f"{size[0]}x{size[1]}"):
-        decoder.decode(picture(*size))
+        decoder.decode(teal(*size))
 
 
 @pytest.mark.parametrize("size", [(16_384, 1), (1, 16_384)], ids=str)
 def test_a_side_at_the_limit_is_decoded(decoder: Decoder, size: tuple[int, int]) -> None:
-    assert decoder.decode(picture(*size)).size == size
+    assert decoder.decode(teal(*size)).size == size
 
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
@@ -103,7 +103,7 @@ def test_the_limits_are_met_exactly(
             decoder.decode(data)
 
 
-def test_no_pixel_of_a_picture_too_large_is_decoded(
+def test_no_pixel_of_an_image_too_large_is_decoded(
     decoder: Decoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("decoded"))
@@ -162,7 +162,7 @@ def test_a_png_of_many_chunks_is_decoded(decoder: Decoder) -> None:
     assert decoder.decode(create_grey_png(chunk(b"tEXt", b"a\0b") * 500)).size == (4, 4)
 
 
-ONE = 10 * 10 * 8 + len(picture(10, 10))
+ONE = 10 * 10 * 8 + len(teal(10, 10))
 """Bytes that a small PNG takes at most: two images of four bytes a pixel, and its file."""
 
 
@@ -181,7 +181,7 @@ def decode_aside(decoder: Decoder, data: bytes) -> Future[Image.Image]:
 
 
 def watch_loads(monkeypatch: pytest.MonkeyPatch, while_loading: Callable[[], object]) -> list[int]:
-    """Call something in every first load of a picture; returns how many were inside at once."""
+    """Call something in every first load of an image; returns how many were inside at once."""
     lock, inside, seen = threading.Lock(), [0], [0]
     load = ImageFile.ImageFile.load
 
@@ -202,7 +202,7 @@ def watch_loads(monkeypatch: pytest.MonkeyPatch, while_loading: Callable[[], obj
     return seen
 
 
-def test_a_second_picture_waits_until_the_first_leaves_it_room(
+def test_a_second_image_waits_until_the_first_leaves_it_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     decoder = Decoder(DecodeLimits(max_bytes_at_once=ONE + ONE // 2))
@@ -214,10 +214,10 @@ def test_a_second_picture_waits_until_the_first_leaves_it_room(
 
     most = watch_loads(monkeypatch, hold)
     waiting = watch_waiting(decoder, monkeypatch)
-    first = decode_aside(decoder, picture(10, 10))
+    first = decode_aside(decoder, teal(10, 10))
     assert loading.wait(WAIT_S)
     assert not waiting.is_set()
-    second = decode_aside(decoder, picture(10, 10))
+    second = decode_aside(decoder, teal(10, 10))
     assert waiting.wait(WAIT_S)
     assert most == [1]
     finish.set()
@@ -225,49 +225,49 @@ def test_a_second_picture_waits_until_the_first_leaves_it_room(
     assert most == [1]
 
 
-def test_two_pictures_within_the_budget_are_decoded_at_once(
+def test_two_images_within_the_budget_are_decoded_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     decoder = Decoder(DecodeLimits(max_bytes_at_once=2 * ONE))
     both_inside = threading.Barrier(2)
     most = watch_loads(monkeypatch, lambda: both_inside.wait(WAIT_S))
-    decoded = [decode_aside(decoder, picture(10, 10)) for _ in range(2)]
+    decoded = [decode_aside(decoder, teal(10, 10)) for _ in range(2)]
     assert [image.result(WAIT_S).size for image in decoded] == [(10, 10)] * 2
     assert most == [2]
 
 
-def test_a_picture_that_takes_more_than_the_budget_is_decoded_alone() -> None:
+def test_an_image_that_takes_more_than_the_budget_is_decoded_alone() -> None:
     decoder = Decoder(DecodeLimits(max_bytes_at_once=1))
-    assert decode_aside(decoder, picture(10, 10)).result(WAIT_S).size == (10, 10)
+    assert decode_aside(decoder, teal(10, 10)).result(WAIT_S).size == (10, 10)
 
 
-def test_a_failed_picture_gives_its_room_back() -> None:
+def test_a_failed_image_gives_its_room_back() -> None:
     decoder = Decoder(DecodeLimits(max_bytes_at_once=60_000))
     cut = encode(noise(), "JPEG")[:-2]
     for _ in range(3):
         with pytest.raises(ImageTruncatedError):
             decode_aside(decoder, cut).result(WAIT_S)
-    assert decode_aside(decoder, picture(75, 80)).result(WAIT_S).size == (75, 80)
+    assert decode_aside(decoder, teal(75, 80)).result(WAIT_S).size == (75, 80)
     assert decoder._budget.free == 60_000
 
 
-def test_a_picture_holds_its_room_until_it_is_left() -> None:
+def test_an_image_holds_its_room_until_it_is_left() -> None:
     decoder = Decoder(DecodeLimits(max_bytes_at_once=ONE + ONE // 2))
-    with decoder.open(read_header(picture(10, 10))):
+    with decoder.open(read_header(teal(10, 10))):
         assert decoder._budget.free == ONE // 2
     assert decoder._budget.free == ONE + ONE // 2
-    with pytest.raises(ValueError, match="of its user"), decoder.open(read_header(picture(10, 10))):
+    with pytest.raises(ValueError, match="of its user"), decoder.open(read_header(teal(10, 10))):
         raise ValueError("of its user")
     assert decoder._budget.free == ONE + ONE // 2
 
 
-def test_a_picture_that_nobody_waits_for_any_more_is_not_decoded(
+def test_an_image_that_nobody_waits_for_any_more_is_not_decoded(
     decoder: Decoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("decoded"))
     with (
         pytest.raises(AbandonedError),
-        decoder.open(read_header(picture(10, 10)), is_wanted=lambda: False),
+        decoder.open(read_header(teal(10, 10)), is_wanted=lambda: False),
     ):
         pass
     assert decoder._budget.free == decoder.limits.max_bytes_at_once

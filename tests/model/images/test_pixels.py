@@ -23,7 +23,7 @@ from tests.model.twins import size_id
 DEFAULT = Preprocessing()
 STORED = make.load("pixels")
 EXTREMES = ((1, 16384), (16384, 1), (1, 5000), (5000, 1), (3, 9000), (9000, 3), (7, 16383))
-"""Pictures as (width, height)."""
+"""Images as (width, height)."""
 
 
 def assert_same_pixels(image: Image.Image, preprocessing: Preprocessing = DEFAULT) -> None:
@@ -35,7 +35,7 @@ def assert_same_pixels(image: Image.Image, preprocessing: Preprocessing = DEFAUL
 
 @pytest.fixture
 def resized(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The number of pixels of every picture that is made by resizing."""
+    """The number of pixels of every image that is made by resizing."""
     pixels: list[int] = []
     resize = Image.Image.resize
 
@@ -66,7 +66,7 @@ def test_the_stored_pixels_are_those_of_transformers(photos: list[Image.Image]) 
 @pytest.mark.thorough
 @given(short=st.integers(1, 400), aspect=st.floats(1, 15), portrait=st.booleans())
 @settings(max_examples=60, deadline=None, derandomize=True)
-def test_pixels_of_any_ordinary_picture_are_those_of_transformers(
+def test_pixels_of_any_ordinary_image_are_those_of_transformers(
     *, short: int, aspect: float, portrait: bool
 ) -> None:
     long = min(round(short * aspect), 1500)
@@ -90,7 +90,7 @@ def test_the_checkpoint_s_own_side_changes_nothing() -> None:
 
 @pytest.mark.parametrize("side", [None, 32, 512])
 @pytest.mark.parametrize("size", EXTREMES, ids=size_id)
-def test_an_extreme_picture_is_never_resized_beyond_the_bound(
+def test_an_extreme_image_is_never_resized_beyond_the_bound(
     size: tuple[int, int], side: int | None, resized: list[int]
 ) -> None:
     pixels = preprocess(Image.new("RGB", size, (200, 100, 50)), DEFAULT.with_side(side))
@@ -113,7 +113,7 @@ def test_a_checkpoint_that_asks_for_more_than_the_bound_is_refused(shortest_edge
 
 @pytest.mark.parametrize("side", [None, 512])
 @pytest.mark.parametrize("size", [(16384, 1), (5000, 1), (9000, 3), (16382, 7)], ids=size_id)
-def test_an_extreme_picture_keeps_its_centre(size: tuple[int, int], side: int | None) -> None:
+def test_an_extreme_image_keeps_its_centre(size: tuple[int, int], side: int | None) -> None:
     width, height = size
     image = Image.new("RGB", size, "red")
     image.paste("blue", (width // 2, 0, width, height))
@@ -132,7 +132,7 @@ def test_an_extreme_picture_keeps_its_centre(size: tuple[int, int], side: int | 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("size", [(10, 620), (620, 10), (20, 1300), (1300, 20)], ids=size_id)
-def test_a_picture_cut_for_its_length_shows_what_transformers_shows(size: tuple[int, int]) -> None:
+def test_an_image_cut_for_its_length_shows_what_transformers_shows(size: tuple[int, int]) -> None:
     difference = preprocess(noise(size), DEFAULT).astype(int) - reference_pixels(
         noise(size), DEFAULT
     )
@@ -146,7 +146,7 @@ def sizes(smallest: int) -> st.SearchStrategy[dict[str, int]]:
 
 @pytest.mark.thorough
 @given(
-    picture=st.tuples(st.integers(1, 400), st.integers(1, 400)),
+    image_size=st.tuples(st.integers(1, 400), st.integers(1, 400)),
     do_resize=st.booleans(),
     size=sizes(1) | st.fixed_dictionaries({"shortest_edge": st.integers(1, 300)}),
     crop_size=sizes(32),
@@ -154,24 +154,24 @@ def sizes(smallest: int) -> st.SearchStrategy[dict[str, int]]:
 )
 @settings(max_examples=100, deadline=None, derandomize=True)
 def test_pixels_of_any_configuration_with_a_crop_are_those_of_transformers(
-    picture: tuple[int, int], **document: Any
+    image_size: tuple[int, int], **document: Any
 ) -> None:
-    assume(max(picture) <= 15 * min(picture))
-    assert_same_pixels(noise(picture), Preprocessing.model_validate(document))
+    assume(max(image_size) <= 15 * min(image_size))
+    assert_same_pixels(noise(image_size), Preprocessing.model_validate(document))
 
 
 @pytest.mark.thorough
 @given(
-    picture=st.tuples(st.integers(1, 400), st.integers(1, 400)),
+    image_size=st.tuples(st.integers(1, 400), st.integers(1, 400)),
     size=sizes(32),
     resample=st.integers(0, 5),
 )
 @settings(max_examples=40, deadline=None, derandomize=True)
 def test_pixels_of_any_configuration_without_a_crop_are_those_of_transformers(
-    picture: tuple[int, int], **document: Any
+    image_size: tuple[int, int], **document: Any
 ) -> None:
     preprocessing = Preprocessing.model_validate(document | {"do_center_crop": False})
-    assert_same_pixels(noise(picture), preprocessing)
+    assert_same_pixels(noise(image_size), preprocessing)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_a_rectangle_of_another_side_is_resized_in_proportion(resized: list[int]
     ids=str,
 )
 @pytest.mark.parametrize("size", [(641, 427), (427, 641), (300, 300)], ids=size_id)
-def test_the_needed_size_is_what_the_picture_is_resized_to(
+def test_the_needed_size_is_what_the_image_is_resized_to(
     size: tuple[int, int], document: dict[str, Any], side: int | None, resized: list[int]
 ) -> None:
     preprocessing = Preprocessing.model_validate(document)
@@ -226,14 +226,14 @@ def test_the_needed_size_is_what_the_picture_is_resized_to(
         assert (width > height) == (size[0] > size[1])
 
 
-def test_a_picture_cut_for_its_length_is_needed_as_if_it_were_not() -> None:
+def test_an_image_cut_for_its_length_is_needed_as_if_it_were_not() -> None:
     assert needed_size((1024, 65536), DEFAULT) == (256, 16384)
     assert needed_size((65536, 1024), DEFAULT.with_side(512)) == (37440, 585)
 
 
 @pytest.mark.parametrize("document", [{"do_resize": False}, {"resample": 0}], ids=str)
 @pytest.mark.parametrize("side", [None, 32])
-def test_a_picture_of_which_single_pixels_are_taken_is_needed_as_it_is(
+def test_an_image_of_which_single_pixels_are_taken_is_needed_as_it_is(
     document: dict[str, Any], side: int | None
 ) -> None:
     assert needed_size((4000, 3000), Preprocessing.model_validate(document).with_side(side)) is None

@@ -54,7 +54,7 @@ def assert_close(image: Image.Image, expected: Image.Image, within: int) -> None
 
 @pytest.fixture
 def reserved(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Bytes of the budget that are taken at each load of a picture."""
+    """Bytes of the budget that are taken at each load of an image."""
     taken: list[int] = []
     load = ImageFile.ImageFile.load
 
@@ -114,12 +114,12 @@ def test_twice_the_needed_size_is_always_left_and_never_twice_as_much_without_ne
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_what_is_needed_is_told_of_the_upright_picture(decoder: Decoder, orientation: int) -> None:
+def test_what_is_needed_is_told_of_the_upright_image(decoder: Decoder, orientation: int) -> None:
     asked: list[Size] = []
 
     def needs_its_width(size: Size) -> Size:
         asked.append(size)
-        return 750, 100  # 1/2 where the picture is 3000 wide, and all of it where it is 1500
+        return 750, 100  # 1/2 where the image is 3000 wide, and all of it where it is 1500
 
     exif = create_exif(struct.pack("<H", orientation))
     stored = (1500, 3000) if orientation >= 5 else (3000, 1500)
@@ -129,7 +129,7 @@ def test_what_is_needed_is_told_of_the_upright_picture(decoder: Decoder, orienta
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
-def test_a_reduced_picture_is_upright(decoder: Decoder, orientation: int) -> None:
+def test_a_reduced_image_is_upright(decoder: Decoder, orientation: int) -> None:
     turn = {1: 0, 3: 180, 6: 90, 8: 270}[orientation]
     stored = big_blocks().rotate(turn, expand=True)
     data = encode(stored, "JPEG", exif=create_exif(struct.pack("<H", orientation)), quality=95)
@@ -139,24 +139,26 @@ def test_a_reduced_picture_is_upright(decoder: Decoder, orientation: int) -> Non
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("size", [(1541, 1025), (2453, 1631), (2049, 2055)], ids=size_id)
-def test_a_reduced_picture_lies_where_the_full_one_does(
+@pytest.mark.parametrize("size", [(1541, 1025), (2049, 2055)], ids=size_id)
+def test_a_reduced_image_lies_where_the_full_one_does(
     decoder: Decoder, size: Size, orientation: int
 ) -> None:
     soft = noise(24, 16).resize(size, Image.Resampling.BICUBIC)
     exif = create_exif(struct.pack("<H", orientation))
     data = encode(soft, "JPEG", quality=95, subsampling=0, exif=exif)
-    picture, full = decode_reduced(decoder, data, DEFAULT), decoder.decode(data)
-    assert picture.size == full.size
-    assert picture.image.width < full.width
-    pixels = [preprocess(one, Preprocessing()).astype(int) for one in (picture, full)]
+    reduced, full = decode_reduced(decoder, data, DEFAULT), decoder.decode(data)
+    assert reduced.size == full.size
+    assert reduced.image.width < full.width
+    pixels = [preprocess(one, Preprocessing()).astype(int) for one in (reduced, full)]
     assert np.abs(pixels[0] - pixels[1]).max() <= 2
 
 
-@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize(
-    "options",
-    [{}, {"subsampling": 0}, {"progressive": True}, {"restart_marker_blocks": 7}],
+    ("mode", "options"),
+    [
+        *[("RGB", {}), ("RGB", {"subsampling": 0}), ("RGB", {"restart_marker_blocks": 7})],
+        *[("RGB", {"progressive": True}), ("L", {}), ("CMYK", {})],
+    ],
     ids=str,
 )
 def test_every_kind_of_jpeg_keeps_its_colours(
@@ -186,9 +188,9 @@ def test_a_jpeg_that_is_needed_as_it_is_has_every_value_that_it_has(
     data = encode(noise(1536, 1024), "JPEG", quality=90)
     with Image.open(BytesIO(data)) as expected:
         values = np.asarray(expected)
-    picture = decode_reduced(decoder, data, needed_size)
-    assert np.array_equal(np.asarray(picture.image), values)
-    assert (picture.size, picture.box) == ((1536, 1024), (0, 0, 1536, 1024))
+    decoded = decode_reduced(decoder, data, needed_size)
+    assert np.array_equal(np.asarray(decoded.image), values)
+    assert (decoded.size, decoded.box) == ((1536, 1024), (0, 0, 1536, 1024))
     assert np.array_equal(np.asarray(decoder.decode(data)), values)
 
 
@@ -224,7 +226,7 @@ def test_half_a_big_jpeg_is_truncated(
         decode_reduced(decoder, data[: int(len(data) * left)], DEFAULT)
 
 
-def test_a_reduced_picture_takes_the_memory_of_its_reduced_size(
+def test_a_reduced_image_takes_the_memory_of_its_reduced_size(
     decoder: Decoder, reserved: list[int]
 ) -> None:
     data = flat((4000, 3000))
@@ -237,7 +239,7 @@ def test_a_reduced_picture_takes_the_memory_of_its_reduced_size(
 @pytest.mark.parametrize(
     ("mode", "subsampling", "samples"), [("RGB", 0, 3), ("RGB", 1, 2), ("RGB", 2, 1.5), ("L", 0, 1)]
 )
-def test_a_progressive_picture_takes_the_memory_of_its_coefficients_besides(
+def test_a_progressive_image_takes_the_memory_of_its_coefficients_besides(
     decoder: Decoder,
     reserved: list[int],
     mode: str,
@@ -246,14 +248,13 @@ def test_a_progressive_picture_takes_the_memory_of_its_coefficients_besides(
     *,
     reduced: bool,
 ) -> None:
-    picture = Image.new(mode, (2000, 1500))
-    data = encode(picture, "JPEG", progressive=True, subsampling=subsampling)
+    data = encode(Image.new(mode, (2000, 1500)), "JPEG", progressive=True, subsampling=subsampling)
     image = decode_reduced(decoder, data, DEFAULT).image if reduced else decoder.decode(data)
     pixels, coefficients = image.width * image.height, 2000 * 1500 * samples
     assert reserved == [len(data) + max(4 * pixels + 2 * coefficients, 8 * pixels)]
 
 
-def test_a_thumbnail_s_scan_is_none_of_the_picture(decoder: Decoder, reserved: list[int]) -> None:
+def test_a_thumbnail_s_scan_is_none_of_the_image(decoder: Decoder, reserved: list[int]) -> None:
     thumbnails = b"Exif\0\0" + b"\xff\xda" * 200
     data = encode(Image.new("RGB", (100, 50)), "JPEG", exif=thumbnails, subsampling=0)
     decoder.decode(data)
