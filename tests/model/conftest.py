@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from PIL import Image
@@ -14,7 +14,7 @@ from model.checkpoints.checkpoint import (
 )
 from model.engines import load_engine
 from model.images.decoder import DecodeLimits, Decoder
-from tests.model.twins import create_weights, tiny_config
+from tests.model.twins import ENGINES, create_weights, tiny_config
 
 if TYPE_CHECKING:
     from model.engines.base import Engine
@@ -32,26 +32,9 @@ def default_checkpoint() -> Checkpoint:
     return load_checkpoint(DEFAULT_DIRECTORY)
 
 
-@pytest.fixture(scope="session", params=["onnx", "torch"])
+@pytest.fixture(scope="session", params=ENGINES)
 def default_engine(request: pytest.FixtureRequest, default_checkpoint: Checkpoint) -> Engine:
     return load_engine(default_checkpoint, name=request.param, device="cpu")
-
-
-@pytest.fixture(scope="session")
-def reference() -> Any:
-    """The default checkpoint as `transformers` loads it."""
-    from transformers import AutoModelForImageClassification
-
-    return AutoModelForImageClassification.from_pretrained(DEFAULT_DIRECTORY).eval()
-
-
-@pytest.fixture(scope="session")
-def reference_processor() -> Any:
-    """The default checkpoint's preprocessing as `transformers` loads it."""
-    from transformers import AutoImageProcessor
-
-    loader: Any = AutoImageProcessor
-    return loader.from_pretrained(DEFAULT_DIRECTORY, backend="pil")
 
 
 @pytest.fixture

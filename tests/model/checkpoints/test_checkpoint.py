@@ -19,7 +19,7 @@ from model.checkpoints.checkpoint import (
 from model.errors import InvalidCheckpointError
 from model.images.preprocessor_config import Preprocessing
 from model.network.config import LOGITS, MobileNetV1Config
-from tests.model.twins import compute_unfolded, create_weights, relative_error, tiny_config
+from tests.model.twins import create_weights, relative_error, tiny_config
 
 FILES = ("config.json", "model.safetensors", "preprocessor_config.json")
 STEM = "mobilenet_v1.conv_stem"
@@ -76,22 +76,24 @@ def test_the_default_checkpoint_is_the_full_network(default_checkpoint: Checkpoi
     assert default_checkpoint.weights["classifier.weight"].shape == (1001, 1024)
 
 
+@pytest.mark.thorough
 def test_transformers_finds_every_tensor_of_the_default_checkpoint() -> None:
-    from transformers import AutoModelForImageClassification
+    from tests.optional import transformers
 
-    _, info = AutoModelForImageClassification.from_pretrained(
+    _, info = transformers.AutoModelForImageClassification.from_pretrained(
         DEFAULT_DIRECTORY, output_loading_info=True
     )
     assert set(info) >= {"missing_keys", "unexpected_keys", "mismatched_keys"}
     assert not any(info.values())
 
 
+@pytest.mark.thorough
 def test_transformers_finds_every_tensor_of_a_checkpoint_that_we_saved(
     tiny_directory: Path,
 ) -> None:
-    from transformers import AutoModelForImageClassification
+    from tests.optional import transformers
 
-    theirs, info = AutoModelForImageClassification.from_pretrained(
+    theirs, info = transformers.AutoModelForImageClassification.from_pretrained(
         tiny_directory, output_loading_info=True
     )
     assert not any(info.values())
@@ -100,9 +102,10 @@ def test_transformers_finds_every_tensor_of_a_checkpoint_that_we_saved(
         assert np.array_equal(state[name].numpy(), value)
 
 
+@pytest.mark.thorough
 def test_a_checkpoint_that_transformers_saved_is_loaded(tmp_path: Path) -> None:
-    import torch
-    import transformers
+    from tests.model.torch_twins import compute_unfolded
+    from tests.optional import torch, transformers
 
     settings: dict[str, Any] = {"depth_multiplier": 0.25, "num_labels": 5, "tf_padding": False}
     theirs: Any = transformers.MobileNetV1ForImageClassification(
@@ -127,12 +130,30 @@ def test_weights_without_training_counters_are_loaded(unsigned: Path) -> None:
     assert load_checkpoint(unsigned).weights.keys() == weights.keys()
 
 
-def test_half_precision_weights_are_loaded_as_float32(unsigned: Path) -> None:
-    halves = {name: value.astype(np.float16) for name, value in read_tensors(unsigned).items()}
-    safetensors.numpy.save_file(halves, unsigned / "model.safetensors")
-    assert {weight.dtype for weight in load_checkpoint(unsigned).weights.values()} == {
-        np.dtype(np.float32)
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_floats_of_any_precision_are_loaded_as_float32(unsigned: Path, dtype: type) -> None:
+    tensors: dict[str, NDArray[Any]] = {
+        name: value.astype(dtype) for name, value in read_tensors(unsigned).items()
     }
+    safetensors.numpy.save_file(tensors, unsigned / "model.safetensors")
+    for name, value in load_checkpoint(unsigned).weights.items():
+        assert value.dtype == np.float32
+        assert np.array_equal(value, tensors[name].astype(np.float32))
+
+
+def test_bfloat16_is_the_upper_half_of_a_float32(unsigned: Path) -> None:
+    halves = {
+        name: (value.view(np.uint32) >> 16).astype(np.uint16)
+        for name, value in read_tensors(unsigned).items()
+        if value.dtype == np.float32
+    }
+    data = safetensors.numpy.save(halves)
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = data[8:end].replace(b'"U16"', b'"BF16"')
+    content = len(header).to_bytes(8, "little") + header + data[end:]
+    (unsigned / "model.safetensors").write_bytes(content)
+    for name, value in load_checkpoint(unsigned).weights.items():
+        assert np.array_equal(value.view(np.uint32), halves[name].astype(np.uint32) << 16)
 
 
 def test_weights_that_do_not_fit_are_not_saved(tmp_path: Path) -> None:

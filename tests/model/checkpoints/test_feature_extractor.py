@@ -9,25 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
-import safetensors.torch
-import torch
 
 from model.checkpoints.checkpoint import expected_shapes, load_checkpoint, save_checkpoint
 from model.errors import InvalidCheckpointError
 from model.images.preprocessor_config import Preprocessing
 from model.network.config import LOGITS, POOLED, MobileNetV1Config
-from tests.model.twins import compute_unfolded, create_weights, relative_error, tiny_config
-
-
-@pytest.fixture
-def images() -> torch.Tensor:
-    return torch.rand((2, 3, 96, 64), generator=torch.Generator().manual_seed(1))
-
-
-def pooled(directory: Path, images: torch.Tensor) -> Any:
-    outputs = compute_unfolded(load_checkpoint(directory), images)
-    assert LOGITS not in outputs
-    return outputs[POOLED].numpy()
+from tests.model.twins import create_weights, relative_error, tiny_config
 
 
 def test_a_network_without_classes_has_no_classifier() -> None:
@@ -35,26 +22,32 @@ def test_a_network_without_classes_has_no_classifier() -> None:
     assert not any(name.startswith("classifier") for name in shapes)
 
 
-def test_transformers_loads_a_feature_extractor_that_we_saved(
-    tmp_path: Path, images: torch.Tensor
-) -> None:
-    from transformers import AutoModel
+@pytest.mark.thorough
+def test_transformers_loads_a_feature_extractor_that_we_saved(tmp_path: Path) -> None:
+    from tests.model.torch_twins import compute_unfolded
+    from tests.optional import torch, transformers
 
+    images = torch.rand((2, 3, 96, 64), generator=torch.Generator().manual_seed(1))
     config = MobileNetV1Config(depth_multiplier=0.25, id2label={})
     save_checkpoint(tmp_path, config, Preprocessing(), create_weights(config))
-    theirs, info = AutoModel.from_pretrained(tmp_path, output_loading_info=True)
+    theirs, info = transformers.AutoModel.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(info.values())
     with torch.inference_mode():
         expected = theirs.eval()(images).pooler_output.numpy()
-    assert relative_error(pooled(tmp_path, images), expected) <= 1e-5
+    ours = compute_unfolded(load_checkpoint(tmp_path), images)
+    assert LOGITS not in ours
+    assert relative_error(ours[POOLED].numpy(), expected) <= 1e-5
     assert load_checkpoint(tmp_path).labels == ()
 
 
+@pytest.mark.thorough
 def test_a_feature_extractor_that_transformers_saved_is_loaded_without_labels(
-    tmp_path: Path, images: torch.Tensor
+    tmp_path: Path,
 ) -> None:
-    import transformers
+    from tests.model.torch_twins import compute_unfolded
+    from tests.optional import torch, transformers
 
+    images = torch.rand((2, 3, 96, 64), generator=torch.Generator().manual_seed(1))
     theirs: Any = transformers.MobileNetV1Model(
         transformers.MobileNetV1Config(depth_multiplier=0.25)
     )
@@ -66,7 +59,9 @@ def test_a_feature_extractor_that_transformers_saved_is_loaded_without_labels(
     assert (loaded.config.num_labels, loaded.labels) == (0, ())
     with torch.inference_mode():
         expected = theirs(images).pooler_output.numpy()
-    assert relative_error(pooled(tmp_path, images), expected) <= 1e-5
+    ours = compute_unfolded(load_checkpoint(tmp_path), images)
+    assert LOGITS not in ours
+    assert relative_error(ours[POOLED].numpy(), expected) <= 1e-5
 
 
 def test_half_a_classifier_is_refused(tiny_directory: Path) -> None:
@@ -79,19 +74,6 @@ def test_half_a_classifier_is_refused(tiny_directory: Path) -> None:
         load_checkpoint(tiny_directory)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64], ids=str)
-def test_floats_of_any_precision_are_widened_or_rounded_as_torch_does(
-    tiny_directory: Path, dtype: torch.dtype
-) -> None:
-    (tiny_directory / "SHA256SUMS").unlink()
-    path = tiny_directory / "model.safetensors"
-    tensors = {name: one.to(dtype) for name, one in safetensors.torch.load_file(path).items()}
-    safetensors.torch.save_file(tensors, path)
-    for name, value in load_checkpoint(tiny_directory).weights.items():
-        assert value.dtype == np.float32
-        assert np.array_equal(value, tensors[name].to(torch.float32).numpy())
-
-
 def test_integers_are_refused_by_name_and_type(tiny_directory: Path) -> None:
     (tiny_directory / "SHA256SUMS").unlink()
     path = tiny_directory / "model.safetensors"
@@ -102,15 +84,11 @@ def test_integers_are_refused_by_name_and_type(tiny_directory: Path) -> None:
         load_checkpoint(tiny_directory)
 
 
-@pytest.mark.parametrize("classes", [1, 2, 1000, 1001, 1500])
+@pytest.mark.parametrize("classes", [1, 2, 1000, 1001])
 def test_a_fine_tuned_head_keeps_its_own_labels(tmp_path: Path, classes: int) -> None:
-    import transformers
-
     id2label = {index: f"pet {index}" for index in range(classes)}
-    config = transformers.MobileNetV1Config(depth_multiplier=0.25, id2label=id2label)
-    theirs: Any = transformers.MobileNetV1ForImageClassification(config)
-    theirs.save_pretrained(tmp_path)
-    Preprocessing().save(tmp_path / "preprocessor_config.json")
+    config = tiny_config(id2label=id2label, num_labels=None)
+    save_checkpoint(tmp_path, config, Preprocessing(), create_weights(config))
     assert len(json.loads((tmp_path / "config.json").read_text())["id2label"]) == classes
     labels = load_checkpoint(tmp_path).labels
     assert [label.label for label in labels] == list(id2label.values())

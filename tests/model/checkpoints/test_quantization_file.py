@@ -107,10 +107,11 @@ def test_float_weights_written_over_a_quantized_checkpoint_leave_no_levels(
     assert load_checkpoint(directory).quantization is None
 
 
+@pytest.mark.thorough
 def test_transformers_loads_the_dequantized_network(directory: Path, quantized: Checkpoint) -> None:
-    from transformers import AutoModelForImageClassification
+    from tests.optional import transformers
 
-    loader: Any = AutoModelForImageClassification
+    loader: Any = transformers.AutoModelForImageClassification
     network, report = loader.from_pretrained(directory, output_loading_info=True)
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import torch
 
 from model.engines import load_engine
 from model.network.config import END_POINTS, LOGITS, POOLED
 from model.network.features import Feature
-from tests.model.twins import compute_unfolded
+from tests.model.torch_twins import compute_unfolded
+from tests.optional import torch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from model.checkpoints.checkpoint import Checkpoint
     from model.engines.base import Engine
 
+pytestmark = pytest.mark.thorough
+
 OUTPUTS = (LOGITS, POOLED, *END_POINTS)
 TOLERANCE = 1e-4
 MAP_TOLERANCE = 1.5e-4
 """Of a map's single numbers: float32's rounding alone leaves each about 1e-4 from float64."""
 BATCH_TOLERANCES = {"onnx": 1e-5, "torch": 1e-4}
-VARIANTS = [(96, 32), (160, 8), (224, 32), (224, 8), (256, 16), (320, 16)]
+VARIANTS = [(96, 32), (160, 8), (224, 32), (256, 16)]
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,7 @@ def test_both_engines_give_the_same_answers(
 
 
 @pytest.mark.parametrize("alone", [True, False])
-@pytest.mark.parametrize(("size", "output_stride"), [(32, 32), (96, 32), (160, 8), (224, 32)])
+@pytest.mark.parametrize(("size", "output_stride"), [(32, 32), (160, 8), (224, 32)])
 def test_batch_mates_change_nothing(
     engines: list[Engine], photos: list[Image.Image], size: int, output_stride: int, *, alone: bool
 ) -> None:

@@ -50,6 +50,7 @@ def test_an_engine_without_valid_answers_is_not_trusted(
         check_engine(engine)
 
 
+@pytest.mark.thorough
 def test_the_known_answer_of_the_packaged_checkpoint_is_the_reference_engines(
     checkpoint: Checkpoint,
 ) -> None:

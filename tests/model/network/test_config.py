@@ -8,20 +8,12 @@ import pytest
 from model.errors import InvalidCheckpointError
 from model.network.config import MobileNetV1Config
 from tests.model.sources.refusal import refused
+from tests.model.transformers_answers import make
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-CHANGED: dict[str, Any] = {
-    "image_size": 160,
-    "depth_multiplier": 0.5,
-    "min_depth": 16,
-    "hidden_act": "silu",
-    "tf_padding": False,
-    "classifier_dropout_prob": 0.2,
-    "initializer_range": 0.1,
-    "layer_norm_eps": 1e-5,
-}
+STORED = make.load("network_configurations")
 
 
 @pytest.fixture
@@ -36,27 +28,33 @@ def refusal(path: Path, document: str | bytes) -> str:
 
 
 def test_every_setting_and_default_is_that_of_transformers() -> None:
-    import transformers
-
-    theirs = transformers.MobileNetV1Config().to_dict()
     ours = MobileNetV1Config()
-    assert CHANGED.keys() | {"model_type", "num_channels", "id2label"} == ours.model_dump().keys()
-    assert {name: theirs[name] for name in ours.model_dump()} == ours.model_dump()
-    assert ours.num_labels == transformers.MobileNetV1Config().num_labels == 2
+    assert make.NETWORK.keys() | {"model_type", "num_channels", "id2label"} == (
+        ours.model_dump().keys()
+    )
+    assert json.loads(ours.model_dump_json()) == STORED["default"]
+    assert ours.num_labels == 2
+
+
+@pytest.mark.thorough
+def test_the_stored_configurations_are_those_of_transformers(tmp_path: Path) -> None:
+    current = make.network_configurations(tmp_path)
+    assert json.loads(json.dumps(current)) == STORED
 
 
 def test_a_saved_configuration_is_loaded_as_it_was(path: Path) -> None:
-    config = MobileNetV1Config(**CHANGED, id2label={0: "kitten", 1: "jaguar", 2: "日本"})
+    config = MobileNetV1Config(**make.NETWORK, id2label={0: "kitten", 1: "jaguar", 2: "日本"})
     config.save(path)
     assert MobileNetV1Config.load(path) == config
 
 
+@pytest.mark.thorough
 def test_transformers_reads_a_saved_configuration(path: Path) -> None:
-    from transformers import AutoConfig
+    from tests.optional import transformers
 
-    config = MobileNetV1Config(**CHANGED, id2label={0: "kitten", 1: "jaguar", 2: "日本"})
+    config = MobileNetV1Config(**make.NETWORK, id2label={0: "kitten", 1: "jaguar", 2: "日本"})
     config.save(path)
-    theirs = AutoConfig.from_pretrained(path.parent)
+    theirs = transformers.AutoConfig.from_pretrained(path.parent)
     assert type(theirs).__name__ == "MobileNetV1Config"
     assert {name: getattr(theirs, name) for name in config.model_dump()} == config.model_dump()
     assert theirs.label2id == {"kitten": 0, "jaguar": 1, "日本": 2}
@@ -64,21 +62,16 @@ def test_transformers_reads_a_saved_configuration(path: Path) -> None:
 
 
 def test_a_configuration_that_transformers_saved_is_read(path: Path) -> None:
-    import transformers
-
-    theirs = transformers.MobileNetV1Config(**CHANGED | {"num_labels": 5})
-    theirs.save_pretrained(path.parent)
+    path.write_text(json.dumps(STORED["saved"]))
     ours = MobileNetV1Config.load(path)
-    assert {name: getattr(ours, name) for name in CHANGED} == CHANGED
-    assert ours.id2label == theirs.id2label
+    assert {name: getattr(ours, name) for name in make.NETWORK} == make.NETWORK
+    assert ours.id2label == {number: f"LABEL_{number}" for number in range(5)}
 
 
 def test_the_number_of_classes_alone_names_them_as_transformers_does() -> None:
-    import transformers
-
-    number: dict[str, Any] = {"num_labels": 4}
-    ours = MobileNetV1Config.model_validate(number)
-    assert ours.id2label == transformers.MobileNetV1Config(**number).id2label
+    number: dict[str, Any] = {"num_labels": 5}
+    id2label = MobileNetV1Config.model_validate(number).id2label
+    assert {str(number): name for number, name in id2label.items()} == STORED["saved"]["id2label"]
 
 
 def test_keys_that_are_not_about_the_network_are_left_out(path: Path) -> None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from model.network.config import END_POINTS, POOLED, MobileNetV1Config
@@ -16,19 +15,18 @@ def create_map(height: int, width: int, channels: int = 5) -> NDArray[np.float32
     return generator.normal(size=(height, width, channels)).astype(np.float32)
 
 
-def pool_in_torch(array: NDArray[np.float32]) -> NDArray[np.float32]:
+def pool_as_slim(array: NDArray[np.float32]) -> NDArray[np.float32]:
     """TF-Slim's avg_pool2d: VALID, stride 2, its kernel no larger than the map."""
-    kernel = tuple(min(side, 7) for side in array.shape[:2])
-    images = torch.from_numpy(array).permute(2, 0, 1)[None]
-    pooled = torch.nn.functional.avg_pool2d(images, kernel, stride=2)
-    result: NDArray[np.float32] = pooled[0].permute(1, 2, 0).numpy()
-    return result
+    height, width = (min(side, 7) for side in array.shape[:2])
+    windows = np.lib.stride_tricks.sliding_window_view(array, (height, width), axis=(0, 1))
+    pooled: NDArray[np.float32] = windows[::2, ::2].mean(axis=(-2, -1))
+    return pooled
 
 
 @pytest.mark.parametrize("size", [(7, 7), (8, 8), (9, 9), (14, 14), (16, 10), (4, 4), (3, 12)])
 def test_avg7_is_the_originals_pooling(size: tuple[int, int]) -> None:
     array = create_map(*size)
-    expected = pool_in_torch(array)
+    expected = pool_as_slim(array)
     actual = Feature("Conv2d_11_pointwise", "avg7").extract({"Conv2d_11_pointwise": array})
     if expected.shape[:2] == (1, 1):
         expected = expected[0, 0]
@@ -43,7 +41,7 @@ def test_avg7_is_global_pooling_on_the_map_of_the_default_size() -> None:
 
 @pytest.mark.parametrize("pooling", ["global", "avg7", "none"])
 @pytest.mark.parametrize("output_stride", [32, 16, 8])
-@pytest.mark.parametrize("side", [32, 97, 224, 301, 512])
+@pytest.mark.parametrize("side", [32, 97, 224])
 @pytest.mark.parametrize("layer", ["Conv2d_0", "Conv2d_5_pointwise", "Conv2d_12_pointwise", POOLED])
 def test_the_shape_is_known_before_it_is_computed(
     layer: str, side: int, output_stride: int, pooling: Pooling

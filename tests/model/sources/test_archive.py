@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import os
 import tarfile
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +21,7 @@ from tests.model.sources.frozen_graph.graphs import (
     release,
 )
 from tests.model.sources.refusal import refused
+from tests.model.sources.released import released
 
 NAME = "mobilenet_v1_0.25_128"
 MIB = 1 << 20
@@ -65,10 +65,10 @@ def test_a_released_archive_is_told_by_its_content(tmp_path: Path, graph: bytes,
     assert load_checkpoint(tmp_path / "imported").config == create_released().config
 
 
-@pytest.mark.skipif("RELEASED_CHECKPOINTS" not in os.environ, reason="no released checkpoints")
+@pytest.mark.thorough
 def test_the_released_graph_in_an_archive_becomes_the_default_checkpoint(tmp_path: Path) -> None:
     name = "mobilenet_v1_1.0_224"
-    frozen = Path(os.environ["RELEASED_CHECKPOINTS"]) / f"{name}_frozen.pb"
+    frozen = released(f"{name}_frozen.pb")
     (tmp_path / "x.tar.gz").write_bytes(create_archive(release(name, frozen.read_bytes())))
     convert_model(str(tmp_path / "x.tar.gz"), tmp_path / "imported")
     for path in (tmp_path / "imported").iterdir():
@@ -155,7 +155,7 @@ def test_extended_headers_without_end_are_refused(source: Path) -> None:
 
 
 @given(changes=st.lists(st.tuples(st.integers(0, 2047), st.integers(0, 255)), min_size=1))
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 def test_headers_of_any_bytes_are_read_or_refused(changes: list[tuple[int, int]]) -> None:
     data = bytearray(gzip.decompress(create_archive({"a_frozen.pb": b"x", "b.txt": b"y"})))
     for place, value in changes:
@@ -170,11 +170,10 @@ def test_headers_of_any_bytes_are_read_or_refused(changes: list[tuple[int, int]]
         assert content in data
 
 
-@pytest.mark.skipif("RELEASED_CHECKPOINTS" not in os.environ, reason="no released checkpoints")
+@pytest.mark.thorough
 def test_the_integers_of_a_released_archive_are_imported(source: Path) -> None:
     name = "mobilenet_v1_0.25_128_quant.tflite"
-    released = Path(os.environ["RELEASED_CHECKPOINTS"]) / name
-    source.write_bytes(create_archive({name: released.read_bytes()}))
+    source.write_bytes(create_archive({name: released(name).read_bytes()}))
     convert_model(str(source), source.parent / "imported")
     imported = load_checkpoint(source.parent / "imported")
     assert imported.config.depth_multiplier == 0.25

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 
 from model.checkpoints.checkpoint import Checkpoint, load_checkpoint
@@ -22,7 +20,12 @@ from tests.model.sources.frozen_graph.graphs import (
     find_node,
     release,
 )
-from tests.model.twins import DEPTH_MULTIPLIERS, compute_unfolded, relative_error
+from tests.model.sources.released import released
+from tests.model.torch_twins import compute_unfolded
+from tests.model.twins import DEPTH_MULTIPLIERS, relative_error
+from tests.optional import torch, transformers
+
+pytestmark = pytest.mark.thorough
 
 SIZES = (128, 160, 192, 224)
 NORMS = ("FusedBatchNorm", "FusedBatchNormV3", "separate")
@@ -32,11 +35,9 @@ def assert_transformers_agrees(
     directory: Path, original: Checkpoint, photos: list[Image.Image]
 ) -> None:
     """Both load the directory, see the same pixels, and answer as the original network does."""
-    from transformers import AutoImageProcessor, AutoModelForImageClassification
-
-    loader: Any = AutoImageProcessor
+    loader: Any = transformers.AutoImageProcessor
     processor = loader.from_pretrained(directory, backend="pil")
-    theirs, info = AutoModelForImageClassification.from_pretrained(
+    theirs, info = transformers.AutoModelForImageClassification.from_pretrained(
         directory, output_loading_info=True
     )
     assert not any(info.values())
@@ -76,15 +77,15 @@ def test_every_released_variant_gives_the_same_logits_in_transformers(
 def test_a_graph_without_a_classifier_gives_the_same_features_in_transformers(
     tmp_path: Path,
 ) -> None:
-    from transformers import AutoModel
-
     original = create_released(0.5, 160)
     graph = create_graph_def(original)
     for part in ("weights", "biases"):
         graph.node.remove(find_node(graph, f"{LOGITS_SCOPE}/{part}"))
     (tmp_path / "frozen.pb").write_bytes(graph.SerializeToString())
     convert_model(str(tmp_path / "frozen.pb"), tmp_path / "converted")
-    theirs, info = AutoModel.from_pretrained(tmp_path / "converted", output_loading_info=True)
+    theirs, info = transformers.AutoModel.from_pretrained(
+        tmp_path / "converted", output_loading_info=True
+    )
     assert not any(info.values())
     images = torch.rand((2, 3, 160, 160), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
@@ -93,10 +94,9 @@ def test_a_graph_without_a_classifier_gives_the_same_features_in_transformers(
     assert relative_error(ours, pooled) <= 1e-5
 
 
-@pytest.mark.skipif("RELEASED_CHECKPOINTS" not in os.environ, reason="no released checkpoints")
 def test_the_released_checkpoint_gives_the_same_logits_in_transformers(
     tmp_path: Path, photos: list[Image.Image], default_checkpoint: Checkpoint
 ) -> None:
-    released = Path(os.environ["RELEASED_CHECKPOINTS"]) / "mobilenet_v1_1.0_224_frozen.pb"
-    convert_model(str(released), tmp_path / "converted")
+    frozen = released("mobilenet_v1_1.0_224_frozen.pb")
+    convert_model(str(frozen), tmp_path / "converted")
     assert_transformers_agrees(tmp_path / "converted", default_checkpoint, photos)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,13 +27,16 @@ LOAD = """
 import json, sys
 from model.errors import ModelError
 from model.sources.load import load_model
-try:
-    checkpoint = load_model(sys.argv[1])
-except ModelError as error:
-    print(json.dumps({"error": str(error)}))
-else:
-    labels = [label.label for label in checkpoint.labels]
-    print(json.dumps({"name": checkpoint.name, "digest": checkpoint.digest, "labels": labels}))
+answers = {}
+for source in sys.argv[1:]:
+    try:
+        checkpoint = load_model(source)
+    except ModelError as error:
+        answers[source] = {"error": str(error)}
+    else:
+        labels = [label.label for label in checkpoint.labels]
+        answers[source] = dict(name=checkpoint.name, digest=checkpoint.digest, labels=labels)
+print(json.dumps(answers))
 """
 
 
@@ -60,10 +64,10 @@ def environment(hub: HubServer, tmp_path: Path, **variables: str) -> dict[str, s
     return inherited | home | {"PYTHONPATH": str(Path(__file__).parents[3])} | variables
 
 
-def load(hub: HubServer, tmp_path: Path, source: str = ID, **variables: str) -> Any:
-    """What a process that loads a model says of it: a name, a digest and labels, or an error."""
+def load_all(hub: HubServer, tmp_path: Path, *sources: str, **variables: str) -> Any:
+    """What a process says of each model: a name, a digest and labels, or an error."""
     run = subprocess.run(
-        [sys.executable, "-c", LOAD, source],
+        [sys.executable, "-c", LOAD, *sources],
         env=environment(hub, tmp_path, **variables),
         capture_output=True,
         text=True,
@@ -71,9 +75,13 @@ def load(hub: HubServer, tmp_path: Path, source: str = ID, **variables: str) -> 
         timeout=100,
     )
     assert "%" not in run.stderr  # no progress bars in a log
-    answer = json.loads(run.stdout)
-    assert len(answer.get("error", "").splitlines()) <= 1
-    return answer
+    answers = json.loads(run.stdout)
+    assert all(len(answer.get("error", "").splitlines()) <= 1 for answer in answers.values())
+    return answers
+
+
+def load(hub: HubServer, tmp_path: Path, source: str = ID, **variables: str) -> Any:
+    return load_all(hub, tmp_path, source, **variables)[source]
 
 
 def test_a_model_is_downloaded_with_no_more_files_than_are_read(
@@ -89,19 +97,50 @@ def test_a_model_is_downloaded_with_no_more_files_than_are_read(
     assert sorted(hub.downloads()) == READ
 
 
-@pytest.mark.parametrize("revision", ["v1.0", OLD])
-def test_a_revision_is_a_tag_or_a_commit(hub: HubServer, tmp_path: Path, revision: str) -> None:
-    answer = load(hub, tmp_path, f"{ID}@{revision}")
-    assert (answer["name"], answer["labels"]) == ("mobilenet_v1_0.75_192", ["cat"])
+def test_each_repository_is_loaded_or_refused_by_what_to_do(hub: HubServer, tmp_path: Path) -> None:
+    commits = hub.repositories[ID].commits
+    without = {name: data for name, data in commits[NEW].items() if name != "model.safetensors"}
+    hub.repositories["google/gated"] = Repository(commits, {"main": NEW}, gated=True)
+    hub.repositories["google/pickle"] = Repository({NEW: without}, {"main": NEW})
+    sources = ("google/gated", "google/pickle", "google/mobilenet_v9", f"{ID}@v9")
+    tag, commit, gated, pickle, missing, unknown = load_all(
+        hub, tmp_path, f"{ID}@v1.0", f"{ID}@{OLD}", *sources
+    ).values()
+    assert tag == commit
+    assert (tag["name"], tag["labels"]) == ("mobilenet_v1_0.75_192", ["cat"])
+    assert gated == {"error": "google/gated: is gated: accept its terms, and set HF_TOKEN"}
+    assert "model.safetensors: is missing; a pickle" in pickle["error"]
+    assert "pytorch_model.bin" not in hub.downloads()
+    assert "google/mobilenet_v9: is neither here nor on the hub" in missing["error"]
+    assert unknown == {"error": f"{ID}: has no revision 'v9'"}
 
 
-def test_what_is_in_the_cache_is_not_downloaded_again(hub: HubServer, tmp_path: Path) -> None:
+def test_the_cache_serves_what_it_holds_without_the_hub(hub: HubServer, tmp_path: Path) -> None:
     first = load(hub, tmp_path)
     hub.requests.clear()
     assert load(hub, tmp_path) == first
     assert hub.downloads() == []
+    hub.requests.clear()
+    offline = load_all(hub, tmp_path, ID, "google/other", HF_HUB_OFFLINE="1")
+    assert offline[ID] == first
+    assert offline["google/other"] == {
+        "error": "google/other: is not in the cache, and the hub cannot be reached"
+    }
+    assert hub.requests == []
 
 
+@pytest.mark.thorough
+def test_the_cache_serves_while_the_hub_is_down(hub: HubServer, tmp_path: Path) -> None:
+    first = load(hub, tmp_path)
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))  # a port on which nobody listens
+        dead = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        down = load_all(hub, tmp_path, ID, "google/other", HF_ENDPOINT=dead)
+    assert down[ID] == first
+    assert "the hub cannot be reached" in down["google/other"]["error"]
+
+
+@pytest.mark.thorough
 def test_a_new_commit_is_downloaded(hub: HubServer, tmp_path: Path) -> None:
     hub.repositories[ID].references["main"] = OLD
     assert load(hub, tmp_path)["labels"] == ["cat"]
@@ -109,20 +148,7 @@ def test_a_new_commit_is_downloaded(hub: HubServer, tmp_path: Path) -> None:
     assert load(hub, tmp_path)["labels"] == ["cat", "dog"]
 
 
-@pytest.mark.parametrize(
-    "variables", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}], ids=str
-)
-def test_the_cache_serves_without_a_network(
-    hub: HubServer, tmp_path: Path, variables: dict[str, str]
-) -> None:
-    empty = load(hub, tmp_path, **variables)
-    assert empty == {"error": f"{ID}: is not in the cache, and the hub cannot be reached"}
-    first = load(hub, tmp_path)
-    hub.requests.clear()
-    assert load(hub, tmp_path, **variables) == first
-    assert hub.requests == []
-
-
+@pytest.mark.thorough
 def test_a_private_model_needs_the_token(hub: HubServer, tmp_path: Path) -> None:
     hub.repositories[ID].token = READER
     stranger = load(hub, tmp_path)["error"]
@@ -131,20 +157,7 @@ def test_a_private_model_needs_the_token(hub: HubServer, tmp_path: Path) -> None
     assert load(hub, tmp_path, HF_TOKEN=READER)["labels"] == ["cat", "dog"]
 
 
-def test_a_gated_model_is_refused_by_what_to_do(hub: HubServer, tmp_path: Path) -> None:
-    hub.repositories[ID].gated = True
-    assert load(hub, tmp_path) == {"error": f"{ID}: is gated: accept its terms, and set HF_TOKEN"}
-
-
-def test_a_model_that_is_not_there_is_refused(hub: HubServer, tmp_path: Path) -> None:
-    answer = load(hub, tmp_path, "google/mobilenet_v9")
-    assert "google/mobilenet_v9: is neither here nor on the hub" in answer["error"]
-
-
-def test_a_revision_that_is_not_there_is_refused(hub: HubServer, tmp_path: Path) -> None:
-    assert load(hub, tmp_path, f"{ID}@v9") == {"error": f"{ID}: has no revision 'v9'"}
-
-
+@pytest.mark.thorough
 def test_a_download_that_ends_early_is_refused(hub: HubServer, tmp_path: Path) -> None:
     hub.shorten = "model.safetensors"
     assert load(hub, tmp_path) == {"error": f"{ID}: could not be downloaded whole (OSError)"}
@@ -154,12 +167,14 @@ def test_a_download_that_ends_early_is_refused(hub: HubServer, tmp_path: Path) -
     assert load(hub, tmp_path)["labels"] == ["cat", "dog"]
 
 
+@pytest.mark.thorough
 def test_a_download_that_breaks_off_is_resumed(hub: HubServer, tmp_path: Path) -> None:
     hub.cut = "model.safetensors"
     assert load(hub, tmp_path)["labels"] == ["cat", "dog"]
     assert hub.downloads().count("model.safetensors") == 2
 
 
+@pytest.mark.thorough
 def test_a_model_of_the_hub_is_converted(hub: HubServer, tmp_path: Path) -> None:
     run = subprocess.run(
         [sys.executable, "-m", "app", "convert", f"{ID}@v1.0", str(tmp_path / "converted")],
@@ -170,11 +185,3 @@ def test_a_model_of_the_hub_is_converted(hub: HubServer, tmp_path: Path) -> None
     assert run.stderr == b""
     weights = hub.repositories[ID].commits[OLD]["model.safetensors"]
     assert (tmp_path / "converted" / "model.safetensors").read_bytes() == weights
-
-
-def test_a_repository_without_safetensors_is_refused_and_its_pickle_left(
-    hub: HubServer, tmp_path: Path
-) -> None:
-    del hub.repositories[ID].commits[NEW]["model.safetensors"]
-    assert "model.safetensors: is missing; a pickle" in load(hub, tmp_path)["error"]
-    assert "pytorch_model.bin" not in hub.downloads()

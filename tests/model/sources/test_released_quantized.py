@@ -1,10 +1,8 @@
-"""Released quantized checkpoints against LiteRT, on photos and pictures made from them."""
+"""Released quantized checkpoints against LiteRT, on photos and images made from them."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,12 +15,16 @@ from model.images.pixels import preprocess
 from model.network.scores import softmax
 from model.sources.load import convert_model
 from tests.model.quantized_twins import count_optimized_nodes
+from tests.model.sources.released import released as find_released
 from tests.model.sources.tflite.litert import run_litert
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
-RELEASED = "RELEASED_CHECKPOINTS"
+pytestmark = pytest.mark.thorough
+
 FILES = ("mobilenet_v1_0.25_128_quant.tflite", "mobilenet_v1_0.75_192_quant.tflite")
 COUNT = 206
 STEP = 1 / 256
@@ -42,13 +44,13 @@ def vary(photo: Image.Image, rng: np.random.Generator) -> Image.Image:
     share = rng.uniform(0.4, 1)
     crop = int(width * share), int(height * share)
     left, top = (int(rng.integers(0, rest + 1)) for rest in np.subtract(photo.size, crop))
-    picture = photo.crop((left, top, left + crop[0], top + crop[1]))
+    image = photo.crop((left, top, left + crop[0], top + crop[1]))
     if rng.random() < 0.5:
-        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    picture = picture.rotate(rng.uniform(-45, 45), Image.Resampling.BILINEAR)
-    picture = ImageEnhance.Brightness(picture).enhance(rng.uniform(0.4, 1.8))
-    picture = ImageEnhance.Color(picture).enhance(rng.uniform(0, 2))
-    return picture.filter(ImageFilter.GaussianBlur(int(rng.choice([0, 0, 1, 3]))))
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    image = image.rotate(rng.uniform(-45, 45), Image.Resampling.BILINEAR)
+    image = ImageEnhance.Brightness(image).enhance(rng.uniform(0.4, 1.8))
+    image = ImageEnhance.Color(image).enhance(rng.uniform(0, 2))
+    return image.filter(ImageFilter.GaussianBlur(int(rng.choice([0, 0, 1, 3]))))
 
 
 def draw(rng: np.random.Generator) -> Image.Image:
@@ -65,7 +67,7 @@ def draw(rng: np.random.Generator) -> Image.Image:
 
 
 @pytest.fixture(scope="module")
-def pictures(photos: list[Image.Image]) -> list[Image.Image]:
+def images(photos: list[Image.Image]) -> list[Image.Image]:
     rng = np.random.default_rng(7)
     varied = [vary(photos[number % 3], rng) for number in range(COUNT - 33)]
     return [*photos, *varied, *(draw(rng) for _ in range(30))]
@@ -74,16 +76,14 @@ def pictures(photos: list[Image.Image]) -> list[Image.Image]:
 @pytest.fixture(scope="module", params=FILES)
 def released(
     request: pytest.FixtureRequest,
-    pictures: list[Image.Image],
+    images: list[Image.Image],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Released:
-    if RELEASED not in os.environ:
-        pytest.skip(f"{RELEASED} names no directory with the released checkpoints")
-    source = Path(os.environ[RELEASED]) / request.param
+    source = find_released(request.param)
     directory = tmp_path_factory.mktemp("released") / source.stem
     convert_model(str(source), directory)
     checkpoint = load_checkpoint(directory)
-    pixels = np.stack([preprocess(picture, checkpoint.preprocessing) for picture in pictures])
+    pixels = np.stack([preprocess(image, checkpoint.preprocessing) for image in images])
     return Released(checkpoint, pixels, run_litert(source.read_bytes(), pixels))
 
 
@@ -116,7 +116,7 @@ def test_scores_are_litert_s(
     with capsys.disabled():
         print(  # noqa: T201  # the figures are what this test is read for
             f"\n{released.checkpoint.name} {name}: top-1 agrees on {agree[clear].sum()} of "
-            f"{clear.sum()} clear pictures; within 4/256: {(distances <= 4).mean():.1%}; "
+            f"{clear.sum()} clear images; within 4/256: {(distances <= 4).mean():.1%}; "
             f"furthest off: {distances.max():.3f}/256"
         )
     assert agree[clear].all()

@@ -1,4 +1,4 @@
-"""Stores what transformers makes of images and configurations, for tests that run without it.
+"""Stores what transformers answers to images and configurations, for tests that run without it.
 
 `python -m tests.model.transformers_answers.make` writes the files beside this one anew.
 """
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from model.checkpoints.checkpoint import DEFAULT_DIRECTORY
+from model.engines.onnx.float_graph import ACTIVATIONS
 from model.images.preprocessor_config import Preprocessing
 
 if TYPE_CHECKING:
@@ -59,6 +61,40 @@ SPELLINGS = [
         {"_valid_processor_keys": ["images"], "processor_class": None},
     )
 ]
+
+NETWORK: dict[str, Any] = {
+    "image_size": 160,
+    "depth_multiplier": 0.5,
+    "min_depth": 16,
+    "hidden_act": "silu",
+    "tf_padding": False,
+    "classifier_dropout_prob": 0.2,
+    "initializer_range": 0.1,
+    "layer_norm_eps": 1e-5,
+}
+"""Every setting of a network but its labels, none at its default."""
+TWINS: dict[str, tuple[dict[str, Any], tuple[int, int]]] = {
+    "same padding": ({"depth_multiplier": 0.25}, (97, 131)),
+    "explicit padding": ({"depth_multiplier": 0.25, "tf_padding": False}, (97, 131)),
+    "min_depth": ({"depth_multiplier": 0.1, "min_depth": 24}, (64, 48)),
+    "layer_norm_eps": ({"depth_multiplier": 0.1, "layer_norm_eps": 0.1}, (64, 48)),
+    "one class": ({"depth_multiplier": 0.1, "num_labels": 1}, (64, 48)),
+} | {name: ({"depth_multiplier": 0.1, "hidden_act": name}, (64, 48)) for name in ACTIVATIONS}
+"""A random network's settings and its input's (height, width)."""
+
+
+def twin_settings(case: str) -> dict[str, Any]:
+    return {"num_labels": 11} | TWINS[case][0]
+
+
+def twin_pixels(case: str) -> NDArray[np.uint8]:
+    shape = (1, *TWINS[case][1], 3)
+    return np.random.default_rng(5).integers(0, 256, shape, dtype=np.uint8)
+
+
+def every_byte() -> NDArray[np.uint8]:
+    row = np.arange(256, dtype=np.uint8)
+    return np.stack([row, row[::-1], row], axis=-1).reshape(16, 16, 3)
 
 
 def create_preprocessing(shortest_edge: int, crop: int, **keys: Any) -> Preprocessing:
@@ -111,6 +147,11 @@ def load(name: str) -> Any:
     return json.loads((FOLDER / f"{name}.json").read_bytes())
 
 
+def load_answers() -> dict[str, NDArray[np.float32]]:
+    with np.load(FOLDER / "answers.npz") as stored:
+        return dict(stored)
+
+
 def reference_pixels(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     """What transformers makes of an image, before it scales the values."""
     from tests.optional import transformers
@@ -148,6 +189,43 @@ def configurations(folder: Path) -> dict[str, Any]:
     return {"saved": saved, "read": read}
 
 
+def network_configurations(folder: Path) -> dict[str, Any]:
+    """The default network, and what transformers saves of another."""
+    from tests.optional import transformers
+
+    other: dict[str, Any] = NETWORK | {"num_labels": 5}
+    transformers.MobileNetV1Config(**other).save_pretrained(folder)
+    default = transformers.MobileNetV1Config().to_dict()
+    saved = json.loads((folder / "config.json").read_bytes())
+    del saved["transformers_version"]
+    settings = (*NETWORK, "model_type", "num_channels", "id2label")
+    return {"default": {name: default[name] for name in settings}, "saved": saved}
+
+
+def answers(photos: list[Image.Image]) -> dict[str, NDArray[np.float32]]:
+    """Logits and pooled features of photos by the packaged network, and of noise by random ones."""
+    from tests.model.torch_twins import create_twins
+    from tests.optional import torch, transformers
+
+    loader: Any = transformers.AutoImageProcessor
+    processor = loader.from_pretrained(DEFAULT_DIRECTORY, backend="pil")
+    packaged = transformers.AutoModelForImageClassification.from_pretrained(DEFAULT_DIRECTORY)
+    scaled = processor(
+        Image.fromarray(every_byte()), do_resize=False, do_center_crop=False, return_tensors="np"
+    )
+    networks = {"photos": (packaged.eval(), processor(photos, return_tensors="pt")["pixel_values"])}
+    for case in TWINS:
+        pixels = twin_pixels(case).astype(np.float32) / np.float32(127.5) - np.float32(1)
+        images = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
+        networks[case] = (create_twins(**twin_settings(case))[1], images)
+    stored = {"every byte": scaled["pixel_values"]}
+    with torch.inference_mode():
+        for case, (network, images) in networks.items():
+            stored[f"{case} logits"] = network(images).logits.numpy()
+            stored[f"{case} pooled"] = network.mobilenet_v1(images).pooler_output.numpy()
+    return stored
+
+
 def write(name: str, answers: dict[str, Any]) -> None:
     (FOLDER / f"{name}.json").write_text(json.dumps(answers, indent=1) + "\n")
 
@@ -157,6 +235,9 @@ def main() -> None:
     write("pixels", pixels(photos))
     with tempfile.TemporaryDirectory() as folder:
         write("configurations", configurations(Path(folder)))
+        write("network_configurations", network_configurations(Path(folder)))
+    stored: Any = answers(photos)
+    np.savez_compressed(FOLDER / "answers.npz", **stored)
 
 
 if __name__ == "__main__":

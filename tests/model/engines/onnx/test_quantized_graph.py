@@ -6,10 +6,10 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from model.engines import load_engine
 from model.engines.onnx.engine import OnnxEngine
 from model.engines.onnx.graph import PIXELS
 from model.engines.onnx.model import create_model
-from model.engines.torch.engine import TorchEngine
 from model.network.config import END_POINTS, LOGITS, OUTPUT_STRIDES, POOLED
 from model.network.quantization import QuantizationParameters
 from tests.model import quantized_twins as twins
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from model.checkpoints.checkpoint import Checkpoint
+    from model.engines.base import Engine
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "relu6-levels": {},
@@ -35,6 +36,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module", params=list(VARIANTS))
 def quantized(request: pytest.FixtureRequest) -> Checkpoint:
     return create_quantized(tiny_config(depth_multiplier=0.05), **VARIANTS[request.param])
+
+
+def both_engines(checkpoint: Checkpoint) -> list[Engine]:
+    return [
+        load_engine(checkpoint, name=name, device="cpu", threads=1) for name in ("onnx", "torch")
+    ]
 
 
 @pytest.mark.parametrize(("classes", "convolutions"), [(3, 28), (0, 27)])
@@ -55,6 +62,7 @@ def test_every_convolution_runs_as_integers_whatever_the_levels(
     assert "Conv" not in nodes
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("side", [64, 97, 150])
 def test_both_engines_give_litert_s_logits_level_for_level(
     quantized: Checkpoint, side: int
@@ -69,10 +77,11 @@ def test_both_engines_give_litert_s_logits_level_for_level(
     content = write_tflite(quantized, side, pooling=pooling, softmax=False)
     expected = run_litert(content, pixels).reshape(8, -1)
     assert expected.std() > 0
-    for engine in (OnnxEngine(quantized, 1), TorchEngine(quantized, 1)):
+    for engine in both_engines(quantized):
         np.testing.assert_allclose(engine.run(pixels).logits, expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("output_stride", OUTPUT_STRIDES)
 def test_both_engines_give_the_same_levels_of_every_layer(
     quantized: Checkpoint, output_stride: int
@@ -80,8 +89,7 @@ def test_both_engines_give_the_same_levels_of_every_layer(
     names = [*END_POINTS, POOLED, LOGITS]
     pixels = create_pixels(97, 131)
     ours, reference = (
-        engine.run(pixels, names, output_stride=output_stride)
-        for engine in (OnnxEngine(quantized, 1), TorchEngine(quantized, 1))
+        engine.run(pixels, names, output_stride=output_stride) for engine in both_engines(quantized)
     )
     for name in names:
         assert ours.arrays[name].dtype == np.float32
@@ -133,13 +141,12 @@ def test_nothing_after_the_deepest_wanted_layer_is_in_the_graph() -> None:
     assert hidden.shape == (2, 8, 6, 8)
 
 
+@pytest.mark.thorough
 def test_sums_beyond_single_precision_are_exact_in_the_torch_engine() -> None:
     checkpoint = create_quantized(tiny_config())
     assert checkpoint.quantization
     for layer in checkpoint.quantization.layers.values():
         layer.bias[0] = 2**24 + 1
-    network = TorchEngine(checkpoint, 1)
     pixels = create_pixels(64, 64)
-    np.testing.assert_allclose(
-        network.run(pixels).logits, OnnxEngine(checkpoint, 1).run(pixels).logits, atol=1e-5
-    )
+    ours, reference = (engine.run(pixels).logits for engine in both_engines(checkpoint))
+    np.testing.assert_allclose(reference, ours, atol=1e-5)

@@ -6,15 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import torch
 
+from tests.model.twins import create_checkpoint, tiny_config
+from tests.optional import torch
+
+# isort: split
 from model.engines.torch import engine as torch_engine
 from model.engines.torch.device import Cpu, Cuda
 from model.engines.torch.engine import TorchEngine
-from tests.model.twins import create_checkpoint, tiny_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+pytestmark = pytest.mark.thorough
 
 
 class FakeCuda:

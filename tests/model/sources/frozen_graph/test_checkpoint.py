@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -18,15 +17,7 @@ from tests.model.sources.frozen_graph.graphs import (
     find_node,
 )
 from tests.model.sources.refusal import refused_import
-
-RELEASED = "RELEASED_CHECKPOINTS"
-
-
-@pytest.fixture
-def released() -> Path:
-    if RELEASED not in os.environ:
-        pytest.skip(f"{RELEASED} names no directory with the released checkpoints")
-    return Path(os.environ[RELEASED]) / "mobilenet_v1_1.0_224_frozen.pb"
+from tests.model.sources.released import released
 
 
 @pytest.fixture(scope="module")
@@ -46,21 +37,16 @@ def assert_same_weights(actual: Checkpoint, expected: Checkpoint) -> None:
         assert np.array_equal(actual.weights[name], value)
 
 
+@pytest.mark.thorough
 def test_the_released_graph_becomes_the_default_checkpoint(
-    released: Path, tmp_path: Path, default_checkpoint: Checkpoint
+    tmp_path: Path, default_checkpoint: Checkpoint
 ) -> None:
-    convert_model(str(released), tmp_path)
+    convert_model(str(released("mobilenet_v1_1.0_224_frozen.pb")), tmp_path)
     imported = load_checkpoint(tmp_path)
     assert_same_weights(imported, default_checkpoint)
     for path in tmp_path.iterdir():
         assert path.read_bytes() == (DEFAULT_DIRECTORY / path.name).read_bytes()
     assert len(list(tmp_path.iterdir())) == 4
-
-
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
-def test_the_released_graph_cut_is_refused(released: Path, source: Path, share: float) -> None:
-    data = released.read_bytes()
-    assert refused_import(source, data[: int(len(data) * share)])
 
 
 def test_a_graph_becomes_its_checkpoint(source: Path, tmp_path: Path, narrow: Checkpoint) -> None:

@@ -17,6 +17,7 @@ from model.sources.frozen_graph.fake_quant import nudge
 from model.sources.load import convert_model
 from tests.model.quantized_twins import quantization_tensors
 from tests.model.sources.refusal import refused_import
+from tests.model.twins import ENGINES
 
 FOLDER = Path(__file__).parent / "fake_quant"
 STEM = "MobilenetV1/MobilenetV1/Conv2d_0"
@@ -82,7 +83,7 @@ def test_levels_are_those_of_tensorflow_s_converter(imported: Checkpoint, tmp_pa
             assert np.array_equal(actual[name], tensor), name
 
 
-@pytest.mark.parametrize("name", ["onnx", "torch"])
+@pytest.mark.parametrize("name", ENGINES)
 def test_logits_are_those_of_tensorflow(imported: Checkpoint, answers: Any, name: str) -> None:
     assert imported.quantization
     step = imported.quantization.layers[CLASSIFIER].output.scale

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
+import pytest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,12 +24,16 @@ def run_litert(content: bytes, pixels: NDArray[np.uint8]) -> NDArray[np.float32]
     Returns:
         (n, ...) in the output's own shape.
     """
-    interpreter = Interpreter(model_content=content, num_threads=1)
+    litert = pytest.importorskip(
+        "ai_edge_litert.interpreter",
+        reason="ai-edge-litert is not installed: `make test-all` installs it",
+    )
+    interpreter = litert.Interpreter(model_content=content, num_threads=1)
     interpreter.allocate_tensors()
     (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
     rows = []
-    for picture in pixels:
-        interpreter.set_tensor(source["index"], _to_input(picture[None], source["dtype"]))
+    for image in pixels:
+        interpreter.set_tensor(source["index"], _to_input(image[None], source["dtype"]))
         interpreter.invoke()
         rows.append(_to_real(interpreter.get_tensor(target["index"])[0], target["quantization"]))
     return np.stack(rows)

@@ -30,6 +30,13 @@ if TYPE_CHECKING:
 SIDE = 64
 CONFIG = tiny_config(depth_multiplier=8 / 1024, image_size=SIDE)
 FEATURES = tiny_config(depth_multiplier=8 / 1024, image_size=SIDE, num_labels=0)
+STYLES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "quantize at the ends": ({"per_channel": True}, {"quantizes": True}),
+    "pad operators": ({}, {"pads": True}),
+    "fully connected": ({}, {"classifier": "FULLY_CONNECTED"}),
+    "without softmax": ({}, {"softmax": False}),
+}
+"""Variants of a quantized network, and ways in which converters write it."""
 
 
 def create_folded(config: Any = CONFIG) -> Checkpoint:
@@ -66,6 +73,7 @@ def test_a_float_file_becomes_its_network(source: Path) -> None:
         assert np.array_equal(imported.weights[name], weight)
 
 
+@pytest.mark.thorough
 def test_a_float_file_gets_litert_s_scores(source: Path) -> None:
     content = write_tflite(create_folded(), SIDE)
     pixels = create_pixels(SIDE, SIDE)
@@ -74,11 +82,11 @@ def test_a_float_file_gets_litert_s_scores(source: Path) -> None:
     np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_transformers_loads_a_float_file_s_network(source: Path) -> None:
-    import torch
-    from transformers import AutoModelForImageClassification
+    from tests.optional import torch, transformers
 
-    loader: Any = AutoModelForImageClassification
+    loader: Any = transformers.AutoModelForImageClassification
     imported = convert(source, write_tflite(create_folded(), SIDE))
     pixels = create_pixels(SIDE, SIDE)
     images = torch.from_numpy(pixels / np.float32(127.5) - np.float32(1)).permute(0, 3, 1, 2)
@@ -104,16 +112,7 @@ def test_a_quantized_file_becomes_its_levels(source: Path, variant: dict[str, An
         assert np.array_equal(imported.weights[name], weight)
 
 
-@pytest.mark.parametrize(
-    ("variant", "style"),
-    [
-        ({"per_channel": True}, {"quantizes": True}),
-        ({}, {"pads": True}),
-        ({}, {"classifier": "FULLY_CONNECTED"}),
-        ({}, {"softmax": False}),
-    ],
-    ids=["quantize-at-the-ends", "pad-operators", "fully-connected", "without-softmax"],
-)
+@pytest.mark.parametrize(("variant", "style"), STYLES.values(), ids=STYLES)
 def test_converters_write_the_same_network_in_several_ways(
     source: Path, variant: dict[str, Any], style: dict[str, Any]
 ) -> None:
@@ -125,6 +124,15 @@ def test_converters_write_the_same_network_in_several_ways(
     expected = quantization_tensors(quantized.quantization)
     for name, tensor in quantization_tensors(imported.quantization).items():
         assert np.array_equal(tensor, expected[name]), name
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(("variant", "style"), STYLES.values(), ids=STYLES)
+def test_a_quantized_file_gets_litert_s_scores(
+    source: Path, variant: dict[str, Any], style: dict[str, Any]
+) -> None:
+    content = write_tflite(create_quantized(CONFIG, **variant), 96, **style)
+    imported = convert(source, content)
     pixels = create_pixels(96, 96, count=6)
     logits = OnnxEngine(imported, 1).run(pixels).logits
     answers = run_litert(content, pixels).reshape(6, -1)
@@ -141,6 +149,12 @@ def test_float16_constants_are_unpacked(source: Path) -> None:
     kernel = folded.weights["mobilenet_v1.conv_stem.convolution.weight"]
     actual = imported.weights["mobilenet_v1.conv_stem.convolution.weight"]
     assert np.array_equal(actual, kernel.astype(np.float16))
+
+
+@pytest.mark.thorough
+def test_a_float16_file_gets_litert_s_scores(source: Path) -> None:
+    content = write_tflite(create_folded(), SIDE, float16=True)
+    imported = convert(source, content)
     pixels = create_pixels(SIDE, SIDE)
     scores = softmax(OnnxEngine(imported, 1).run(pixels).logits)
     np.testing.assert_allclose(scores, run_litert(content, pixels).reshape(2, -1), atol=1e-5)
@@ -174,6 +188,16 @@ def test_a_feature_extractor_has_no_classes(source: Path, create: Any, pooling: 
     imported = convert(source, content)
     assert imported.config.num_labels == 0
     assert imported.config.id2label == {}
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("pooling", ["AVERAGE_POOL_2D", "MEAN", ""])
+@pytest.mark.parametrize("create", [create_folded, create_quantized])
+def test_a_feature_extractor_gets_litert_s_features(
+    source: Path, create: Any, pooling: str
+) -> None:
+    content = write_tflite(create(FEATURES), SIDE, pooling=pooling)
+    imported = convert(source, content)
     pixels = create_pixels(SIDE, SIDE)
     expected = run_litert(content, pixels).mean(axis=(1, 2))
     step = imported.quantization.pooled.scale if imported.quantization else 0
