@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -52,10 +53,13 @@ REQUESTS = _REQUEST.findall(
 )
 
 
+_PACKAGES = {"bash": "bash", "curl": "curl", "node": "nodejs"}
+
+
 def find(program: str) -> str:
     path = shutil.which(program)
     if path is None:
-        pytest.skip(f"There is no {program} on the PATH.")
+        pytest.skip(f"{program} is not installed: apt-get install {_PACKAGES[program]}")
     return path
 
 
@@ -69,8 +73,15 @@ def command(block: Block, code: str) -> list[str]:
     return [sys.executable, "-c", code]
 
 
+def marked(block: Block) -> Any:
+    """The client of Triton is only installed for the thorough tests."""
+    marks = [pytest.mark.thorough] if "tritonclient" in block.code else []
+    return pytest.param(block, marks=marks, id=str(block))
+
+
 @pytest.mark.parametrize(
-    "block", [*BLOCKS, *blocks_of(START), *blocks_of(SEARCH), *COMMANDS], ids=str
+    "block",
+    [marked(block) for block in [*BLOCKS, *blocks_of(START), *blocks_of(SEARCH), *COMMANDS]],
 )
 def test_a_block_of_code_does_what_it_says(
     live_server: LiveServer, block: Block, tmp_path: Path
@@ -122,6 +133,7 @@ def test_the_site_has_every_page() -> None:
     assert not missing
 
 
+@pytest.mark.thorough
 def test_the_site_is_built_without_a_warning_and_loads_nothing_from_other_hosts(
     tmp_path: Path,
 ) -> None:

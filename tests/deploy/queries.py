@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import promql_parser
 import yaml
 from prometheus_client import Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
 from app.telemetry.metrics import Metrics
+from tests import optional
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "deploy/prometheus"
@@ -84,6 +84,7 @@ class Asked:
 
 
 def selectors(query: str) -> Iterator[Asked]:
+    promql_parser = optional.promql_parser
     nodes: list[Any] = []
     promql_parser.walk(promql_parser.parse(query), nodes.append)
     for node in nodes:
@@ -94,6 +95,7 @@ def selectors(query: str) -> Iterator[Asked]:
 
 
 def grouped_by(query: str) -> set[str]:
+    promql_parser = optional.promql_parser
     found: set[str] = set()
 
     def look(node: Any) -> None:

@@ -109,7 +109,7 @@ def test_nginx_leaves_idle_connections_before_the_service_does(nginx: str) -> No
 def test_nginx_accepts_its_configuration(tmp_path: Path) -> None:
     program = find_nginx()
     if program is None:
-        pytest.skip("nginx is not installed")
+        pytest.skip("nginx is not installed: apt-get install nginx-light")
     file = tmp_path / "nginx.conf"
     file.write_text(render(8000, ["127.0.0.1:8001", "127.0.0.1:8002"]))
     command = [program, "-t", "-q", "-p", f"{tmp_path}/", "-c", str(file)]

@@ -8,7 +8,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
 import pytest
 import yaml
 
@@ -17,6 +16,7 @@ from app.api.application import create_app
 from app.server import uvicorn_server as server
 from app.settings import ENV_PREFIX, Settings
 from app.telemetry.metrics import Metrics
+from tests import optional
 
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
@@ -35,7 +35,9 @@ def render(folder: Path) -> list[Resource]:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr
             return list(yaml.safe_load_all(done.stdout))
-    pytest.skip("neither kustomize nor kubectl is installed")
+    pytest.skip(
+        "neither kustomize nor kubectl is installed: https://kubectl.docs.kubernetes.io/installation/"
+    )
 
 
 @pytest.fixture(scope="module", params=OVERLAYS)
@@ -79,15 +81,17 @@ def test_a_file_is_read_by_its_kustomization(file: Path) -> None:
         assert (file.parent / path).exists()
 
 
+@pytest.mark.thorough
 def test_every_resource_is_valid_for_the_oldest_kubernetes_that_is_named_and_the_newest(
     resources: dict[str, Resource],
 ) -> None:
     named = re.search(r"^Kubernetes, (\d+\.\d+) or newer", HANDBOOK, re.MULTILINE)
     assert named
-    for version in (named[1], ".".join(kubernetes_validate.latest_version().split(".")[:2])):
+    schemas = optional.kubernetes_validate
+    for version in (named[1], ".".join(schemas.latest_version().split(".")[:2])):
         for kind, resource in resources.items():
             if kind not in WITHOUT_SCHEMA:
-                kubernetes_validate.validate(resource, version, strict=True)
+                schemas.validate(resource, version, strict=True)
 
 
 def test_all_select_the_pods_and_nothing_else(resources: dict[str, Resource]) -> None:

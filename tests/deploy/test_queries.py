@@ -38,6 +38,7 @@ def compose() -> dict[str, Any]:
     return services
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("name", "query"), ALL)
 def test_a_query_asks_only_for_series_and_labels_that_there_are(name: str, query: str) -> None:
     asked = list(selectors(query))
@@ -47,6 +48,7 @@ def test_a_query_asks_only_for_series_and_labels_that_there_are(name: str, query
     assert grouped_by(query) <= set().union(*(KNOWN[one.name] for one in asked))
 
 
+@pytest.mark.thorough
 def test_a_bound_of_a_bucket_that_a_query_names_is_one() -> None:
     golden = (ROOT / "tests/app/telemetry/metrics.golden").read_text()
     named = [
@@ -66,6 +68,7 @@ def labels(metric: Histogram, name: str) -> set[str]:
     return {sample.labels[name] for family in metric.collect() for sample in family.samples}
 
 
+@pytest.mark.thorough
 def test_a_stage_or_a_class_of_status_that_a_query_names_is_one() -> None:
     metrics = Metrics()
     metrics.record_request("/", 200, 0.1)
@@ -83,6 +86,7 @@ def test_a_stage_or_a_class_of_status_that_a_query_names_is_one() -> None:
     assert timed == classes
 
 
+@pytest.mark.thorough
 def test_a_panel_of_seconds_or_bytes_or_shares_says_so() -> None:
     shown = set()
     for panel in panels():
@@ -99,6 +103,7 @@ def test_a_panel_of_seconds_or_bytes_or_shares_says_so() -> None:
     assert shown == {"seconds", "bytes", "rate1h"}
 
 
+@pytest.mark.thorough
 def test_the_objectives_are_over_all_routes_that_take_images() -> None:
     app = create_app(Settings())
     guarded = get_parts(app).routes.image_paths
@@ -125,6 +130,7 @@ def test_each_alert_says_what_to_do_and_how_urgent_it_is() -> None:
         assert rule["annotations"]["summary"].endswith(".")
 
 
+@pytest.mark.thorough
 def test_no_rule_is_recorded_twice_or_for_nobody() -> None:
     recorded = [rule["record"] for rule in RULES if "record" in rule]
     assert len(set(recorded)) == len(recorded)
@@ -171,6 +177,7 @@ def test_what_watches_is_reached_from_this_machine_alone(compose: dict[str, Any]
         assert all(port.startswith("127.0.0.1:") for port in compose[name]["ports"])
 
 
+@pytest.mark.thorough
 def test_every_panel_shows_something_in_a_place_of_its_own() -> None:
     taken: set[tuple[int, int]] = set()
     ids = [panel["id"] for panel in DASHBOARD["panels"]]

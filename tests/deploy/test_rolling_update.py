@@ -22,8 +22,12 @@ from tests.deploy.load_balancer import LoadBalancer, find_nginx
 pytestmark = [
     pytest.mark.rolling,
     pytest.mark.slow,
-    pytest.mark.skipif(find_nginx() is None, reason="nginx is not installed"),
-    pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed"),
+    pytest.mark.skipif(
+        find_nginx() is None, reason="nginx is not installed: apt-get install nginx-light"
+    ),
+    pytest.mark.skipif(
+        shutil.which("wrk") is None, reason="wrk is not installed: apt-get install wrk"
+    ),
 ]
 
 CONNECTIONS, SECONDS = 8, 32

@@ -5,13 +5,16 @@ from __future__ import annotations
 import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
 
+from tests import optional
 from tests.conftest import LiveServer, serve
 from tests.page.visit import Visit
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 CHROMIUM = shutil.which("chromium")
 KEY = "the.right-key"
@@ -27,8 +30,8 @@ class OpenPage(Protocol):
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
-        pytest.skip("There is no Chromium: apt-get install chromium.")
-    with sync_playwright() as playwright:
+        pytest.skip("Chromium is not installed: apt-get install chromium")
+    with optional.playwright.sync_playwright() as playwright:
         # Root has no sandbox, and a container's shared memory is small.
         arguments = ["--no-sandbox", "--disable-dev-shm-usage"]
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)

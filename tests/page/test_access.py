@@ -8,23 +8,24 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, expect
 
 from tests.conftest import LiveServer
+from tests.optional import playwright
 from tests.page.conftest import KEY, OpenPage
 from tests.pictures import uniform
 
+expect = playwright.expect
 pytestmark = [pytest.mark.page, pytest.mark.slow]
 
 NARROW: Any = {"width": 320, "height": 640}
 
 
-def focused(page: Page) -> str:
+def focused(page: playwright.Page) -> str:
     text: str = page.evaluate("document.activeElement.innerText.trim()")
     return text
 
 
-def tab_to(page: Page, text: str) -> None:
+def tab_to(page: playwright.Page, text: str) -> None:
     for _ in range(40):
         page.keyboard.press("Tab")
         if focused(page) == text:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from playwright.sync_api import Request, Route, expect
 
 from tests.conftest import IMAGES, LiveServer
+from tests.optional import playwright
 from tests.page.conftest import OpenPage
 from tests.pictures import uniform
 
+expect = playwright.expect
 pytestmark = [pytest.mark.page, pytest.mark.slow]
 
 TEXT = b"This is no picture."
@@ -102,9 +103,9 @@ def test_more_classes_may_be_asked_for_before_the_answer_is_there(
     server: LiveServer, open_page: OpenPage, cat: bytes
 ) -> None:
     visit = open_page(server.url)
-    held: list[Route] = []
+    held: list[playwright.Route] = []
 
-    def hold(route: Route) -> None:
+    def hold(route: playwright.Route) -> None:
         held.append(route)
 
     visit.page.route("**/classify?top_k=5", hold)
@@ -189,16 +190,16 @@ def test_a_file_that_is_too_large_is_not_sent(server: LiveServer, open_page: Ope
 
 def test_several_files_fill_a_grid_a_few_at_a_time(server: LiveServer, open_page: OpenPage) -> None:
     visit = open_page(server.url, expected={415})
-    under_way: set[Request] = set()
+    under_way: set[playwright.Request] = set()
     most = 0
 
-    def begin(request: Request) -> None:
+    def begin(request: playwright.Request) -> None:
         nonlocal most
         if "/classify?" in request.url:
             under_way.add(request)
             most = max(most, len(under_way))
 
-    def end(request: Request) -> None:  # Playwright writes on what it calls
+    def end(request: playwright.Request) -> None:  # Playwright writes on what it calls
         under_way.discard(request)
 
     visit.page.on("request", begin)
@@ -222,7 +223,7 @@ def test_a_service_that_is_busy_is_asked_again_when_it_said(
     page.clock.install()
     refusals = 0
 
-    def refuse_once(route: Route) -> None:
+    def refuse_once(route: playwright.Route) -> None:
         nonlocal refusals
         refusals += 1
         if refusals > 1:

@@ -7,11 +7,12 @@ import re
 import httpx2
 import numpy as np
 import pytest
-from playwright.sync_api import expect
 
 from tests.conftest import LiveServer
+from tests.optional import playwright
 from tests.page.conftest import OpenPage
 
+expect = playwright.expect
 pytestmark = [pytest.mark.page, pytest.mark.slow]
 
 

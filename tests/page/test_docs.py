@@ -6,12 +6,13 @@ from typing import Any
 
 import httpx2
 import pytest
-from playwright.sync_api import Locator, expect
 
 from tests.conftest import IMAGES, LiveServer
+from tests.optional import playwright
 from tests.page.conftest import OpenPage
 from tests.page.visit import Visit
 
+expect = playwright.expect
 pytestmark = [pytest.mark.page, pytest.mark.slow]
 
 
@@ -27,7 +28,7 @@ def open_docs(server: LiveServer, open_page: OpenPage) -> Visit:
     return visit
 
 
-def unfold(visit: Visit, operation: dict[str, Any]) -> Locator:
+def unfold(visit: Visit, operation: dict[str, Any]) -> playwright.Locator:
     (tag,) = operation["tags"]
     name = tag.replace(" ", "_")
     block = visit.page.locator(f"[id='operations-{name}-{operation['operationId']}']")
@@ -35,7 +36,7 @@ def unfold(visit: Visit, operation: dict[str, Any]) -> Locator:
     return block
 
 
-def execute(block: Locator) -> None:
+def execute(block: playwright.Locator) -> None:
     block.get_by_role("button", name="Execute").click()
     expect(block.locator(".live-responses-table .response > .response-col_status")).to_have_text(
         "200"

@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
-from playwright.sync_api import expect
 
 from tests.conftest import IMAGES, LiveServer
+from tests.optional import playwright
 from tests.page.conftest import KEY, OpenPage
 from tests.page.test_strip import load
 from tests.page.visit import Visit
 from tests.pictures import encode
 
+expect = playwright.expect
 pytestmark = [pytest.mark.page, pytest.mark.slow]
 
 README_PICTURE = Path("docs/page.png")

@@ -13,11 +13,12 @@ from contextlib import contextmanager
 
 import httpx2
 import pytest
-from playwright.sync_api import expect
 
 from tests.conftest import IMAGES, LiveServer
+from tests.optional import playwright
 from tests.page.conftest import OpenPage
 
+expect = playwright.expect
 pytestmark = [pytest.mark.page, pytest.mark.slow]
 
 CALLERS = 16

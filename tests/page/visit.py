@@ -6,12 +6,15 @@ import base64
 import re
 from collections.abc import Collection, Mapping
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from playwright.sync_api import BrowserContext, ConsoleMessage, JSHandle, expect
 
-_AXE = (files("axe_playwright_python") / "axe.min.js").read_text()
+from tests import optional
+
+if TYPE_CHECKING:
+    from playwright.sync_api import BrowserContext, ConsoleMessage, JSHandle
+
 _TRANSFER = """files => {
   const transfer = new DataTransfer();
   for (const [name, content] of files) {
@@ -57,7 +60,9 @@ class Visit:
 
     def wait_live(self) -> None:
         """Wait until the strip has its first snapshot."""
-        expect(self.page.locator("#link")).to_have_attribute("data-state", "live")
+        optional.playwright.expect(self.page.locator("#link")).to_have_attribute(
+            "data-state", "live"
+        )
 
     def wait_for(self, expression: str) -> None:
         """Wait until JavaScript is true; Playwright's own way needs an eval in the page."""
@@ -71,9 +76,9 @@ class Visit:
         """Drag files over the page and let them go."""
         event = {"dataTransfer": self._transfer(pictures)}
         self.page.dispatch_event("main", "dragover", event)
-        expect(self.page.locator("#veil")).to_be_visible()
+        optional.playwright.expect(self.page.locator("#veil")).to_be_visible()
         self.page.dispatch_event("main", "drop", event)
-        expect(self.page.locator("#veil")).to_be_hidden()
+        optional.playwright.expect(self.page.locator("#veil")).to_be_hidden()
 
     def _transfer(self, pictures: Mapping[str, bytes]) -> JSHandle:
         content = [[name, base64.b64encode(data).decode()] for name, data in pictures.items()]
@@ -83,13 +88,13 @@ class Visit:
     def bars(self) -> list[tuple[str, str]]:
         """Labels and scores of the answer that is shown."""
         rows = self.page.locator("#stage .bars li")
-        expect(rows.first).to_be_visible()
+        optional.playwright.expect(rows.first).to_be_visible()
         labels = [text or "" for text in rows.locator(".label").evaluate_all(_TITLES)]
         return list(zip(labels, rows.locator(".score").all_inner_texts(), strict=True))
 
     def barriers(self) -> list[str]:
         """What axe finds that keeps people out."""
-        self.page.evaluate(_AXE)
+        self.page.evaluate((files("axe_playwright_python") / "axe.min.js").read_text())
         found: list[Any] = self.page.evaluate("axe.run()")["violations"]
         return [
             f"{one['id']}: {one['help']}: {node['html']}"

@@ -83,7 +83,10 @@ def image() -> str:
     try:
         command("info")
     except (OSError, AssertionError):
-        pytest.skip(f"no container engine answers to `{shlex.join(ENGINE)}`")
+        pytest.skip(
+            f"no container engine answers to `{shlex.join(ENGINE)}`: start one, or name another"
+            " in CONTAINERS"
+        )
     command("build", "--tag", IMAGE, str(ROOT))
     return IMAGE
 

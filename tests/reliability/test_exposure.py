@@ -62,6 +62,7 @@ def audited(program: str) -> list[str]:
         return [line for line in server.log[ready:] if line.startswith("AUDIT")]
 
 
+@pytest.mark.thorough
 def test_a_running_service_connects_to_nobody_and_opens_no_file_to_write() -> None:
     assert audited(AUDITED) == []
 
@@ -74,10 +75,10 @@ def test_a_file_that_is_written_would_be_seen() -> None:
 def isolated(*arguments: str) -> dict[str, Any]:
     unshare = shutil.which("unshare")
     if unshare is None:
-        pytest.skip("there is no unshare")
+        pytest.skip("unshare is not installed: apt-get install util-linux")
     rights = [unshare, "--map-root-user", "--mount", "--net"]
     if subprocess.run([*rights, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("this user may make no namespaces")
+        pytest.skip("this user may make no namespaces: run as root, or allow user namespaces")
     command = [*rights, sys.executable, "-m", "tests.reliability.isolated", *arguments]
     done = subprocess.run(
         command,
@@ -126,6 +127,7 @@ def failing() -> list[bytes]:
     ]
 
 
+@pytest.mark.thorough
 def test_a_failed_request_has_one_line_without_control_characters() -> None:
     requests = [closing(request) for request in failing()]
     with watch() as server:

@@ -75,6 +75,7 @@ def check(answers: list[Answer]) -> None:
             assert not INTERNAL.search(answer.body), answer.body
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("count", [FEW_SENT, pytest.param(SENT_PICTURES, marks=pytest.mark.slow)])
 def test_a_damaged_picture_that_is_sent_is_answered(server: Watched, count: int) -> None:
     async def send(number: int) -> None:
@@ -99,11 +100,14 @@ def test_a_damaged_message_is_answered_or_closed(server: Watched, count: int) ->
     asyncio.run(in_parallel(range(count), AT_ONCE, send))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("examples", [FEW_EXAMPLES, pytest.param(EXAMPLES, marks=pytest.mark.slow)])
 def test_our_own_openapi_document_tells_what_is_answered(
     live_server: LiveServer, tmp_path: Path, examples: int
 ) -> None:
     program = Path(sys.executable).with_name("schemathesis")
+    if not program.exists():
+        pytest.skip("schemathesis is not installed: `make test-all` installs it")
     config = Path(__file__).with_name("schemathesis.toml")
     flags = ["--checks", "all", "--generation-deterministic", "--continue-on-failure"]
     command = [

@@ -101,6 +101,7 @@ def check(calls: Calls) -> None:
     assert len(calls.answers) == 1
 
 
+@pytest.mark.thorough
 def test_a_stop_under_load_with_stalled_uploads_loses_no_answer() -> None:
     with start("--shutdown-timeout-s", "2") as process:
         calls, _, _, told = asyncio.run(stop_under_load(process, 20, [signal.SIGTERM], 5))

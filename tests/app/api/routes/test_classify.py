@@ -17,7 +17,7 @@ from model.network.scores import softmax, top_k
 def reference(checkpoint: Checkpoint, image: bytes, k: int, side: int | None = None) -> list[Any]:
     preprocessing = checkpoint.preprocessing.with_side(side)
     pixels = preprocess(Decoder(DecodeLimits()).decode(image), preprocessing)
-    output = load_engine(checkpoint, name="torch").run(pixels[None])
+    output = load_engine(checkpoint).run(pixels[None])
     return top_k(softmax(output.logits[0]), k)
 
 

@@ -16,7 +16,7 @@ def test_an_embedding_is_the_pooled_features(
     client: httpx2.Client, checkpoint: Checkpoint, cat: bytes
 ) -> None:
     pixels = preprocess(Decoder(DecodeLimits()).decode(cat), checkpoint.preprocessing)
-    expected = load_engine(checkpoint, name="torch").run(pixels[None]).pooled[0]
+    expected = load_engine(checkpoint).run(pixels[None]).pooled[0]
     body = client.post("/embed", files={"file": cat}).json()
     assert list(body) == [
         "model", "embedding", "dim", "layer", "timing_ms", "batch_size", "request_id"

@@ -10,13 +10,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import httpx2
+import numpy as np
 import pytest
 from huggingface_hub import AsyncInferenceClient, InferenceClient
 from huggingface_hub.errors import BadRequestError, HfHubHTTPError
 from PIL import Image
-from transformers import pipeline
 
-from model.checkpoints.checkpoint import DEFAULT_DIRECTORY
+from model.checkpoints.checkpoint import DEFAULT_DIRECTORY, Checkpoint
+from model.engines import load_engine
+from model.images.decoder import DecodeLimits, Decoder
+from model.images.pixels import preprocess
+from model.network.scores import softmax
+from tests import optional
 from tests.conftest import IMAGES, LiveServer
 
 CAT = IMAGES / "cat.jpg"
@@ -31,14 +36,30 @@ def hub(live_server: LiveServer) -> InferenceClient:
 
 
 @pytest.fixture(scope="module")
-def reference() -> dict[str, Any]:
+def reference(checkpoint: Checkpoint) -> dict[str, Any]:
     """What the pipeline of `transformers` answers on the same checkpoint, by function."""
-    classify = pipeline("image-classification", model=str(DEFAULT_DIRECTORY))
-    functions = ("softmax", "sigmoid", "none")
-    return {
-        "default": classify(str(CAT)),
-        **{name: classify(str(CAT), function_to_apply=name, top_k=1001) for name in functions},
+    pixels = preprocess(Decoder(DecodeLimits()).decode(CAT.read_bytes()), checkpoint.preprocessing)
+    logits = load_engine(checkpoint).run(pixels[None]).logits[0]
+    labels = checkpoint.config.id2label
+    scores = {"softmax": softmax(logits), "sigmoid": 1 / (1 + np.exp(-logits)), "none": logits}
+    ranked = {
+        name: [
+            {"label": labels[at], "score": float(of[at])} for at in np.argsort(-of, kind="stable")
+        ]
+        for name, of in scores.items()
     }
+    return {"default": ranked["softmax"][:5], **ranked}
+
+
+@pytest.mark.thorough
+def test_the_reference_is_what_the_pipeline_of_transformers_answers(
+    reference: dict[str, Any],
+) -> None:
+    classify = optional.transformers.pipeline("image-classification", model=str(DEFAULT_DIRECTORY))
+    assert_same(classify(str(CAT)), reference["default"])
+    for name in ("softmax", "sigmoid", "none"):
+        answer = classify(str(CAT), function_to_apply=name, top_k=1001)
+        assert_same(answer, reference[name])
 
 
 def as_path() -> Path:

@@ -27,7 +27,7 @@ NPZ = {"Accept": "application/x-npz"}
 
 def reference(checkpoint: Checkpoint, image: bytes, layer: str, stride: int = 32) -> Any:
     pixels = preprocess(Decoder(DecodeLimits()).decode(image), checkpoint.preprocessing)
-    output = load_engine(checkpoint, name="torch").run(pixels[None], [layer], output_stride=stride)
+    output = load_engine(checkpoint).run(pixels[None], [layer], output_stride=stride)
     return output.arrays[layer][0]
 
 

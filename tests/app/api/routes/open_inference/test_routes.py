@@ -1,4 +1,4 @@
-"""The Open Inference Protocol, asked by Triton's own client."""
+"""The Open Inference Protocol, as its clients write it."""
 
 from __future__ import annotations
 
@@ -6,27 +6,22 @@ import base64
 import json
 import struct
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import httpx2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
-from tritonclient.http import aio as triton_aio
-from tritonclient.utils import InferenceServerException
 
 from app import __version__
 from app.inference.lifecycle import Lifecycle
 from model.checkpoints.checkpoint import DEFAULT_DIRECTORY, Checkpoint
 from model.engines import load_engine
 from model.engines.base import Engine
-from model.images.decoder import DecodeLimits, Decoder
-from model.images.pixels import preprocess
 from model.network.scores import softmax
-from tests.conftest import LiveServer, serve
+from tests.conftest import serve
 from tests.fakes import FakeEngine
+from tests.pictures import uniform
 
 NAME = DEFAULT_DIRECTORY.name
 INFER = f"/v2/models/{NAME}/infer"
@@ -35,74 +30,14 @@ WIDTHS = {"probabilities": 1001, "logits": 1001, "embedding": 1024}
 Floats = NDArray[np.float32]
 
 
-def address(server: LiveServer) -> str:
-    return server.url.removeprefix("http://")
-
-
-@pytest.fixture(scope="module")
-def triton(live_server: LiveServer) -> Iterator[Any]:
-    with InferenceServerClient(address(live_server)) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def pixels(checkpoint: Checkpoint, cat: bytes, coffee: bytes) -> NDArray[np.uint8]:
-    decoder = Decoder(DecodeLimits())
-    preprocessing = checkpoint.preprocessing
-    return np.stack([preprocess(decoder.decode(one), preprocessing) for one in (cat, coffee)])
-
-
 @pytest.fixture(scope="module")
 def expected(checkpoint: Checkpoint, pixels: NDArray[np.uint8]) -> dict[str, Floats]:
-    """What PyTorch computes of the cat and the coffee."""
-    output = load_engine(checkpoint, name="torch").run(pixels)
+    """What the engine computes of the cat and the coffee."""
+    output = load_engine(checkpoint).run(pixels)
     return {
         "probabilities": softmax(output.logits),
         "logits": output.logits,
         "embedding": output.pooled,
-    }
-
-
-def files(*images: bytes, binary: bool = True) -> Any:
-    """Encoded images as the input `image`; in JSON they are base64."""
-    elements = images if binary else [base64.b64encode(image) for image in images]
-    tensor = InferInput("image", [len(images)], "BYTES")
-    return tensor.set_data_from_numpy(np.array(elements, np.object_), binary_data=binary)
-
-
-def raw(pixels: NDArray[np.uint8], *, binary: bool = True) -> Any:
-    tensor = InferInput("pixels", list(pixels.shape), "UINT8")
-    return tensor.set_data_from_numpy(pixels, binary_data=binary)
-
-
-def assert_outputs(answer: Any, expected: dict[str, Floats]) -> None:
-    for name, values in expected.items():
-        assert answer.as_numpy(name) == pytest.approx(values, abs=2e-3)
-        assert answer.as_numpy(name).dtype == np.float32
-
-
-def test_health_and_metadata_are_as_the_client_expects(triton: Any) -> None:
-    assert triton.is_server_live()
-    assert triton.is_server_ready()
-    assert triton.is_model_ready(NAME)
-    assert not triton.is_model_ready("resnet")
-    assert triton.get_server_metadata() == {
-        "name": "mobilenet-serve",
-        "version": __version__,
-        "extensions": ["binary_tensor_data", "classification"],
-    }
-    assert triton.get_model_metadata(NAME) == {
-        "name": NAME,
-        "versions": ["1"],
-        "platform": "onnx",
-        "inputs": [
-            {"name": "image", "datatype": "BYTES", "shape": [-1]},
-            {"name": "pixels", "datatype": "UINT8", "shape": [-1, 224, 224, 3]},
-        ],
-        "outputs": [
-            {"name": name, "datatype": "FP32", "shape": [-1, width]}
-            for name, width in WIDTHS.items()
-        ],
     }
 
 
@@ -119,52 +54,162 @@ def test_a_server_that_is_not_loaded_or_drains_is_not_ready(
     monkeypatch.setattr(Lifecycle, "_load_engines", slow)
     with (
         serve(wait_until_loaded=False) as server,
-        InferenceServerClient(address(server)) as client,
+        httpx2.Client(base_url=server.url) as client,
     ):
-        assert client.is_server_live()
-        assert not client.is_server_ready()
-        assert not client.is_model_ready(NAME)
+
+        def statuses() -> list[int]:
+            paths = ("health/live", "health/ready", f"models/{NAME}/ready")
+            return [client.get(f"/v2/{path}").status_code for path in paths]
+
+        assert statuses() == [200, 503, 503]
         loading.set()
         server.wait_for(server.server.lifecycle.ready.is_set)
-        assert client.is_server_ready()
+        assert statuses() == [200, 200, 200]
         server.server.lifecycle.begin_drain()
-        assert client.is_server_live()
-        assert not client.is_server_ready()
-        refused = httpx2.get(f"{server.url}/v2/health/ready")
-        assert (refused.status_code, list(refused.json())) == (503, ["error"])
+        assert statuses()[:2] == [200, 503]
+        assert list(client.get("/v2/health/ready").json()) == ["error"]
 
 
-@pytest.mark.parametrize("binary_input", [True, False], ids=["bytes in", "json in"])
-@pytest.mark.parametrize("binary_output", [True, False], ids=["bytes out", "json out"])
-def test_a_batch_of_files_is_answered_in_both_encodings(
-    triton: Any,
-    images: tuple[bytes, bytes],
-    expected: dict[str, Floats],
-    *,
-    binary_input: bool,
-    binary_output: bool,
+def test_the_server_and_the_model_describe_themselves(client: httpx2.Client) -> None:
+    assert client.get("/v2").json() == {
+        "name": "mobilenet-serve",
+        "version": __version__,
+        "extensions": ["binary_tensor_data", "classification"],
+    }
+    described = client.get(f"/v2/models/{NAME}").json()
+    assert (
+        described
+        == client.get(f"/v2/models/{NAME}/versions/1").json()
+        == {
+            "name": NAME,
+            "versions": ["1"],
+            "platform": "onnx",
+            "inputs": [
+                {"name": "image", "datatype": "BYTES", "shape": [-1]},
+                {"name": "pixels", "datatype": "UINT8", "shape": [-1, 224, 224, 3]},
+            ],
+            "outputs": [
+                {"name": name, "datatype": "FP32", "shape": [-1, width]}
+                for name, width in WIDTHS.items()
+            ],
+        }
+    )
+    for path in ("models/resnet", "models/resnet/ready", f"models/{NAME}/versions/2"):
+        assert client.get(f"/v2/{path}").status_code == 404
+
+
+def send(client: httpx2.Client, document: Any, binary: bytes = b"", **more: Any) -> httpx2.Response:
+    """Post a request whose inputs may have their data behind the JSON."""
+    head = json.dumps(document).encode()
+    headers = {"Inference-Header-Content-Length": str(len(head))}
+    return client.post(more.pop("path", INFER), content=head + binary, headers=headers, **more)
+
+
+def in_binary(*images: bytes) -> tuple[dict[str, Any], bytes]:
+    data = b"".join(struct.pack("<I", len(one)) + one for one in images)
+    return sized(len(data), shape=[len(images)]), data
+
+
+def in_json(*images: bytes) -> tuple[dict[str, Any], bytes]:
+    texts = [base64.b64encode(one).decode() for one in images]
+    return image(shape=[len(images)], data=texts), b""
+
+
+def grey(value: int, count: int = 1) -> NDArray[np.uint8]:
+    return np.full((count, 224, 224, 3), value, np.uint8)
+
+
+def raw(pixels: NDArray[np.uint8]) -> tuple[dict[str, Any], bytes]:
+    tensor = dots(shape=list(pixels.shape), data=None, parameters={"binary_data_size": pixels.size})
+    return tensor, pixels.tobytes()
+
+
+@pytest.mark.parametrize("encode", [in_binary, in_json])
+def test_images_are_answered_in_both_encodings(
+    client: httpx2.Client, cat: bytes, coffee: bytes, expected: dict[str, Floats], encode: Any
 ) -> None:
-    outputs = [InferRequestedOutput(name, binary_data=binary_output) for name in WIDTHS]
-    answer = triton.infer(NAME, [files(*images, binary=binary_input)], outputs=outputs)
-    assert_outputs(answer, expected)
-    described = answer.get_response()["outputs"]
-    assert [output["name"] for output in described] == list(WIDTHS)
-    assert ["data" in output for output in described] == [not binary_output] * 3
+    document, behind = encode(cat, coffee)
+    in_text = send(client, {**document, "id": "a-7"}, behind).json()
+    assert (in_text["id"], in_text["model_name"]) == ("a-7", NAME)
+    document["parameters"] = {"binary_data_output": True}
+    answer = send(client, document, behind)
+    length = int(answer.headers["Inference-Header-Content-Length"])
+    described, data = json.loads(answer.content[:length]), answer.content[length:]
+    for text, one in zip(in_text["outputs"], described["outputs"], strict=True):
+        size = one["parameters"]["binary_data_size"]
+        values = np.frombuffer(data[:size], "<f4").reshape(one["shape"])
+        assert values == pytest.approx(expected[one["name"]], abs=2e-3)
+        assert values.ravel() == pytest.approx(text["data"])
+        data = data[size:]
+    assert not data
 
 
-@pytest.fixture
-def images(cat: bytes, coffee: bytes) -> tuple[bytes, bytes]:
-    return cat, coffee
-
-
-@pytest.mark.parametrize("binary", [True, False])
-def test_a_batch_of_pixels_is_answered_in_both_encodings(
-    triton: Any, pixels: NDArray[np.uint8], expected: dict[str, Floats], *, binary: bool
+def test_pixels_and_images_of_one_request_are_answered_in_their_order(
+    client: httpx2.Client, cat: bytes
 ) -> None:
-    answer = triton.infer(NAME, [raw(pixels, binary=binary)], request_id="a-7")
-    assert_outputs(answer, expected)
-    assert answer.get_response()["id"] == "a-7"
-    assert answer.get_response()["model_name"] == NAME
+    tensors = [raw(grey(7, 2)), in_binary(cat)]
+
+    def embed(*inputs: tuple[dict[str, Any], bytes]) -> Floats:
+        document = {"inputs": [one["inputs"][0] for one, _ in inputs]}
+        document["outputs"] = [{"name": "embedding"}]
+        answer = send(client, document, b"".join(data for _, data in inputs)).json()
+        return np.array(answer["outputs"][0]["data"], np.float32).reshape(-1, 1024)
+
+    first, second = map(embed, tensors)
+    assert embed(*tensors) == pytest.approx(np.concatenate([first, second]), abs=1e-4)
+    assert embed(*tensors[::-1]) == pytest.approx(np.concatenate([second, first]), abs=1e-4)
+
+
+def test_class_count_gives_the_best_classes_as_triton_writes_them(
+    client: httpx2.Client, cat: bytes, expected: dict[str, Floats]
+) -> None:
+    document, _ = in_json(cat)
+    document["outputs"] = [
+        {"name": "logits", "parameters": {"classification": 3}},
+        {"name": "probabilities", "parameters": {"classification": 5000}},
+    ]
+    best, every = send(client, document).json()["outputs"]
+    assert (best["datatype"], best["shape"], every["shape"]) == ("BYTES", [1, 3], [1, 1001])
+    classes = np.argsort(expected["logits"][0])[::-1][:3]
+    assert [int(text.split(":")[1]) for text in best["data"]] == list(classes)
+    assert best["data"][0].split(":")[2] == "tabby, tabby cat"
+    scores = [text.split(":")[0] for text in best["data"]]
+    assert [float(one) for one in scores] == pytest.approx(expected["logits"][0][classes], abs=2e-3)
+    assert {len(one.partition(".")[2]) for one in scores} == {6}
+
+
+@pytest.mark.parametrize(
+    ("changes", "more", "status", "sentence"),
+    [
+        ({"outputs": [{"name": "embedding", "parameters": {"classification": 3}}]}, {}, 400,
+         "no classes"),
+        ({"outputs": [{"name": "logits", "parameters": {"shared_memory_region": "r"}}]}, {}, 400,
+         "outputs: There is no shared memory."),
+        ({"parameters": {"timeout": 1}}, {}, 504, "deadline"),
+        ({}, {"path": "/v2/models/resnet/infer"}, 404, "No model"),
+        ({}, {"path": f"/v2/models/{NAME}/versions/2/infer"}, 404,
+         "A model has one version, `1`."),
+        ({"parameters": {"timeout": 0, "sequence_id": 3, "priority": 2, "a": "b"}}, {}, 200, ""),
+        ({}, {"path": f"/v2/models/{NAME}/versions/1/infer"}, 200, ""),
+    ],
+)  # fmt: skip
+def test_a_parameter_is_followed_or_refused_in_a_sentence(
+    client: httpx2.Client, changes: Any, more: Any, status: int, sentence: str
+) -> None:
+    answer = send(client, {**in_json(uniform(1))[0], **changes}, **more)
+    assert answer.status_code == status
+    assert sentence in answer.json().get("error", "")
+
+
+def test_a_bad_image_of_several_is_named_by_its_place(client: httpx2.Client, cat: bytes) -> None:
+    answer = send(client, *in_binary(cat, cat, cat[:9000]))
+    assert answer.status_code == 400
+    assert answer.json()["error"] == "image[2]: The image ends before its last row."
+
+
+def test_a_compressed_request_is_refused(client: httpx2.Client) -> None:
+    answer = client.post(INFER, content=b"{}", headers={"Content-Encoding": "gzip"})
+    assert (answer.status_code, "must not be compressed" in answer.json()["error"]) == (400, True)
 
 
 @pytest.mark.parametrize("nested", [True, False])
@@ -181,104 +226,6 @@ def test_json_numbers_may_be_nested(
     for output in answer["outputs"]:
         values = expected[output["name"]].ravel()
         assert np.array(output["data"]) == pytest.approx(values, abs=2e-3)
-
-
-@pytest.mark.parametrize("binary", [True, False])
-def test_chosen_outputs_come_alone_and_in_their_order(
-    triton: Any, images: tuple[bytes, bytes], *, binary: bool
-) -> None:
-    outputs = [
-        InferRequestedOutput("embedding", binary_data=binary),
-        InferRequestedOutput("logits", binary_data=not binary),
-    ]
-    answer = triton.infer(NAME, [files(*images)], outputs=outputs).get_response()
-    assert [output["name"] for output in answer["outputs"]] == ["embedding", "logits"]
-    assert ["data" in output for output in answer["outputs"]] == [not binary, binary]
-
-
-@pytest.mark.parametrize("binary", [True, False])
-@pytest.mark.parametrize("name", ["probabilities", "logits"])
-def test_class_count_gives_the_best_classes_as_triton_writes_them(
-    triton: Any,
-    images: tuple[bytes, bytes],
-    expected: dict[str, Floats],
-    name: str,
-    *,
-    binary: bool,
-) -> None:
-    output = InferRequestedOutput(name, class_count=3, binary_data=binary)
-    answer = triton.infer(NAME, [files(*images)], outputs=[output])
-    rows = answer.as_numpy(name)
-    assert (rows.shape, answer.get_output(name)["datatype"]) == ((2, 3), "BYTES")
-    texts = [[one.decode() if binary else one for one in row] for row in rows]
-    assert texts[0][0].split(":")[1:] == ["282", "tabby, tabby cat"]
-    for row, values in zip(texts, expected[name], strict=True):
-        best = np.argsort(values)[::-1][:3]
-        assert [int(text.split(":")[1]) for text in row] == list(best)
-        scores = [text.split(":")[0] for text in row]
-        assert [float(score) for score in scores] == pytest.approx(values[best], abs=2e-3)
-        assert {len(score.partition(".")[2]) for score in scores} == {6}
-
-
-def test_more_classes_than_there_are_are_all_of_them(triton: Any, cat: bytes) -> None:
-    output = InferRequestedOutput("logits", class_count=5000)
-    assert triton.infer(NAME, [files(cat)], outputs=[output]).as_numpy("logits").shape == (1, 1001)
-
-
-@pytest.mark.anyio
-async def test_the_async_client_has_the_same_answers(
-    live_server: LiveServer,
-    images: tuple[bytes, bytes],
-    pixels: NDArray[np.uint8],
-    expected: dict[str, Floats],
-) -> None:
-    async with triton_aio.InferenceServerClient(address(live_server)) as client:
-        assert await client.is_server_live()
-        assert await client.is_server_ready()
-        assert await client.is_model_ready(NAME)
-        assert (await client.get_model_metadata(NAME))["name"] == NAME
-        for tensor in (files(*images), files(*images, binary=False), raw(pixels)):
-            assert_outputs(await client.infer(NAME, [tensor], request_id="b"), expected)
-        with pytest.raises(InferenceServerException, match="No model of that name"):
-            await client.infer("resnet", [files(*images)])
-
-
-def refused(triton: Any, *arguments: Any, **options: Any) -> tuple[str, str]:
-    with pytest.raises(InferenceServerException) as error:
-        triton.infer(*arguments, **options)
-    return error.value.status(), error.value.message()
-
-
-def test_refusals_are_exceptions_with_a_sentence(triton: Any, cat: bytes) -> None:
-    unknown = InferRequestedOutput("heatmap")
-    assert refused(triton, NAME, [files(cat)], outputs=[unknown]) == (
-        "400",
-        "outputs: An output is one of `probabilities`, `logits`, `embedding`.",
-    )
-    wrong = raw(np.zeros((1, 32, 32, 3), np.uint8))
-    assert refused(triton, NAME, [wrong]) == (
-        "400",
-        "inputs: The shape of `pixels` is [-1, 224, 224, 3].",
-    )
-    status, text = refused(triton, "resnet", [files(cat)])
-    assert (status, text.startswith("No model")) == ("404", True)
-    status, text = refused(triton, NAME, [files(cat)], request_compression_algorithm="gzip")
-    assert (status, "compressed" in text) == ("400", True)
-    classes = InferRequestedOutput("embedding", class_count=3)
-    status, text = refused(triton, NAME, [files(cat)], outputs=[classes])
-    assert (status, "no classes" in text) == ("400", True)
-
-
-def test_one_bad_image_of_several_is_named_by_its_index(triton: Any, cat: bytes) -> None:
-    status, text = refused(triton, NAME, [files(cat, cat, cat[:9000])])
-    assert (status, text) == ("400", "image[2]: The image ends before its last row.")
-    assert refused(triton, NAME, [files(b"<svg/>")])[1].startswith("The body is not a JPEG")
-
-
-def test_a_deadline_can_be_lowered_in_microseconds(triton: Any, cat: bytes) -> None:
-    status, text = refused(triton, NAME, [files(cat)], timeout=1)
-    assert (status, "deadline" in text) == ("504", True)
-    assert triton.infer(NAME, [files(cat)], timeout=0).as_numpy("logits").shape == (1, 1001)
 
 
 def image(**changes: Any) -> dict[str, Any]:
