@@ -59,7 +59,7 @@ def test_convert_refuses_what_is_no_checkpoint(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(
     "RELEASED_CHECKPOINTS" not in os.environ,
-    reason="RELEASED_CHECKPOINTS names no directory of released checkpoints",
+    reason="needs mobilenet_v1_1.0_224_frozen.pb: set RELEASED_CHECKPOINTS to its directory",
 )
 def test_convert_writes_the_packaged_checkpoint(tmp_path: Path) -> None:
     source = Path(os.environ["RELEASED_CHECKPOINTS"]) / "mobilenet_v1_1.0_224_frozen.pb"

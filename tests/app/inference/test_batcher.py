@@ -212,7 +212,7 @@ async def test_exactly_the_overflow_is_refused(overflow: int) -> None:
 
 
 async def test_answers_are_never_swapped() -> None:
-    engine, total, at_once = FakeEngine(), 20_000, 64
+    engine, total, at_once = FakeEngine(), 4_000, 64
     async with create_batcher(streams=2) as batcher:
         values = iter(range(total))
 

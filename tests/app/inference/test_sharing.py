@@ -108,8 +108,8 @@ def test_a_deadline_that_is_no_positive_number_is_refused(
 
 
 def test_a_deadline_cannot_be_raised(fake_engine: FakeEngine) -> None:
-    with serve(request_timeout_s=0.05) as server, ThreadPoolExecutor(4) as pool:
-        occupy(server, fake_engine, pool)
+    with serve(request_timeout_s=0.05) as server:
+        fake_engine.hold()
         headers = {"X-Request-Timeout-Ms": "1000000000000"}
         answer = httpx2.post(f"{server.url}/classify", files={"file": uniform(7)}, headers=headers)
         assert answer.status_code == 504

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx2
 import numpy as np
+import pytest
 
 from model.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from model.engines import load_engine
@@ -20,7 +21,6 @@ from tests.model.sources.frozen_graph.graphs import (
     create_released,
     release,
 )
-from tests.model.twins import create_weights, tiny_config
 
 
 def test_a_released_archive_is_served_as_it_is(tmp_path: Path, cat: bytes) -> None:
@@ -34,7 +34,11 @@ def test_a_released_archive_is_served_as_it_is(tmp_path: Path, cat: bytes) -> No
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.thorough
 def test_a_fine_tuned_head_and_a_rectangle_are_served(tmp_path: Path, cat: bytes) -> None:
+    pytest.importorskip("torch", reason="torch is not installed: `make test-all` installs it")
+    from tests.model.twins import create_weights, tiny_config
+
     config = tiny_config(id2label={0: "kitten", 1: "jaguar"}, num_labels=None)
     preprocessing = Preprocessing.model_validate(
         {"size": {"height": 96, "width": 64}, "do_center_crop": False}

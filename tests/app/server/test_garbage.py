@@ -53,8 +53,8 @@ def collect_after(
         return answer.status
 
     ask(255)  # what the first one loads stays
-    gc.collect()
     gc.disable()
+    gc.freeze()  # so that only what the requests leave is walked
     try:
         for _ in range(TRIES):
             statuses, garbage = {ask(number) for number in range(REQUESTS)}, gc.collect()
@@ -62,6 +62,7 @@ def collect_after(
                 break
         return statuses, garbage
     finally:
+        gc.unfreeze()
         gc.enable()
         connection.close()
 

@@ -37,7 +37,7 @@ def test_a_client_that_never_reads_is_closed_over_a_real_socket() -> None:
 
 
 def test_slow_headers_are_answered_and_closed_over_a_real_socket() -> None:
-    with serve(header_timeout_s=0.1) as server:
+    with serve(header_timeout_s=0.5) as server:
         with connect(server) as silent, connect(server) as slow:
             slow.sendall(b"GET / HT")
             assert read_all(silent) == b""

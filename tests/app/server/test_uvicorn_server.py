@@ -16,9 +16,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
+import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from app.cli.main import app
 from model.checkpoints.checkpoint import DEFAULT_DIRECTORY
+from model.engines.base import EngineOutput
+from tests.conftest import serve
+from tests.fakes import FakeEngine
 from tests.pictures import uniform
 
 SERVE = [sys.executable, "-m", "app", "serve"]
@@ -79,20 +85,46 @@ def fails_to_start(*flags: str, **env: str) -> tuple[int, str]:
         return code, "".join(server.lines)
 
 
+def try_to_start(**settings: str) -> int:
+    """Serve in this process what ends by itself; returns the exit code."""
+    with serve(**settings) as server:
+        pass
+    return server.server.exit_code
+
+
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     return shutil.copytree(DEFAULT_DIRECTORY, tmp_path / "copy")
 
 
-def test_a_signal_ends_it_with_code_zero_after_the_answers_in_flight(cat: bytes) -> None:
-    with start() as server, ThreadPoolExecutor(8) as pool:
+def test_a_signal_ends_it_with_code_zero_after_the_answers_in_flight() -> None:
+    program = """
+import threading
+import app.server.uvicorn_server
+from model.engines.onnx.engine import OnnxEngine
+stopping = threading.Event()
+run = OnnxEngine.run
+def run_once_stopping(self, pixels, *args, **kwargs):
+    if pixels[0, 0, 0, 0] == 13:
+        stopping.wait()
+    return run(self, pixels, *args, **kwargs)
+OnnxEngine.run = run_once_stopping
+class Server(app.server.uvicorn_server.Server):
+    def _stop(self):
+        super()._stop()
+        stopping.set()
+app.server.uvicorn_server.Server = Server
+from app.cli.main import main
+main()
+"""
+    with start(program=program) as server, ThreadPoolExecutor(4) as pool:
         url = server.ready()
+        images = [uniform(13) + bytes([number]) for number in range(4)]
         calls = [
-            pool.submit(httpx2.post, f"{url}/classify/batch", files=files)
-            for files in ([("file", cat + bytes([n, m])) for n in range(16)] for m in range(4))
+            pool.submit(httpx2.post, f"{url}/classify", files={"file": image}) for image in images
         ]
         while "in_flight_requests 5" not in httpx2.get(f"{url}/metrics").text:
-            assert not all(call.done() for call in calls)
+            assert not any(call.done() for call in calls)
         server.process.send_signal(signal.SIGTERM)
         assert [call.result().status_code for call in calls] == [200] * 4
         assert server.end() == 0
@@ -100,12 +132,16 @@ def test_a_signal_ends_it_with_code_zero_after_the_answers_in_flight(cat: bytes)
 
 
 def test_readiness_turns_red_and_requests_are_answered_until_the_drain_is_over(cat: bytes) -> None:
-    with start("--drain-s", "1") as server, httpx2.Client(base_url=server.ready()) as client:
+    with (
+        start("--drain-s", "300", "--shutdown-timeout-s", "600") as server,
+        httpx2.Client(base_url=server.ready(), timeout=30) as client,
+    ):
         server.process.send_signal(signal.SIGTERM)
         while client.get("/readyz").status_code == 200:
             pass
         assert client.get("/livez").status_code == 200
         assert client.post("/classify", files={"file": cat}).status_code == 200
+        server.process.send_signal(signal.SIGTERM)  # which ends the drain
         assert server.end() == 0
 
 
@@ -136,22 +172,23 @@ def test_a_taken_port_ends_the_start_and_names_the_address() -> None:
     assert str(port) in output
 
 
-def test_a_bad_setting_ends_the_start_with_one_line_that_names_it() -> None:
-    code, output = fails_to_start(MOBILENET_QUEUE_MS="-5")
-    assert code == 2
-    assert "MOBILENET_QUEUE_MS" in output
-    assert output.count("\n") == 1
-    code, output = fails_to_start("--max-batch-size", "0")
-    assert code == 2
-    assert "--max-batch-size" in output
-
-
-@pytest.mark.parametrize("host", ["nonsense.invalid", "192.0.2.1", "a" * 64])
-def test_a_host_that_cannot_be_listened_on_is_a_bad_setting(host: str) -> None:
-    code, output = fails_to_start("--host", host)
-    assert code == 2
-    assert "MOBILENET_HOST (--host): not an address" in output
-    assert output.count("\n") == 1
+@pytest.mark.parametrize(
+    ("flags", "env", "named"),
+    [
+        ([], {"MOBILENET_QUEUE_MS": "-5"}, "MOBILENET_QUEUE_MS"),
+        (["--max-batch-size", "0"], {}, "--max-batch-size"),
+        (["--host", "nonsense.invalid"], {}, "MOBILENET_HOST (--host): not an address or a name"),
+        (["--host", "a" * 64], {}, "MOBILENET_HOST (--host): not an address or a name"),
+        (["--host", "192.0.2.1"], {}, "MOBILENET_HOST (--host): not an address of this machine"),
+    ],
+)
+def test_a_bad_setting_ends_the_start_with_one_line_that_names_it(
+    flags: list[str], env: dict[str, str], named: str
+) -> None:
+    result = CliRunner().invoke(app, ["serve", "--models", "nowhere", *flags], env=env)
+    assert result.exit_code == 2
+    assert named in result.output
+    assert result.output.count("\n") == 1
 
 
 def test_damaged_weights_are_never_served(copy: Path) -> None:
@@ -166,28 +203,29 @@ def test_damaged_weights_are_never_served(copy: Path) -> None:
     assert "Ready after" not in output
 
 
-def test_a_missing_checkpoint_ends_the_start(tmp_path: Path) -> None:
-    code, output = fails_to_start("--models", str(tmp_path / "nowhere"))
-    assert code == 1
-    assert "nowhere" in output
+def test_a_missing_checkpoint_ends_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert try_to_start(models=str(tmp_path / "nowhere")) == 1
+    assert "nowhere" in caplog.text
 
 
-def test_an_activation_that_the_engine_does_not_know_is_refused_by_name(copy: Path) -> None:
-    config = copy / "config.json"
-    config.write_text(config.read_text().replace('"relu6"', '"selu"'))
+@pytest.mark.parametrize(
+    ("file", "change", "named"),
+    [
+        ("config.json", ('"relu6"', '"selu"'), "selu"),
+        ("preprocessor_config.json", ("{", '{"do_pad": true,'), "do_pad"),
+    ],
+)
+def test_what_the_engine_or_the_preprocessing_cannot_honour_is_refused_by_name(
+    copy: Path, caplog: pytest.LogCaptureFixture, file: str, change: tuple[str, str], named: str
+) -> None:
+    config = copy / file
+    config.write_text(config.read_text().replace(*change, 1))
     (copy / "SHA256SUMS").unlink()
-    code, output = fails_to_start("--models", str(copy))
-    assert code == 1
-    assert "selu" in output
-
-
-def test_preprocessing_that_cannot_be_honoured_is_refused_by_name(copy: Path) -> None:
-    config = copy / "preprocessor_config.json"
-    config.write_text(config.read_text().replace("{", '{"do_pad": true,', 1))
-    (copy / "SHA256SUMS").unlink()
-    code, output = fails_to_start("--models", str(copy))
-    assert code == 1
-    assert "do_pad" in output
+    assert try_to_start(models=str(copy)) == 1
+    assert named in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 def test_stalled_uploads_cannot_hold_up_the_end() -> None:
@@ -210,6 +248,7 @@ def test_stalled_uploads_cannot_hold_up_the_end() -> None:
     assert not [line for line in server.lines if "Traceback" in line]
 
 
+@pytest.mark.thorough
 def test_a_signal_ends_a_process_whose_engine_hangs() -> None:
     program = """
 import sys, threading
@@ -248,25 +287,20 @@ main()
     assert not [line for line in server.lines if "Ready after" in line]
 
 
-def test_an_engine_that_fails_its_self_test_is_never_ready() -> None:
-    program = """
-import numpy
-import app.inference.engines
-from model.engines.onnx.engine import OnnxEngine
-class Wrong(OnnxEngine):
-    def run(self, pixels, *args, **kwargs):
-        output = super().run(pixels, *args, **kwargs)
-        output.pooled[:] = numpy.nan
+def test_an_engine_that_fails_its_self_test_is_never_ready(
+    fake_engine: FakeEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    def spoil(output: EngineOutput) -> EngineOutput:
+        output.pooled[:] = np.nan
         return output
-app.inference.engines.load_engine = lambda checkpoint, **_: Wrong(checkpoint, 1)
-from app.cli.main import main
-main()
-"""
-    with start(program=program) as server:
-        assert server.end() == 1
-    assert "self-test" in "".join(server.lines)
+
+    fake_engine.shape = spoil
+    assert try_to_start() == 1
+    assert "self-test" in caplog.text
+    assert "Ready after" not in caplog.text
 
 
+@pytest.mark.thorough  # it says something only where torch is installed
 def test_serving_does_not_import_torch(cat: bytes) -> None:
     program = """
 import sys, httpx2

@@ -115,11 +115,11 @@ def test_a_line_tells_what_an_image_was_and_where_its_time_went(
 def test_a_line_of_many_images_tells_how_many_were_answered(
     lines: Lines, client: httpx2.Client, cat: bytes, coffee: bytes
 ) -> None:
-    files = [("file", cat), ("file", coffee), ("file", b"no picture")]
+    files = [("file", cat), ("file", coffee), ("file", b"no image")]
     client.post("/classify/batch", files=files)
     line = lines.next()
     assert (line["images"], line["answered"]) == (3, 2)
-    assert line["image_bytes"] == len(cat) + len(coffee) + len(b"no picture")
+    assert line["image_bytes"] == len(cat) + len(coffee) + len(b"no image")
     assert "format" not in line
 
 

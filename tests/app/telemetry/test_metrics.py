@@ -100,7 +100,7 @@ def test_images_are_counted_by_format_and_outcome(
         ("jpeg", "ok"): cat,
         ("jpeg", "image_truncated"): cat[: len(cat) // 2],
         ("png", "invalid_image"): b"\x89PNG\r\n\x1a\n" + bytes(64),
-        ("unknown", "unsupported_image_format"): b"no picture",
+        ("unknown", "unsupported_image_format"): b"no image",
     }
     before = {case: count(*case) for case in cases}
     for image in cases.values():

@@ -100,13 +100,12 @@ def test_what_fails_while_files_are_found_reaches_who_iterates(files: list[Found
 
 
 def test_leaving_ends_the_threads(files: list[Found]) -> None:
-    before = threading.active_count()
     workers = Workers(files, Asked().answerer())
     with workers as results:
         next(results)
     for thread in workers._threads:
         thread.join(timeout=10)
-    assert threading.active_count() == before
+    assert not any(thread.is_alive() for thread in workers._threads)
 
 
 @pytest.mark.parametrize("count", [3, 4])
