@@ -55,7 +55,11 @@ def photo_s(server: Watched) -> float:
 @pytest.fixture(scope="module")
 def shown(server: Watched) -> Shown:
     """Asks once for each plain image that rows show."""
-    return cache(lambda show: meaning(post_all(server, encode(show().convert("RGB"), "PNG"))))
+    return cache(
+        lambda show: meaning(
+            post_all(server, encode(show().convert("RGB"), "PNG", compress_level=1))
+        )
+    )
 
 
 def params(rows: list[Row], quick: Collection[Row] = ()) -> list[object]:
