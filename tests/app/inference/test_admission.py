@@ -93,3 +93,17 @@ async def test_the_bound_is_as_predicted_when_little_waits() -> None:
         with admission.reserve():
             clock.time += 10
     assert admission.capacity == 8
+
+
+@pytest.mark.parametrize(
+    ("costs", "most", "window"),
+    [
+        pytest.param([1, 3, 1], 3, (2, 4), id="the dearest may come together"),
+        pytest.param([1] * 9, 3, (3, 3), id="no more than may be open"),
+        pytest.param([9, 1], 2, (1, 9), id="one, however dear"),
+    ],
+)
+async def test_images_of_one_request_leave_half_of_the_bound_to_others(
+    costs: list[float], most: int, window: tuple[int, float]
+) -> None:
+    assert Admission(capacity=8, images_per_s=10).window(costs, most) == window

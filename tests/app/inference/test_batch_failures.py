@@ -155,6 +155,29 @@ async def test_a_stream_that_dies_leaves_the_others_at_work() -> None:
     assert engine.alone == [True, True]
 
 
+async def test_everybody_is_failed_once_the_last_of_two_streams_has_died() -> None:
+    engine = FakeEngine()
+    engine.fail = die
+    async with create_batcher(streams=2) as batcher:
+        for _ in range(2):
+            with pytest.raises(NotReadyError):
+                await ask(batcher, engine, 1)
+        with pytest.raises(NotReadyError):
+            batcher.admission.check()
+
+
+async def test_the_log_says_why_the_engine_failed(caplog: pytest.LogCaptureFixture) -> None:
+    engine, failure = FakeEngine(), RuntimeError("poison")
+
+    def fail(_: list[int]) -> None:
+        raise failure
+
+    engine.fail = fail
+    async with create_batcher() as batcher:
+        assert await ask_together(batcher, engine, [1]) == [AppError] * 2
+    assert [record.exc_info and record.exc_info[1] for record in caplog.records] == [failure] * 2
+
+
 async def test_pixels_that_come_after_their_caller_left_are_never_computed() -> None:
     engine = FakeEngine()
     async with create_batcher() as batcher:

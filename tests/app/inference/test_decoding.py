@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import Future
+from contextlib import ExitStack
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 from PIL import ImageFile
 
@@ -14,7 +18,7 @@ from app.inference.plan import Plan
 from model.engines.base import Engine
 from model.images.decoder import DecodeLimits, Decoder
 from model.images.formats.format import EncodedImage
-from model.images.pixels import preprocess
+from model.images.pixels import needed_size, preprocess
 from model.images.preprocessor_config import Preprocessing
 from tests.fakes import watch_waiting
 from tests.model.images.pictures import encode, noise
@@ -189,3 +193,52 @@ def test_threads_that_cannot_be_had_are_an_error_and_leave_none_behind(
         pass
     threads._pool.shutdown()
     assert not any(thread.is_alive() for thread in begun)
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+def test_a_big_jpeg_is_decoded_smaller_only_if_that_is_wanted(*, scaled: bool) -> None:
+    image = read_header(encode(noise(1400, 1100), "JPEG"))
+    decoder = ImageDecoder(DecodeLimits(), scaled_jpegs=scaled)
+    needed = partial(needed_size, preprocessing=PLAN.preprocessing) if scaled else lambda _: None
+    with Decoder(DecodeLimits()).open(image, needed) as decoded:
+        expected = preprocess(decoded, PLAN.preprocessing)
+    pixels, size = decoder.decode(image, PLAN, lambda: True)
+    assert np.array_equal(pixels, expected)
+    assert size == (1400, 1100)
+    assert decoder.predict_seconds(image, PLAN) == image.predict_seconds(needed)
+
+
+def test_a_prediction_is_of_this_machines_cores() -> None:
+    decoder = ImageDecoder(DecodeLimits(), scaled_jpegs=False)
+    threads = DecodeThreads(4, decoder, slowness=3)
+    assert threads.predict_seconds(header(1), PLAN) == pytest.approx(
+        decoder.predict_seconds(header(1), PLAN) * 3 / 4
+    )
+
+
+def test_times_are_within_what_it_took(told: Told) -> None:
+    began = time.monotonic()
+    with create_threads() as threads, threads.start(header(1), PLAN, submit=told, fail=told) as one:
+        decoded = one.result()
+    assert began <= decoded.ready <= time.monotonic()
+    assert decoded.decode_s > 0
+    assert 0 <= decoded.wait_s + decoded.decode_s <= decoded.ready - began
+
+
+def test_the_threads_end_without_what_waits_and_without_waiting_for_what_runs(told: Told) -> None:
+    begun, gate, other = threading.Event(), threading.Event(), Told()
+
+    def hold() -> None:
+        begun.set()
+        gate.wait(10)
+
+    threads = DecodeThreads(1, ImageDecoder(DecodeLimits(), scaled_jpegs=False), throttle=hold)
+    with ExitStack() as callers:
+        with threads:
+            for caller in (told, other):
+                callers.enter_context(threads.start(header(1), PLAN, submit=caller, fail=caller))
+            assert begun.wait(10)
+        assert isinstance(other.wait(), ShuttingDownError)
+        assert not told.outcomes
+        gate.set()
+        assert told.wait().shape == (224, 224, 3)
