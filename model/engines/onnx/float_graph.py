@@ -15,6 +15,8 @@ from model.network.folding import fold
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from model.checkpoints.checkpoint import Checkpoint
     from model.network.config import ConvLayer
 
@@ -51,12 +53,14 @@ class FloatGraph(Graph):
             )
 
     def _read_pixels(self) -> str:
-        scale, offset = self._checkpoint.preprocessing.scale_and_offset()
-        self._constants |= {"scale": scale, "offset": offset}
-        self._add("Cast", [PIXELS], "float", to=TensorProto.FLOAT)
+        # Transposed as bytes, and with the constants along whole planes: along the last axis, ONNX
+        # Runtime would work on spans of three numbers.
+        constants = map(_along_planes, self._checkpoint.preprocessing.scale_and_offset())
+        self._constants |= dict(zip(("scale", "offset"), constants, strict=True))
+        self._add("Transpose", [PIXELS], "planes", perm=[0, 3, 1, 2])
+        self._add("Cast", ["planes"], "float", to=TensorProto.FLOAT)
         self._add("Div", ["float", "scale"], "scaled")
-        self._add("Sub", ["scaled", "offset"], "centred")
-        return self._add("Transpose", ["centred"], "input", perm=[0, 3, 1, 2])
+        return self._add("Sub", ["scaled", "offset"], "input")
 
     def _layer(self, layer: ConvLayer, source: str) -> str:
         weights = [f"{layer.key}.weight", f"{layer.key}.bias"]
@@ -83,3 +87,10 @@ class FloatGraph(Graph):
             names = ["classifier.weight", "classifier.bias"]
             self._constants |= {name: self._checkpoint.weights[name] for name in names}
             self._add("Gemm", [POOLED, *names], LOGITS, transB=1)
+
+
+def _along_planes(constant: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Shape a constant of each channel for (n, channels, height, width): () if all are equal."""
+    if (constant == constant.flat[0]).all():
+        return constant.flat[:1].reshape(())
+    return constant.reshape(1, -1, 1, 1)

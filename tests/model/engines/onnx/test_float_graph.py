@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,3 +67,33 @@ def test_only_the_wanted_outputs_are_in_the_graph() -> None:
     assert [output.name for output in model.graph.output] == ["Conv2d_5_pointwise", POOLED]
     feature_map, _ = create_session(model).run(None, {PIXELS: np.zeros((1, 64, 48, 3), np.uint8)})
     assert feature_map.shape == (1, 8, 6, 8)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))],
+    ids=["equal-channels", "a-constant-a-channel"],
+)
+def test_pixels_are_scaled_plane_by_plane_to_the_same_bits(
+    mean: tuple[float, ...], std: tuple[float, ...]
+) -> None:
+    checkpoint = create_checkpoint(tiny_config())
+    preprocessing = checkpoint.preprocessing.model_copy(
+        update={"image_mean": mean, "image_std": std}
+    )
+    model = create_model(replace(checkpoint, preprocessing=preprocessing))
+    shapes = {constant.name: list(constant.dims) for constant in model.graph.initializer}
+    elementwise = [node for node in model.graph.node if node.op_type in {"Div", "Sub"}]
+    assert elementwise
+    for node in elementwise:
+        assert all(shapes.get(source) in (None, [], [1, 3, 1, 1]) for source in node.input)
+    model.graph.output.append(
+        helper.make_tensor_value_info("input", TensorProto.FLOAT, [None, 3, None, None])
+    )
+    pixels = np.tile(np.arange(256, dtype=np.uint8), 72).reshape(2, 64, 48, 3)
+    (planes,) = create_session(model).run(["input"], {PIXELS: pixels})
+    scale, offset = preprocessing.scale_and_offset()
+    expected = pixels.astype(np.float32) / scale - offset
+    np.testing.assert_array_equal(
+        planes.view(np.uint32), np.ascontiguousarray(expected.transpose(0, 3, 1, 2)).view(np.uint32)
+    )
