@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 
 def create_model(
-    checkpoint: Checkpoint, outputs: Sequence[str] = (LOGITS, POOLED), output_stride: int = 32
+    checkpoint: Checkpoint,
+    outputs: Sequence[str] = (LOGITS, POOLED),
+    output_stride: int = 32,
+    *,
+    signed_kernels: bool = False,
 ) -> ModelProto:
     """Write a checkpoint's float weights, or its levels if it is quantized.
 
@@ -25,12 +29,15 @@ def create_model(
         checkpoint: to write.
         outputs: names as in `EngineOutput`; nothing deeper is written.
         output_stride: see `MobileNetV1Config.layers_at`.
+        signed_kernels: see `QuantizedGraph`.
 
     Raises:
         UnsupportedModelError: no operator is known for the checkpoint's `hidden_act`.
     """
     quantization = checkpoint.quantization
     graph = (
-        QuantizedGraph(checkpoint.config, quantization) if quantization else FloatGraph(checkpoint)
+        QuantizedGraph(checkpoint.config, quantization, signed_kernels=signed_kernels)
+        if quantization
+        else FloatGraph(checkpoint)
     )
     return graph.create_model(outputs, output_stride)

@@ -19,16 +19,30 @@ from model.network.quantization import MAX_LEVEL, QuantizationParameters
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from model.network.config import ConvLayer, MobileNetV1Config
     from model.network.quantization import Quantization, QuantizedLayer
 
+_INT8_OFFSET = 128
+
 
 class QuantizedGraph(Graph):
-    """The network on 8-bit levels: each byte of an image is one, the outputs are real numbers."""
+    """The network on 8-bit levels: each byte of an image is one, the outputs are real numbers.
 
-    def __init__(self, config: MobileNetV1Config, quantization: Quantization) -> None:
+    Args:
+        config: of the network.
+        quantization: its levels.
+        signed_kernels: write kernels as int8, not uint8: the same numbers, and three times as fast
+            where the CPU has a dot product, but wrong where it has none (`has_dot_product`).
+    """
+
+    def __init__(
+        self, config: MobileNetV1Config, quantization: Quantization, *, signed_kernels: bool = False
+    ) -> None:
         super().__init__(config)
         self._quantization = quantization
+        self._signed_kernels = signed_kernels
 
     def _read_pixels(self) -> str:
         levels = self._add("Transpose", [PIXELS], "input/levels", perm=[0, 3, 1, 2])
@@ -87,10 +101,11 @@ class QuantizedGraph(Graph):
         kernel, bias = f"{name}/kernel", f"{name}/bias"
         scales = layer.scales if len(layer.scales) > 1 else layer.scales[0]
         shape = np.shape(scales)
+        levels, zero_point = self._kernel_levels(layer)
         self._constants |= {
-            f"{kernel}/levels": layer.kernel,
+            f"{kernel}/levels": levels,
             f"{kernel}/scale": np.asarray(scales),
-            f"{kernel}/zero_point": np.full(shape, layer.zero_point, np.uint8),
+            f"{kernel}/zero_point": np.full(shape, zero_point, levels.dtype),
             f"{bias}/levels": layer.bias,
             f"{bias}/scale": layer.bias_scales.reshape(shape),
             f"{bias}/zero_point": np.zeros(shape, np.int32),
@@ -109,6 +124,13 @@ class QuantizedGraph(Graph):
             levels = self._add("Clip", [levels, *bounds], f"{name}/clipped")
         self._levels = levels
         return self._dequantize(levels, layer.output, f"{name}/real")
+
+    def _kernel_levels(self, layer: QuantizedLayer) -> tuple[NDArray[Any], int]:
+        """A kernel's levels and zero point; both moved, signed ones stand for the same numbers."""
+        if not self._signed_kernels:
+            return layer.kernel, layer.zero_point
+        moved = layer.kernel.astype(np.int16) - _INT8_OFFSET
+        return moved.astype(np.int8), layer.zero_point - _INT8_OFFSET
 
     def _parameters(self, parameters: QuantizationParameters, target: str) -> list[str]:
         names = [f"{target}/scale", f"{target}/zero_point"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import onnxruntime
 from google.protobuf.message import EncodeError
 
+from model.engines.onnx.instructions import has_dot_product
 from model.engines.onnx.model import create_model
 
 if TYPE_CHECKING:
@@ -43,7 +44,12 @@ class Sessions:
             return self._sessions[threads]
 
     def _create(self, threads: int) -> onnxruntime.InferenceSession:
-        model = create_model(self._checkpoint, self._outputs, self._output_stride)
+        model = create_model(
+            self._checkpoint,
+            self._outputs,
+            self._output_stride,
+            signed_kernels=has_dot_product(),
+        )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1

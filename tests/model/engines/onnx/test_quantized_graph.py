@@ -5,10 +5,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime
 import pytest
+from onnx import numpy_helper
 
 from model.engines import load_engine
+from model.engines.onnx import sessions
 from model.engines.onnx.engine import OnnxEngine
 from model.engines.onnx.graph import PIXELS
+from model.engines.onnx.instructions import has_dot_product
 from model.engines.onnx.model import create_model
 from model.network.config import END_POINTS, LOGITS, OUTPUT_STRIDES, POOLED
 from model.network.quantization import QuantizationParameters
@@ -20,6 +23,9 @@ from tests.model.twins import tiny_config
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from numpy.typing import NDArray
+    from onnx import ModelProto
 
     from model.checkpoints.checkpoint import Checkpoint
     from model.engines.base import Engine
@@ -150,3 +156,54 @@ def test_sums_beyond_single_precision_are_exact_in_the_torch_engine() -> None:
     pixels = create_pixels(64, 64)
     ours, reference = (engine.run(pixels).logits for engine in both_engines(checkpoint))
     np.testing.assert_allclose(reference, ours, atol=1e-5)
+
+
+def constants(checkpoint: Checkpoint, *, signed: bool) -> dict[str, NDArray[Any]]:
+    model = create_model(checkpoint, signed_kernels=signed)
+    return {
+        tensor.name: numpy_helper.to_array(tensor)
+        for tensor in model.graph.initializer
+        if "/kernel/" in tensor.name
+    }
+
+
+def test_signed_kernels_stand_for_the_same_numbers(quantized: Checkpoint) -> None:
+    unsigned, signed = (constants(quantized, signed=signed) for signed in (False, True))
+    layers = [name.removesuffix("/levels") for name in unsigned if name.endswith("/levels")]
+    assert len(layers) == 28
+    for layer in layers:
+        kernels = []
+        for tensors, dtype in ((unsigned, np.uint8), (signed, np.int8)):
+            levels, zero_point = tensors[f"{layer}/levels"], tensors[f"{layer}/zero_point"]
+            assert levels.dtype == zero_point.dtype == dtype
+            shape = (-1, 1, 1, 1) if zero_point.ndim else ()
+            kernels.append(levels.astype(int) - zero_point.astype(int).reshape(shape))
+        assert np.array_equal(*kernels)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_kernels_are_signed_where_the_cpu_sums_their_products_exactly(
+    monkeypatch: pytest.MonkeyPatch, *, exact: bool
+) -> None:
+    written: list[bool] = []
+
+    def create(*arguments: Any, signed_kernels: bool) -> ModelProto:
+        written.append(signed_kernels)
+        return create_model(*arguments, signed_kernels=signed_kernels)
+
+    monkeypatch.setattr(sessions, "has_dot_product", lambda: exact)
+    monkeypatch.setattr(sessions, "create_model", create)
+    OnnxEngine(create_quantized(tiny_config()), 1)
+    assert written == [exact]
+
+
+@pytest.mark.skipif(not has_dot_product(), reason="needs a CPU with VNNI or Arm's dot product")
+def test_signed_and_unsigned_kernels_give_the_same_levels(quantized: Checkpoint) -> None:
+    pixels = create_pixels(97, 131)
+    answers = []
+    for signed in (False, True):
+        model = create_model(quantized, [*END_POINTS, POOLED, LOGITS], signed_kernels=signed)
+        session = onnxruntime.InferenceSession(model.SerializeToString())
+        answers.append(session.run(None, {PIXELS: pixels}))
+    for unsigned, moved in zip(*answers, strict=True):
+        assert np.array_equal(unsigned, moved)
