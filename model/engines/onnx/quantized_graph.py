@@ -101,11 +101,11 @@ class QuantizedGraph(Graph):
         kernel, bias = f"{name}/kernel", f"{name}/bias"
         scales = layer.scales if len(layer.scales) > 1 else layer.scales[0]
         shape = np.shape(scales)
-        levels, zero_point = self._kernel_levels(layer)
+        kernel_levels, zero_point = self._kernel_levels(layer)
         self._constants |= {
-            f"{kernel}/levels": levels,
+            f"{kernel}/levels": kernel_levels,
             f"{kernel}/scale": np.asarray(scales),
-            f"{kernel}/zero_point": np.full(shape, zero_point, levels.dtype),
+            f"{kernel}/zero_point": np.full(shape, zero_point, kernel_levels.dtype),
             f"{bias}/levels": layer.bias,
             f"{bias}/scale": layer.bias_scales.reshape(shape),
             f"{bias}/zero_point": np.zeros(shape, np.int32),
