@@ -74,10 +74,10 @@ class Settings(BaseSettings):
         "auto", description="cores to use; auto: those that affinity and cgroup quota leave"
     )
     max_batch_size: _Auto | Annotated[int, Field(ge=1, le=256)] = Field(
-        "auto", description="images a batch at most; auto: measured at start"
+        "auto", description="images a batch at most; auto: 2 on a CPU, 64 on a GPU"
     )
     streams: _Auto | Annotated[int, Field(ge=1, le=1024)] = Field(
-        "auto", description="batches that run at once; auto: measured at start"
+        "auto", description="batches that run at once; auto: one a thread, one on a GPU"
     )
     queue_ms: float = Field(
         500, gt=0, le=60_000, description="predicted work that may wait, in milliseconds"

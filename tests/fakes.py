@@ -31,7 +31,6 @@ class FakeEngine:
         alone: what the batcher said of each.
         outputs: what was wanted of each.
         strides: the output stride of each.
-        trimmed: whether it was told to give memory back.
         entered: released once for each batch that begins.
         gate: batches wait for it; open unless `hold` was called.
     """
@@ -50,7 +49,6 @@ class FakeEngine:
         self.alone: list[bool] = []
         self.outputs: list[frozenset[str]] = []
         self.strides: list[int] = []
-        self.trimmed = False
         self.entered = threading.Semaphore(0)
         self.gate = threading.Event()
         self.gate.set()
@@ -83,9 +81,6 @@ class FakeEngine:
             is_map = name not in {LOGITS, POOLED}
             arrays[name] = vectors[:, None, None].repeat(2, 1).repeat(2, 2) if is_map else vectors
         return self.shape(EngineOutput(arrays))
-
-    def trim(self) -> None:
-        self.trimmed = True
 
     @property
     def computed(self) -> list[int]:

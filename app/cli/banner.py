@@ -57,8 +57,6 @@ def create_summary(info: InfoResponse) -> Table:
             *(("model", _describe_model(model)) for model in info.models),
             ("engine", f"{first.engine} on {first.device}, {_count(info.threads, 'thread')}"),
             ("batches", f"up to {images}, {info.streams} at once"),
-            ("speed", f"about {info.images_per_s:.0f} images/s, without decoding"),
-            ("queue", f"room for the work of {info.queue_capacity:.0f} images"),
         ]
     )
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from itertools import accumulate
 
 from app.errors import AppError, OverloadedError
+from app.inference.estimate import Estimate
 
 _STEP = 1.05
 _LOOK_S = 0.25
@@ -29,15 +30,29 @@ class Admission:
     The predicted throughput knows neither HTTP nor what else the cores do. So the bound shrinks,
     down to a quarter, by as much as the throughput under load is lower: it bounds time.
 
+    Args:
+        queue_s: how long accepted work may wait, in seconds.
+        streams: batches that run at once.
+        running: work that may run besides what waits.
+        image_s: what a stream takes for one image.
+
     Attributes:
         work: in flight now.
     """
 
     def __init__(
-        self, capacity: float, images_per_s: float, now: Callable[[], float] = time.monotonic
+        self,
+        *,
+        queue_s: float,
+        streams: int,
+        running: float,
+        image_s: Estimate,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._capacity = capacity
-        self.images_per_s = images_per_s
+        self._queue_s = queue_s
+        self._streams = streams
+        self._running = running
+        self.image_s = image_s
         self._now = now
         self._speed = 1.0
         self._done = 0.0
@@ -50,9 +65,14 @@ class Admission:
         self._empty.set()
 
     @property
+    def images_per_s(self) -> float:
+        """Predicted throughput of the streams together."""
+        return self._streams / self.image_s.value
+
+    @property
     def capacity(self) -> float:
         """Work that may be in flight now."""
-        return self._capacity * self._speed
+        return (self._queue_s * self.images_per_s + self._running) * self._speed
 
     def check(self, cost: float | None = None) -> None:
         """Raise what `reserve` would raise now; without a cost, for a request like most of late.

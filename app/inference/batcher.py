@@ -46,11 +46,13 @@ class Entry(BatchItem):
     """One image in the queue.
 
     Attributes:
+        cost: predicted work of computing it, in default images.
         submitted: when it was queued, in seconds on the batcher's clock.
         request: the span of its request, if that is traced.
     """
 
     answer: FutureRow
+    cost: float
     submitted: float
     request: SpanContext | None
 
@@ -92,6 +94,7 @@ class DynamicBatcher:
         throttle: Callable[[], None] = lambda: None,
         traces: Traces | None = None,
         now: Callable[[], float] = time.monotonic,
+        cpu_time: Callable[[], float] = time.thread_time,
     ) -> None:
         self.streams = streams
         self.max_batch_size = max_batch_size
@@ -100,6 +103,7 @@ class DynamicBatcher:
         self._throttle = throttle
         self._traces = traces
         self._now = now
+        self._cpu_time = cpu_time
         self.in_flight = InFlight(now)
         self.breaker = CircuitBreaker()
         self._waiting: list[Entry] = []
@@ -169,10 +173,15 @@ class DynamicBatcher:
                     self._drop_abandoned()
 
     def submit(
-        self, answer: FutureRow, plan: Plan, request: SpanContext | None, pixels: NDArray[np.uint8]
+        self,
+        answer: FutureRow,
+        plan: Plan,
+        cost: float,
+        request: SpanContext | None,
+        pixels: NDArray[np.uint8],
     ) -> None:
         """Queue an image, (height, width, channels), from any thread; see `Entry`."""
-        entry = Entry(plan, pixels, answer, self._now(), request)
+        entry = Entry(plan, pixels, answer, cost, self._now(), request)
         with self._changed:
             if alive := self._dead < self.streams:
                 self._waiting.append(entry)
@@ -211,8 +220,16 @@ class DynamicBatcher:
     def _run(self, batch: Sequence[Entry], *, alone: bool) -> list[Outcome]:
         requests = [entry.request for entry in batch]
         traced = self._traces.batch(requests) if self._traces else nullcontext()
+        # Of all the cores that work on a batch only the one that began it has its time counted.
+        whole = alone or batch[0].plan.engine.device != "cpu"
+        clock = self._now if whole else self._cpu_time
         with self.in_flight.track(), traced as span:
-            return run_batch(batch, alone=alone, now=self._now, span=span)
+            started = clock()
+            outcomes = run_batch(batch, alone=alone, now=self._now, span=span)
+            seconds = (clock() - started) * (self.streams if whole else 1)
+        if all(isinstance(outcome, BatchRow) for outcome in outcomes):
+            self.admission.image_s.learn(seconds, sum(entry.cost for entry in batch))
+        return outcomes
 
     def _report(self, first: Entry, outcomes: Sequence[Outcome]) -> None:
         """Tell the log, the metrics and the circuit breaker of a batch."""

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import errors
+from app.inference.estimate import Estimate
 from app.inference.health import InFlight
 from app.inference.plan import Plan
 from model.errors import (
@@ -126,9 +127,10 @@ class Decoded:
 class DecodeThreads:
     """Use as a context manager: entering starts the threads, leaving ends them.
 
+    How much slower than the reference machine's a core is, they learn from what they decode.
+
     Args:
         threads: how many images are decoded at once.
-        slowness: how many times as long as predicted a core takes; see `measure_core`.
         throttle: called before each image; see `app.inference.quota`.
 
     Attributes:
@@ -140,12 +142,13 @@ class DecodeThreads:
         threads: int,
         decoder: ImageDecoder,
         *,
-        slowness: float = 1.0,
         throttle: Callable[[], None] = lambda: None,
+        cpu_time: Callable[[], float] = time.thread_time,
     ) -> None:
         self.threads = threads
+        self._cpu_time = cpu_time
         self._decoder = decoder
-        self._slowness = slowness
+        self._slowness = Estimate(1.0)
         self._throttle = throttle
         self.in_flight = InFlight()
 
@@ -168,7 +171,7 @@ class DecodeThreads:
 
     def predict_seconds(self, image: EncodedImage, plan: Plan) -> float:
         """Predict how long an image would keep all the threads busy."""
-        return self._decoder.predict_seconds(image, plan) * self._slowness / self.threads
+        return self._decoder.predict_seconds(image, plan) * self._slowness.value / self.threads
 
     @contextmanager
     def start(
@@ -206,8 +209,10 @@ class DecodeThreads:
         self, image: EncodedImage, plan: Plan, submitted: float, left: threading.Event
     ) -> Decoded:
         self._throttle()
-        started = time.monotonic()
+        started, used = time.monotonic(), self._cpu_time()
         with self.in_flight.track():
             pixels, size = self._decoder.decode(image, plan, lambda: not left.is_set())
         ready = time.monotonic()
+        predicted_s = self._decoder.predict_seconds(image, plan)
+        self._slowness.learn(self._cpu_time() - used, predicted_s)
         return Decoded(pixels, started - submitted, ready - started, ready, size)

@@ -71,8 +71,8 @@ def describe(lifecycle: Lifecycle) -> InfoResponse:
         threads=lifecycle.threads,
         streams=service.batcher.streams,
         max_batch_size=service.batcher.max_batch_size,
-        queue_capacity=lifecycle.queue_capacity,
-        images_per_s=lifecycle.speed.images_per_s,
+        queue_capacity=service.batcher.admission.capacity,
+        images_per_s=service.batcher.admission.images_per_s,
     )
 
 

@@ -17,9 +17,16 @@ from app.inference.admission import Admission
 from app.inference.batcher import DynamicBatcher
 from app.inference.cache import ResultCache
 from app.inference.decoding import DecodeThreads
-from app.inference.engines import count_threads, create_decoder, load_engines
+from app.inference.engines import (
+    choose_batch_size,
+    count_threads,
+    create_decoder,
+    load_engines,
+)
+from app.inference.estimate import Estimate
 from app.inference.memory import freeze, trim
 from app.inference.pipeline import Pipeline
+from app.inference.plan import Plan
 from app.inference.quota import CpuThrottle
 from app.inference.service import Service
 from app.settings import MEBI, Settings
@@ -27,10 +34,12 @@ from app.telemetry.metrics import Metrics
 from app.telemetry.traces import Traces
 from model.engines.base import Engine
 from model.engines.cores import binding_quota
-from model.engines.warm_up import Speed, measure_speed
-from model.images.cost import measure_core
+from model.network.config import LOGITS
 
 _log = logging.getLogger(__name__)
+
+_MULTIPLY_ADDS_PER_S = 10e9
+"""A cautious guess at what a core does, until the first batch has run."""
 
 _T = TypeVar("_T")
 
@@ -43,8 +52,6 @@ class Lifecycle(AbstractAsyncContextManager["Lifecycle"]):
         self.metrics = metrics
         self.traces = traces
         self.threads = count_threads(settings)
-        self.speed = Speed(max_batch_size=1, streams=1, images_per_s=1.0)
-        self._decode_slowness = 1.0
         self.ready = asyncio.Event()
         self._service: Service | None = None
         self.draining = False
@@ -65,12 +72,6 @@ class Lifecycle(AbstractAsyncContextManager["Lifecycle"]):
         if self._service is None:
             raise NotReadyError
         return self._service
-
-    @property
-    def queue_capacity(self) -> float:
-        """Work that may be in flight, in default images: what may wait, and what runs."""
-        waiting = self.settings.queue_ms / 1000 * self.speed.images_per_s
-        return waiting + self.speed.streams * self.speed.max_batch_size
 
     async def load(self) -> None:
         """Load and test the engines, and open the queue.
@@ -100,13 +101,22 @@ class Lifecycle(AbstractAsyncContextManager["Lifecycle"]):
         decode_threads = DecodeThreads(
             self.threads,
             create_decoder(self.settings),
-            slowness=self._decode_slowness,
             throttle=throttle,
         )
+        streams = default.streams if self.settings.streams == "auto" else self.settings.streams
+        batch_size = choose_batch_size(self.settings, default)
+        admission = Admission(
+            queue_s=self.settings.queue_ms / 1000,
+            streams=streams,
+            running=streams * batch_size,
+            image_s=Estimate(
+                Plan(default, frozenset({LOGITS})).multiply_adds / _MULTIPLY_ADDS_PER_S
+            ),
+        )
         batcher = DynamicBatcher(
-            streams=self.speed.streams,
-            max_batch_size=self.speed.max_batch_size,
-            admission=Admission(self.queue_capacity, self.speed.images_per_s),
+            streams=streams,
+            max_batch_size=batch_size,
+            admission=admission,
             metrics=self.metrics,
             throttle=throttle,
             traces=self.traces,
@@ -143,30 +153,20 @@ class Lifecycle(AbstractAsyncContextManager["Lifecycle"]):
 
     def _load_engines(self) -> list[Engine]:
         engines = load_engines(self.settings.model_sources(), self.settings)
-        batch_size, streams = (
-            None if value == "auto" else value
-            for value in (self.settings.max_batch_size, self.settings.streams)
-        )
-        self.speed = measure_speed(engines[0], batch_size, streams)
-        engines[0].trim()
-        self._decode_slowness = measure_core()
         freeze()
         trim()
         return engines
 
     def _log_ready(self, first: Engine, seconds: float) -> None:
         _log.info(
-            "Ready after %.2f s: %s, engine %s on %s, %d threads, %d streams, batches up to %d, "
-            "%.0f images/s, room for %.0f.",
+            "Ready after %.2f s: %s, engine %s on %s, %d threads, %d streams, batches up to %d.",
             seconds,
             ", ".join(self.service.engines),
             first.name,
             first.device,
             self.threads,
-            self.speed.streams,
-            self.speed.max_batch_size,
-            self.speed.images_per_s,
-            self.queue_capacity,
+            self.service.batcher.streams,
+            self.service.batcher.max_batch_size,
         )
 
 

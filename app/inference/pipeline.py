@@ -99,7 +99,8 @@ class Pipeline:
         request = self._traces.request if self._traces else None
         with self.batcher.expect() as answer:
             # From thread to thread: a wake-up of the loop in between would cost as much as parsing.
-            submit = partial(self.batcher.submit, answer, plan, request)
+            cost = self.predict_engine_cost(plan)
+            submit = partial(self.batcher.submit, answer, plan, cost, request)
             fail = partial(self.batcher.fail, answer)
             with image.start_decoding(self.decode_threads, plan, submit, fail) as decoding:
                 row = await answer

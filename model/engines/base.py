@@ -98,7 +98,3 @@ class Engine(Protocol):
             ValueError: the images are too small, or there is no such output.
         """
         ...
-
-    def trim(self) -> None:
-        """Release the memory that large batches needed; later ones allocate it anew."""
-        ...

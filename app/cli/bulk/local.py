@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from app.api.routes.schemas import Prediction, create_predictions
 from app.cli.bulk.files import FileError, StoppedError
@@ -15,16 +15,13 @@ from app.errors import AppError, NoClassifierError
 from app.inference.answers import Arrays, extract, rank
 from app.inference.batch import BatchItem, BatchRow, run_batch
 from app.inference.decoding import read_header
-from app.inference.engines import count_threads, create_decoder, load_engines
+from app.inference.engines import choose_batch_size, count_threads, create_decoder, load_engines
 from app.inference.options import ClassifyOptions, EmbedOptions
 from app.inference.plan import Plan
 from app.settings import MEBI, Settings
 from model.network.config import LOGITS
 
 _T = TypeVar("_T")
-
-_BATCH_SIZES: Final = {"cpu": 2, "cuda": 64}
-"""One thread decodes a batch and then computes it. On a CPU two fill it, and four are no faster."""
 
 
 class LocalModel:
@@ -36,8 +33,7 @@ class LocalModel:
 
     def __init__(self, settings: Settings) -> None:
         (self._engine,) = load_engines(islice(settings.model_sources(), 1), settings)
-        batch_size = settings.max_batch_size
-        self._batch_size = _BATCH_SIZES[self._engine.device] if batch_size == "auto" else batch_size
+        self._batch_size = choose_batch_size(settings, self._engine)
         self._workers = count_threads(settings)
         self._max_bytes = int(settings.max_body_mib * MEBI)
         self._decoder = create_decoder(settings)

@@ -7,17 +7,17 @@ import threading
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
-import numpy as np
 import onnxruntime
 
 from model.engines.base import EngineOutput, check_request, deepest_layer, default_outputs
 from model.engines.onnx.graph import PIXELS
 from model.engines.onnx.sessions import Sessions, memory_errors
-from model.network.config import END_POINTS, MIN_IMAGE_SIDE, OUTPUT_STRIDES
+from model.network.config import END_POINTS, OUTPUT_STRIDES
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from model.checkpoints.checkpoint import Checkpoint
@@ -77,11 +77,6 @@ class OnnxEngine:
             else:
                 arrays = sessions.get(alone=alone).run(names, feed)
         return EngineOutput(dict(zip(names, arrays, strict=True)))
-
-    def trim(self) -> None:
-        """Give back what larger batches needed; see `Engine.trim`."""
-        least = np.zeros((1, MIN_IMAGE_SIDE, MIN_IMAGE_SIDE, 3), np.uint8)
-        self._default.get(alone=True).run(None, {PIXELS: least}, self._shrinking)
 
     def _sessions(self, outputs: Collection[str], output_stride: int) -> Sessions:
         """Those of the graph with the default outputs, or with all maps down to the deepest."""

@@ -58,6 +58,3 @@ class TorchEngine:
                 return EngineOutput(self._device.download(arrays))
         except torch.OutOfMemoryError as error:
             raise MemoryError("the device is out of memory") from error
-
-    def trim(self) -> None:
-        """Do nothing: it keeps no memory on a CPU, and need not share a GPU."""

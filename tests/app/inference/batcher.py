@@ -12,6 +12,7 @@ import anyio.lowlevel
 from app.inference.admission import Admission
 from app.inference.batch import BatchRow
 from app.inference.batcher import DynamicBatcher
+from app.inference.estimate import Estimate
 from app.inference.plan import Plan
 from app.telemetry.metrics import Metrics
 from model.network.config import LOGITS, POOLED
@@ -20,18 +21,33 @@ from tests.fakes import FakeClock, FakeEngine, pixels
 BOTH = frozenset({LOGITS, POOLED})
 
 
+def create_admission(
+    capacity: float = math.inf, images_per_s: float = 100, now: Callable[[], float] | None = None
+) -> Admission:
+    """Of one stream, which learns of no batch before a test tells it."""
+    return Admission(
+        queue_s=capacity / images_per_s,
+        streams=1,
+        running=0,
+        image_s=Estimate(1 / images_per_s),
+        now=now or FakeClock(),
+    )
+
+
 def create_batcher(
     streams: int = 1,
     max_batch_size: int = 8,
     capacity: float = math.inf,
     now: Callable[[], float] | None = None,
+    cpu_time: Callable[[], float] | None = None,
 ) -> DynamicBatcher:
     return DynamicBatcher(
         streams=streams,
         max_batch_size=max_batch_size,
-        admission=Admission(capacity, images_per_s=100),
+        admission=create_admission(capacity),
         metrics=Metrics(),
         now=now or FakeClock(),
+        cpu_time=cpu_time or FakeClock(),
     )
 
 
@@ -45,7 +61,7 @@ async def submit(
 ) -> BatchRow:
     """Ask without a place."""
     with batcher.expect() as answer:
-        batcher.submit(answer, Plan(engine, BOTH), None, pixels(value, side))
+        batcher.submit(answer, Plan(engine, BOTH), 1.0, None, pixels(value, side))
         return await answer
 
 

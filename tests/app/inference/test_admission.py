@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from app.errors import NotReadyError, OverloadedError, ShuttingDownError
-from app.inference.admission import Admission
+from tests.app.inference.batcher import create_admission
 from tests.fakes import FakeClock
 
 pytestmark = pytest.mark.anyio
@@ -15,7 +15,7 @@ def anyio_backend() -> str:
 
 
 async def test_work_is_bounded_and_not_the_number_of_requests() -> None:
-    admission = Admission(capacity=4, images_per_s=10)
+    admission = create_admission(capacity=4, images_per_s=10)
     with admission.reserve(3.5):
         with pytest.raises(OverloadedError):
             admission.check(1)
@@ -24,7 +24,7 @@ async def test_work_is_bounded_and_not_the_number_of_requests() -> None:
 
 
 async def test_work_larger_than_the_bound_is_let_in_alone() -> None:
-    admission = Admission(capacity=4, images_per_s=10)
+    admission = create_admission(capacity=4, images_per_s=10)
     with admission.reserve(24), pytest.raises(OverloadedError):
         admission.check(0.1)
     with admission.reserve(0.1), pytest.raises(OverloadedError):
@@ -32,14 +32,14 @@ async def test_work_larger_than_the_bound_is_let_in_alone() -> None:
 
 
 async def test_retry_after_is_the_time_that_the_work_inside_takes() -> None:
-    admission = Admission(capacity=40, images_per_s=10)
+    admission = create_admission(capacity=40, images_per_s=10)
     with admission.reserve(38), pytest.raises(OverloadedError) as refused:
         admission.check(5)
     assert refused.value.headers["Retry-After"] == "4"
 
 
 async def test_an_empty_house_holds_no_work_whatever_the_fractions() -> None:
-    admission = Admission(capacity=1, images_per_s=10)
+    admission = create_admission(capacity=1, images_per_s=10)
     for _ in range(100):
         with admission.reserve(0.1), admission.reserve(0.2), admission.reserve(0.7):
             pass
@@ -47,14 +47,14 @@ async def test_an_empty_house_holds_no_work_whatever_the_fractions() -> None:
 
 
 async def test_a_place_is_given_back_when_its_work_fails() -> None:
-    admission = Admission(capacity=1, images_per_s=10)
+    admission = create_admission(capacity=1, images_per_s=10)
     with pytest.raises(ValueError, match="broken"), admission.reserve():
         raise ValueError("broken")
     admission.check()
 
 
 async def test_the_first_reason_for_closing_is_kept() -> None:
-    admission = Admission(capacity=1, images_per_s=10)
+    admission = create_admission(capacity=1, images_per_s=10)
     admission.close(NotReadyError)
     admission.close(ShuttingDownError)
     with pytest.raises(NotReadyError):
@@ -62,7 +62,7 @@ async def test_the_first_reason_for_closing_is_kept() -> None:
 
 
 async def test_the_door_expects_what_most_requests_cost() -> None:
-    admission = Admission(capacity=10, images_per_s=10)
+    admission = create_admission(capacity=10, images_per_s=10)
     for _ in range(40):
         with admission.reserve(4):
             pass
@@ -78,7 +78,7 @@ async def test_the_door_expects_what_most_requests_cost() -> None:
 
 async def test_the_bound_is_one_on_time_when_work_is_slower_than_predicted() -> None:
     clock = FakeClock()
-    admission = Admission(capacity=8, images_per_s=10, now=clock)
+    admission = create_admission(capacity=8, images_per_s=10, now=clock)
     with admission.reserve(3.5):
         for _ in range(100):
             with admission.reserve():
@@ -88,7 +88,7 @@ async def test_the_bound_is_one_on_time_when_work_is_slower_than_predicted() -> 
 
 async def test_the_bound_is_as_predicted_when_little_waits() -> None:
     clock = FakeClock()
-    admission = Admission(capacity=8, images_per_s=10, now=clock)
+    admission = create_admission(capacity=8, images_per_s=10, now=clock)
     for _ in range(100):
         with admission.reserve():
             clock.time += 10
@@ -106,4 +106,11 @@ async def test_the_bound_is_as_predicted_when_little_waits() -> None:
 async def test_images_of_one_request_leave_half_of_the_bound_to_others(
     costs: list[float], most: int, window: tuple[int, float]
 ) -> None:
-    assert Admission(capacity=8, images_per_s=10).window(costs, most) == window
+    assert create_admission(capacity=8, images_per_s=10).window(costs, most) == window
+
+
+async def test_the_bound_follows_a_machine_that_becomes_faster() -> None:
+    admission = create_admission(capacity=8, images_per_s=10)
+    admission.image_s.learn(seconds=1, units=20)
+    assert admission.images_per_s == 20
+    assert admission.capacity == 16

@@ -183,7 +183,7 @@ async def test_pixels_that_come_after_their_caller_left_are_never_computed() -> 
     async with create_batcher() as batcher:
         with batcher.expect() as left:
             pass
-        batcher.submit(left, Plan(engine, BOTH), None, pixels(1))
+        batcher.submit(left, Plan(engine, BOTH), 1.0, None, pixels(1))
         assert (await ask(batcher, engine, 2)).batch_size == 1
     assert engine.batches == [[2]]
 
@@ -195,7 +195,7 @@ async def test_pixels_that_come_after_the_last_stream_died_fail_at_once() -> Non
         with batcher.expect() as late:
             with pytest.raises(NotReadyError):
                 await ask(batcher, engine, 1)
-            await asyncio.to_thread(batcher.submit, late, Plan(engine, BOTH), None, pixels(2))
+            await asyncio.to_thread(batcher.submit, late, Plan(engine, BOTH), 1.0, None, pixels(2))
             with pytest.raises(NotReadyError):
                 await late
 

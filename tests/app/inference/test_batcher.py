@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
+from unittest.mock import patch
 
 import anyio.lowlevel
 import pytest
 
-from app.errors import OverloadedError, ShuttingDownError
+from app.errors import AppError, OverloadedError, ShuttingDownError
 from app.inference.plan import Plan
 from model.network.config import LOGITS, POOLED
 from tests.app.inference.batcher import (
@@ -149,7 +151,7 @@ async def test_pixels_that_come_after_their_caller_has_left_are_not_computed() -
         blocker = await occupy(batcher, engine)
         with batcher.expect() as left:
             pass
-        batcher.submit(left, Plan(engine, BOTH), None, pixels(1))
+        batcher.submit(left, Plan(engine, BOTH), 1.0, None, pixels(1))
         patient = await start(batcher, ask(batcher, engine, 2))
         engine.gate.set()
         assert await outcomes([blocker, *patient]) == [255, 2]
@@ -162,7 +164,7 @@ async def test_a_queue_of_nothing_but_entries_whose_callers_left_does_not_stop_a
         blocker = await occupy(batcher, engine)
         with batcher.expect() as left:
             pass
-        batcher.submit(left, Plan(engine, BOTH), None, pixels(1))
+        batcher.submit(left, Plan(engine, BOTH), 1.0, None, pixels(1))
         engine.gate.set()
         assert await outcomes([blocker]) == [255]
         assert (await ask(batcher, engine, 9)).arrays[LOGITS][0] == 9
@@ -265,3 +267,35 @@ async def test_times_are_the_clocks() -> None:
         began = clock.time - 3
         assert (blocker.result().started, blocker.result().inference_s) == (began, 3)
         assert (tasks[0].result().started, tasks[0].result().inference_s) == (began + 3, 0)
+
+
+async def test_a_batch_teaches_what_its_core_took_and_one_alone_what_all_of_them_did() -> None:
+    now, cpu_time, engine = FakeClock(), itertools.count(0.0, 0.02), FakeEngine()
+
+    def work(values: list[int]) -> None:
+        now.time += 0.5 * (values == [255])
+
+    engine.fail = work
+    async with create_batcher(streams=2, now=now, cpu_time=lambda: next(cpu_time)) as batcher:
+        with patch.object(batcher.admission.image_s, "learn") as learn:
+            alone = await occupy(batcher, engine)
+            beside = asyncio.create_task(ask(batcher, engine, 1))
+            await asyncio.to_thread(engine.entered.acquire)
+            engine.gate.set()
+            await asyncio.gather(alone, beside)
+    taught = sorted(call.args for call in learn.call_args_list)
+    assert taught == [(pytest.approx(0.02), 1), (2 * 0.5, 1)]
+
+
+async def test_a_batch_that_failed_teaches_nothing() -> None:
+    now, engine = FakeClock(), FakeEngine()
+
+    def fail(_: list[int]) -> None:
+        now.time += 100
+        raise ValueError
+
+    engine.fail = fail
+    async with create_batcher(now=now) as batcher:
+        with pytest.raises(AppError):
+            await ask(batcher, engine, 1)
+        assert batcher.admission.images_per_s == 100

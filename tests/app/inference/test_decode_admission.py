@@ -10,10 +10,12 @@ from typing import Any
 import httpx2
 import pytest
 
-from model.engines.warm_up import Speed
+from app.inference.estimate import Estimate
+from app.inference.plan import Plan
 from model.images.decoded_image import DecodedImage
 from model.images.decoder import Decoder
 from model.images.formats.format import EncodedImage
+from model.network.config import LOGITS
 from tests.conftest import serve
 from tests.fakes import FakeEngine
 from tests.model.images.pictures import create_png, png_header
@@ -21,6 +23,8 @@ from tests.pictures import uniform
 
 HUGE = create_png(png_header(5000, 5000, colour=6), [])
 """Its header only: it says that it will take a quarter of a second."""
+
+ONE_STREAM: dict[str, Any] = {"threads": 1, "streams": 1, "max_batch_size": 4, "queue_ms": 400}
 
 
 class Gate:
@@ -55,8 +59,9 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch, fake_engine: FakeEngine) -> FakeEngine:
     """An engine of 100 images a second, and cores as fast as the table's."""
-    monkeypatch.setattr("app.inference.lifecycle.measure_speed", lambda *_: Speed(4, 1, 100.0))
-    monkeypatch.setattr("app.inference.lifecycle.measure_core", lambda: 1.0)
+    multiply_adds = Plan(fake_engine, frozenset({LOGITS})).multiply_adds
+    monkeypatch.setattr("app.inference.lifecycle._MULTIPLY_ADDS_PER_S", 100 * multiply_adds)
+    monkeypatch.setattr(Estimate, "learn", lambda *_, **__: None)
     return fake_engine
 
 
@@ -71,7 +76,10 @@ def send(url: str, image: bytes) -> socket.socket:
 
 
 def test_what_waits_for_decoding_counts_against_the_queue(measured: FakeEngine, gate: Gate) -> None:
-    with serve(threads=1, queue_ms=400) as server, ThreadPoolExecutor(4) as pool:
+    with (
+        serve(**ONE_STREAM) as server,
+        ThreadPoolExecutor(4) as pool,
+    ):
         url = f"{server.url}/classify"
         first = pool.submit(httpx2.post, url, files={"file": HUGE})
         assert gate.entered.acquire(timeout=30)
@@ -90,7 +98,10 @@ def test_what_waits_for_decoding_counts_against_the_queue(measured: FakeEngine, 
 def test_many_large_images_in_one_request_leave_room_for_others(
     measured: FakeEngine, gate: Gate
 ) -> None:
-    with serve(threads=1, queue_ms=400) as server, ThreadPoolExecutor(4) as pool:
+    with (
+        serve(**ONE_STREAM) as server,
+        ThreadPoolExecutor(4) as pool,
+    ):
         many = [("file", HUGE + bytes([number])) for number in range(8)]
         batch = pool.submit(httpx2.post, f"{server.url}/classify/batch", files=many)
         assert gate.entered.acquire(timeout=30)
@@ -103,7 +114,10 @@ def test_many_large_images_in_one_request_leave_room_for_others(
 def test_an_image_whose_client_left_while_it_waited_for_a_thread_is_never_decoded(
     measured: FakeEngine, gate: Gate
 ) -> None:
-    with serve(threads=1, queue_ms=400) as server, ThreadPoolExecutor(4) as pool:
+    with (
+        serve(**ONE_STREAM) as server,
+        ThreadPoolExecutor(4) as pool,
+    ):
         first = pool.submit(httpx2.post, f"{server.url}/classify", files={"file": uniform(1)})
         assert gate.entered.acquire(timeout=30)
         held = server.batcher.admission.work

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from concurrent.futures import Future
@@ -208,12 +209,15 @@ def test_a_big_jpeg_is_decoded_smaller_only_if_that_is_wanted(*, scaled: bool) -
     assert decoder.predict_seconds(image, PLAN) == image.predict_seconds(needed)
 
 
-def test_a_prediction_is_of_this_machines_cores() -> None:
+def test_a_prediction_is_of_this_machines_cores_as_soon_as_one_has_decoded(told: Told) -> None:
     decoder = ImageDecoder(DecodeLimits(), scaled_jpegs=False)
-    threads = DecodeThreads(4, decoder, slowness=3)
-    assert threads.predict_seconds(header(1), PLAN) == pytest.approx(
-        decoder.predict_seconds(header(1), PLAN) * 3 / 4
-    )
+    predicted_s = decoder.predict_seconds(header(1), PLAN)
+    times = itertools.count(0.0, 3 * predicted_s)
+    with DecodeThreads(4, decoder, cpu_time=lambda: next(times)) as threads:
+        assert threads.predict_seconds(header(1), PLAN) == pytest.approx(predicted_s / 4)
+        with threads.start(header(1), PLAN, submit=told, fail=told) as decoding:
+            decoding.result()
+        assert threads.predict_seconds(header(1), PLAN) == pytest.approx(3 * predicted_s / 4)
 
 
 def test_times_are_within_what_it_took(told: Told) -> None:

@@ -15,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from typing import Any
+
 import httpx2
 import numpy as np
 import pytest
@@ -85,7 +87,7 @@ def fails_to_start(*flags: str, **env: str) -> tuple[int, str]:
         return code, "".join(server.lines)
 
 
-def try_to_start(**settings: str) -> int:
+def try_to_start(**settings: Any) -> int:
     """Serve in this process what ends by itself; returns the exit code."""
     with serve(**settings) as server:
         pass

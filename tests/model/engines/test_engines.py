@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[3]
 RUN_ONCE = """
 from model.checkpoints.checkpoint import DEFAULT_DIRECTORY, load_checkpoint
 from model.engines import load_engine
-from model.engines.warm_up import check_engine
+from model.engines.self_test import check_engine
 check_engine(load_engine(load_checkpoint(DEFAULT_DIRECTORY), name="onnx"))
 """
 WITHOUT_TORCH = """

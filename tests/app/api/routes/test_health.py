@@ -51,11 +51,6 @@ def test_while_loading_only_liveness_answers(
         assert httpx2.get(f"{server.url}/readyz").status_code == 200
 
 
-def test_memory_that_only_measuring_needed_is_given_back(fake_engine: FakeEngine) -> None:
-    with serve():
-        assert fake_engine.trimmed
-
-
 def test_a_dead_stream_turns_readiness_red_but_not_liveness(fake_engine: FakeEngine) -> None:
     def die(values: list[int]) -> None:
         if values == [13]:

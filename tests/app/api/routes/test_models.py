@@ -88,7 +88,7 @@ def test_all_share_one_queue_and_one_set_of_streams(server: LiveServer, cat: byt
             return {answer.json()["model"] for answer in await asyncio.gather(*posts)}
 
     assert asyncio.run(ask()) == {"mobilenet_v1_1.0_224", "small"}
-    assert len(server.batcher._threads) == server.server.lifecycle.speed.streams
+    assert len(server.batcher._threads) == server.server.lifecycle.threads
 
 
 def test_two_models_of_one_name_are_refused(pets: Path) -> None:
