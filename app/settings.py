@@ -129,7 +129,7 @@ class Settings(BaseSettings):
         15, gt=0, le=600, description="time a client has to read each MiB of its answer, in seconds"
     )
     keep_alive_s: float = Field(
-        5, gt=0, le=3600, description="how long an idle connection is kept, in seconds"
+        75, gt=0, le=3600, description="how long an idle connection is kept, in seconds"
     )
     drain_s: float = Field(
         0, ge=0, le=300, description="how long to answer after SIGTERM before draining, in seconds"

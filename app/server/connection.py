@@ -55,10 +55,18 @@ class _Receiving(Enum):
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """One connection."""
+    """One connection.
 
-    def __init__(self, *, parts: Parts, max_connections: int, **given: Any) -> None:
+    Args:
+        max_connections: at once; for one more, the one that has been idle longest is closed.
+        idle: those that may bring another request, the longest idle first; shared by all.
+    """
+
+    def __init__(
+        self, *, parts: Parts, max_connections: int, idle: dict[HttpProtocol, None], **given: Any
+    ) -> None:
         super().__init__(**given)
+        self._idle = idle
         self._settings = parts.lifecycle.settings
         self._max_connections = max_connections
         self._metrics = parts.lifecycle.metrics
@@ -78,10 +86,14 @@ class HttpProtocol(HttpToolsProtocol):
         self._unsent = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own signature
-        """Set the first deadline, or refuse the connection."""
+        """Set the first deadline; without room close an idle connection, or refuse this one."""
         super().connection_made(transport)
         self._output = CoalescingTransport(transport, self._close, self.loop)
-        if len(self.connections) > self._max_connections:
+        is_full = len(self.connections) > self._max_connections
+        if is_full and (longest_idle := next(iter(self._idle), None)):
+            longest_idle.close_idle()
+            is_full = False
+        if is_full:
             detail = "There are too many connections (MAX_CONNECTIONS); try again."
             self._answer(OverloadedError(detail))
         else:
@@ -93,6 +105,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._current.disconnected = True
             self._current.message_event.set()
         super().connection_lost(exc)
+        self._idle.pop(self, None)
         self._read_deadline.cancel()
         self._write_deadline.cancel()
 
@@ -106,6 +119,7 @@ class HttpProtocol(HttpToolsProtocol):
             return
         if self._receiving is _Receiving.NOTHING:
             self._receiving = _Receiving.HEAD
+            self._idle.pop(self, None)
             self._read_deadline.unset()
         try:
             view = memoryview(data)
@@ -189,7 +203,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._framing = 0
         if self.cycle.response_complete:
             self._may_receive = math.inf
-            self._read_deadline.set(self._settings.keep_alive_s)
+            self._wait_for_request()
 
     # Answers
 
@@ -208,7 +222,16 @@ class HttpProtocol(HttpToolsProtocol):
             self._may_receive = _MAX_UNREAD
             self._read_deadline.set(self._settings.body_timeout_s)
         elif self._receiving is _Receiving.NOTHING:
-            self._read_deadline.set(self._settings.keep_alive_s)
+            self._wait_for_request()
+
+    def _wait_for_request(self) -> None:
+        self._idle[self] = None
+        self._read_deadline.set(self._settings.keep_alive_s)
+
+    def close_idle(self) -> None:
+        """Make room for another connection."""
+        del self._idle[self]
+        self._close()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._current = cycle
@@ -328,7 +351,8 @@ def create_http_protocol(parts: Parts) -> type[asyncio.Protocol]:
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     auto = max(1, min(_MAX_CONNECTIONS, files - _RESERVED_FILES))
     given = parts.lifecycle.settings.max_connections
+    most = auto if given == "auto" else given
     return cast(
         "type[asyncio.Protocol]",  # uvicorn only calls it
-        partial(HttpProtocol, parts=parts, max_connections=auto if given == "auto" else given),
+        partial(HttpProtocol, parts=parts, max_connections=most, idle={}),
     )

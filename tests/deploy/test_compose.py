@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 import yaml
 
-from app.api.application import create_app
 from app.settings import Settings, describe_settings
 from tests.deploy.load_balancer import CONFIGURATION, find_nginx, render
 
@@ -102,8 +100,7 @@ def test_nginx_waits_longer_than_a_request_may_take(nginx: str) -> None:
 
 
 def test_nginx_leaves_idle_connections_before_the_service_does(nginx: str) -> None:
-    config = uvicorn.Config(create_app(Settings()))
-    assert seconds(nginx, "keepalive_timeout") < config.timeout_keep_alive
+    assert seconds(nginx, "keepalive_timeout") < Settings().keep_alive_s
 
 
 def test_nginx_accepts_its_configuration(tmp_path: Path) -> None:

@@ -79,6 +79,7 @@ class Connection:
         *,
         state: ServerState | None = None,
         max_connections: int = 10,
+        idle: dict[HttpProtocol, None] | None = None,
         wrap: Callable[[App, Parts], ASGIApp] = lambda app, _: app,
     ) -> None:
         self.app = App()
@@ -93,6 +94,7 @@ class Connection:
         self.protocol = HttpProtocol(
             parts=self.parts,
             max_connections=max_connections,
+            idle={} if idle is None else idle,
             config=config,
             server_state=state or ServerState(),
             app_state={},
@@ -258,6 +260,26 @@ async def test_one_connection_too_many_is_turned_away() -> None:
     assert (second.statuses, second.code) == ([429], "overloaded")
     assert b"retry-after: 1" in second.transport.written
     assert second.transport.ended == ["close"]
+
+
+async def test_a_connection_without_room_takes_the_place_of_the_one_idle_longest() -> None:
+    state, idle = ServerState(), dict[HttpProtocol, None]()
+    first, second = (Connection(state=state, max_connections=2, idle=idle) for _ in range(2))
+    for one in (first, second, first):
+        await one.send(GET + b"\r\n")
+    third = Connection(state=state, max_connections=2, idle=idle)
+    assert [one.transport.ended for one in (first, second, third)] == [[], ["close"], []]
+    assert third.statuses == []
+
+
+async def test_a_connection_that_is_asked_something_is_not_idle() -> None:
+    state, idle = ServerState(), dict[HttpProtocol, None]()
+    busy = Connection(state=state, max_connections=1, idle=idle)
+    await busy.send(GET + b"\r\n")
+    await busy.send(GET)
+    late = Connection(state=state, max_connections=1, idle=idle)
+    assert busy.open
+    assert late.statuses == [429]
 
 
 async def test_an_answer_leaves_in_one_piece_and_a_head_alone_does_not_wait_for_its_body(
