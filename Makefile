@@ -52,7 +52,7 @@ lock: ## the dependencies of pyproject.toml, in requirements/
 	$$lock --generate-hashes --group release -o requirements/release.txt
 
 ##@ Measure
-bench: .venv/dev.stamp $(if $(filter peers,$(WHAT)),.venv-peers/stamp) ## speed against the machine's limit; WHAT=models, decode or peers; needs wrk
+bench: .venv/dev.stamp $(if $(filter peers,$(WHAT)),.venv-peers/stamp) ## speed against the machine's limit; WHAT=models, decode, peers or loadgen; needs wrk
 	$(BIN)/python -m bench.$(or $(WHAT),service) $(ARGS)
 
 ##@ Document
