@@ -116,3 +116,15 @@ def test_a_16_bit_rgb_png_equals_its_8_bit_version(decoder: Decoder) -> None:
     rows = [(row.astype(np.uint16) * 257).astype(">u2").tobytes() for row in values]
     data = create_png(png_header(7, 5, depth=16, colour=RGB), rows)
     assert_same(decoder.decode(data), noise(7, 5))
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"), [(0, [255, 200, 18, 18]), (0x1234, [0, 200, 255, 18])]
+)
+def test_only_the_very_grey_of_16_bits_that_a_png_names_is_transparent(
+    decoder: Decoder, key: int, expected: list[int]
+) -> None:
+    row = struct.pack(">4H", 0, 200 << 8, 0x1234, 0x1235)
+    named = chunk(b"tRNS", struct.pack(">H", key))
+    image = decoder.decode(create_png(png_header(4, 1, depth=16), [row], named))
+    assert values_of(image)[0, :, 0].tolist() == expected
