@@ -371,3 +371,16 @@ def test_a_sequential_jpeg_of_a_thousand_scans_is_too_complex(decoder: Decoder) 
     data[data.index(b"\xff\xda") + 4] = 1  # component alone in the first scan
     with pytest.raises(ImageTooComplexError):
         decoder.decode(add_scans(bytes(data), 1_000))
+
+
+def test_what_follows_a_progressive_jpeg_s_end_is_no_scan(decoder: Decoder) -> None:
+    data = encode(noise(), "JPEG", progressive=True) + b"\xff\xda" * 1_000
+    assert decoder.decode(data).size == noise().size
+
+
+def test_a_comment_that_looks_like_the_end_hides_no_scan(decoder: Decoder) -> None:
+    data = encode(noise(), "JPEG", progressive=True)
+    scan = data.index(b"\xff\xda", data.index(b"\xff\xda") + 2)
+    comment = b"\xff\xfe\x00\x04\xff\xd9"
+    with pytest.raises(ImageTooComplexError):
+        decoder.decode(add_scans(data[:scan] + comment + data[scan:], 1_000))
