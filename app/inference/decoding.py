@@ -92,6 +92,10 @@ class ImageDecoder:
         except MemoryError as error:
             raise errors.OutOfMemoryError from error
 
+    def wake(self) -> None:
+        """Let images that wait for memory leave if they are not wanted any more."""
+        self._decoder.wake()
+
     def predict_seconds(self, image: EncodedImage, plan: Plan) -> float:
         """Predict how long a core of the reference machine would decode; 0 if it is too large."""
         try:
@@ -203,7 +207,8 @@ class DecodeThreads:
             yield decoding
         finally:
             left.set()
-            decoding.cancel()
+            if not decoding.cancel() and not decoding.done():
+                self._decoder.wake()
 
     def _decode(
         self, image: EncodedImage, plan: Plan, submitted: float, left: threading.Event

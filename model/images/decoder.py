@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from model.errors import (
-    AbandonedError,
     ImageTooLargeError,
     ImageTruncatedError,
     InvalidImageError,
@@ -62,6 +61,10 @@ class Decoder:
         with self.open(read_header(data)) as decoded:
             return decoded.image
 
+    def wake(self) -> None:
+        """Let images that wait for memory leave if they are no longer wanted."""
+        self._budget.wake()
+
     @contextmanager
     def open(
         self,
@@ -75,7 +78,7 @@ class Decoder:
             encoded: as `read_header` returns it.
             needed_size: called with the image's upright size. A JPEG of a megapixel or more is
                 decoded at 1/2, 1/4 or 1/8 of its size if twice the needed one is left, both ways.
-            is_wanted: asked after waiting for memory, before any pixel is decoded.
+            is_wanted: asked before any pixel is decoded, and while it waits for memory, on `wake`.
 
         Raises:
             AbandonedError: it is no longer wanted.
@@ -90,9 +93,7 @@ class Decoder:
                     self.limits.check(full_size)
                     box = encoded.reduce(image, needed_size)
                     peak_bytes = encoded.peak_bytes(image.width * image.height)
-                    reservation.enter_context(self._budget.reserve(peak_bytes))
-                    if not is_wanted():
-                        raise AbandonedError("no longer wanted")
+                    reservation.enter_context(self._budget.reserve(peak_bytes, is_wanted))
                     image.load()
                     orientation = read_orientation(image)  # in a PNG it may follow the pixels
                     size = image.size

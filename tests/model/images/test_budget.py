@@ -4,9 +4,11 @@ import json
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 
 import pytest
 
+from model.errors import AbandonedError
 from model.images.budget import MemoryBudget
 
 MEBI = 2**20
@@ -55,4 +57,46 @@ def test_what_is_held_is_never_more_than_the_budget() -> None:
         thread.join()
     assert len(seen) == 12
     assert min(seen) >= 0
+    assert budget.free == 100
+
+
+class Waiting(threading.Thread):
+    """Reserves in a thread of its own, and says that it does once it waits."""
+
+    def __init__(self, budget: MemoryBudget, count: int, served: list[int]) -> None:
+        super().__init__()
+        self._budget, self._count, self._served = budget, count, served
+        self._asked = threading.Event()
+        self.wanted = True
+        self.start()
+        self._asked.wait()
+
+    def _is_wanted(self) -> bool:
+        self._asked.set()
+        return self.wanted
+
+    def run(self) -> None:
+        with suppress(AbandonedError), self._budget.reserve(self._count, self._is_wanted):
+            self._served.append(self._count)
+
+
+def test_who_needs_much_is_not_passed_by_those_who_need_little() -> None:
+    budget, served = MemoryBudget(100), list[int]()
+    with budget.reserve(50):
+        waiting = [Waiting(budget, count, served) for count in (90, 10, 20)]
+        assert served == []
+    for one in waiting:
+        one.join()
+    assert served[0] == 90
+
+
+def test_who_is_no_longer_wanted_leaves_the_queue_to_the_others() -> None:
+    budget, served = MemoryBudget(100), list[int]()
+    with budget.reserve(50):
+        much, little = (Waiting(budget, count, served) for count in (90, 10))
+        much.wanted = False
+        budget.wake()
+        much.join()
+        little.join()
+    assert served == [10]
     assert budget.free == 100

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from model.errors import ImageError
-from model.images.cost import measure_core
 from model.images.decoded_image import NeededSize
 from model.images.formats.table import read_header
 from model.images.pixels import needed_size
@@ -80,13 +79,6 @@ def test_no_image_is_opened_to_predict_its_cost(monkeypatch: pytest.MonkeyPatch)
     images = [flat((50, 50), name) for name in ("JPEG", "PNG", "WEBP", "GIF", "BMP")]
     monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("opened"))
     assert all(predict(data) > LEAST for data in images)
-
-
-def test_a_core_is_as_slow_as_its_best_of_three_times_says() -> None:
-    times = iter([0.0, 0.9, 1.0, 1.2, 2.0, 2.5])
-    slow = measure_core(lambda: next(times))
-    times = iter([0.0, 0.9, 1.0, 1.1, 2.0, 2.5])
-    assert measure_core(lambda: next(times)) == pytest.approx(slow / 2)
 
 
 @given(
