@@ -11,6 +11,7 @@ import anyio.lowlevel
 import pytest
 
 from app.errors import AppError, OverloadedError, ShuttingDownError
+from app.inference.batcher import Entry
 from app.inference.plan import Plan
 from model.network.config import LOGITS, POOLED
 from tests.app.inference.batcher import (
@@ -65,6 +66,18 @@ async def test_images_that_need_much_memory_share_fewer_batches() -> None:
         engine.gate.set()
         await asyncio.gather(first, *tasks)
     assert engine.batches == [[255], [1, 2], [3], [1], [2], [3]]
+
+
+@pytest.mark.parametrize(
+    ("side", "output_stride", "fit"),
+    [(1, 32, 8), (224, 32, 8), (224, 16, 2), (112, 16, 8), (224, 8, 1)],
+)
+async def test_a_batch_shrinks_as_the_maps_of_its_images_grow(
+    side: int, output_stride: int, fit: int
+) -> None:
+    plan = Plan(FakeEngine(), BOTH, output_stride=output_stride)
+    answer = asyncio.get_running_loop().create_future()
+    assert Entry(plan, pixels(1, side), answer, 1.0, 0.0, None).limit(8) == fit
 
 
 async def test_a_free_stream_leaves_the_other_its_share() -> None:
@@ -199,6 +212,21 @@ async def test_leaving_waits_for_a_batch_that_nobody_waits_for() -> None:
     opener.join()
 
 
+async def test_a_stream_that_hangs_keeps_nothing_from_ending(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.inference.batcher._JOIN_S", 0)
+    engine = FakeEngine()
+    async with create_batcher() as batcher:
+        caller = await occupy(batcher, engine)
+        caller.cancel()
+    left_behind = [thread.is_alive() and thread.daemon for thread in batcher._threads]
+    engine.gate.set()
+    for thread in batcher._threads:
+        thread.join()
+    assert all(left_behind)
+
+
 @pytest.mark.parametrize("overflow", range(1, 21))
 async def test_exactly_the_overflow_is_refused(overflow: int) -> None:
     engine, room = FakeEngine(), 8
@@ -299,3 +327,18 @@ async def test_a_batch_that_failed_teaches_nothing() -> None:
         with pytest.raises(AppError):
             await ask(batcher, engine, 1)
         assert batcher.admission.images_per_s == 100
+
+
+async def test_the_oldest_image_tells_how_long_the_queue_is() -> None:
+    engine, clock = FakeEngine(), FakeClock()
+    async with create_batcher(now=clock) as batcher:
+        assert batcher.oldest_wait_s == 0
+        blocker = await occupy(batcher, engine)
+        tasks = []
+        for value in (1, 2):
+            tasks += await start(batcher, ask(batcher, engine, value))
+            clock.time += 3
+        assert (batcher.oldest_wait_s, batcher.waiting) == (6, 2)
+        engine.gate.set()
+        await outcomes([blocker, *tasks])
+        assert (batcher.oldest_wait_s, batcher.waiting) == (0, 0)
