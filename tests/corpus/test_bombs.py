@@ -11,7 +11,7 @@ import pytest
 from tests.corpus.row import Row
 from tests.corpus.table import BOMBS
 
-pytestmark = pytest.mark.reliability
+pytestmark = [pytest.mark.reliability, pytest.mark.thorough]
 
 GROWTH_KIB = 20 * 1024
 

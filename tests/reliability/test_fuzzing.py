@@ -90,6 +90,7 @@ def test_a_damaged_picture_that_is_sent_is_answered(server: Watched, count: int)
     asyncio.run(in_parallel(range(-count, 0), AT_ONCE, send))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("count", [FEW_MESSAGES, pytest.param(MESSAGES, marks=pytest.mark.slow)])
 def test_a_damaged_message_is_answered_or_closed(server: Watched, count: int) -> None:
     async def send(number: int) -> None:

@@ -22,6 +22,7 @@ def imported_packages(folder: str) -> set[str]:
     return found
 
 
+@pytest.mark.thorough
 def test_the_service_answers_with_stand_ins_for_its_engine_and_its_decoding(cat: bytes) -> None:
     program = ("-m", "rig.stand_in", "--streams=2", "--image-ms=1")
     with ServerProcess(program=program) as server:

@@ -152,6 +152,7 @@ def test_info_tells_what_serve_would_choose() -> None:
     assert (described["max_batch_size"], described["streams"], described["threads"]) == (3, 2, 2)
 
 
+@pytest.mark.thorough
 def test_serve_tells_a_terminal_where_it_is_once_it_is_ready() -> None:
     here, there = pty.openpty()
     fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))

@@ -116,6 +116,7 @@ def test_a_second_ctrl_c_forces_the_end() -> None:
     assert server.force_exit
 
 
+@pytest.mark.thorough
 def test_a_process_whose_engine_hangs_says_so_and_ends_itself() -> None:
     program = """
 import threading

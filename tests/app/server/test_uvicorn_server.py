@@ -132,6 +132,7 @@ main()
     assert not [line for line in server.lines if "Traceback" in line or '"error"' in line]
 
 
+@pytest.mark.thorough
 def test_readiness_turns_red_and_requests_are_answered_until_the_drain_is_over(cat: bytes) -> None:
     with (
         start("--drain-s", "300", "--shutdown-timeout-s", "600") as server,
@@ -146,6 +147,7 @@ def test_readiness_turns_red_and_requests_are_answered_until_the_drain_is_over(c
         assert server.end() == 0
 
 
+@pytest.mark.thorough
 def test_every_log_line_is_json_and_a_request_has_one(cat: bytes) -> None:
     with start(MOBILENET_TYPO="1") as server:
         url = server.ready()
@@ -192,6 +194,7 @@ def test_a_bad_setting_ends_the_start_with_one_line_that_names_it(
     assert result.output.count("\n") == 1
 
 
+@pytest.mark.thorough
 def test_damaged_weights_are_never_served(copy: Path) -> None:
     weights = copy / "model.safetensors"
     data = bytearray(weights.read_bytes())
@@ -229,6 +232,7 @@ def test_what_the_engine_or_the_preprocessing_cannot_honour_is_refused_by_name(
     assert "Traceback" not in caplog.text
 
 
+@pytest.mark.thorough
 def test_stalled_uploads_cannot_hold_up_the_end() -> None:
     with start("--shutdown-timeout-s", "2") as server:
         host, port = server.ready().removeprefix("http://").split(":")
@@ -273,6 +277,7 @@ main()
         assert server.end() == 0
 
 
+@pytest.mark.thorough
 def test_a_signal_while_loading_ends_the_process() -> None:
     program = """
 import threading

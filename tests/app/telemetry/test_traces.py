@@ -186,6 +186,7 @@ def test_spans_reach_a_collector_over_http(monkeypatch: pytest.MonkeyPatch, cat:
         assert collector.resource["service.version"]
 
 
+@pytest.mark.thorough
 def test_a_collector_that_hangs_holds_up_neither_answers_nor_the_end(
     monkeypatch: pytest.MonkeyPatch, cat: bytes
 ) -> None:

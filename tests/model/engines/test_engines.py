@@ -221,6 +221,7 @@ def test_a_cuda_driver_without_torch_still_means_onnx(
     assert load_engine(checkpoint).name == "onnx"
 
 
+@pytest.mark.thorough
 def test_the_onnx_engine_writes_nothing_and_reports_to_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

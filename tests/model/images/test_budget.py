@@ -16,6 +16,7 @@ BESIDES = 5 * MEBI
 """What resizing takes, and libraries' own buffers: little, however large an image is."""
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("side", "word"),
     [

@@ -154,6 +154,7 @@ def test_extended_headers_without_end_are_refused(source: Path) -> None:
     assert refusal(source, data) == ": is a damaged or cut archive"
 
 
+@pytest.mark.thorough
 @given(changes=st.lists(st.tuples(st.integers(0, 2047), st.integers(0, 255)), min_size=1))
 @settings(max_examples=100, deadline=None, derandomize=True)
 def test_headers_of_any_bytes_are_read_or_refused(changes: list[tuple[int, int]]) -> None:

@@ -84,6 +84,7 @@ def load(hub: HubServer, tmp_path: Path, source: str = ID, **variables: str) -> 
     return load_all(hub, tmp_path, source, **variables)[source]
 
 
+@pytest.mark.thorough
 def test_a_model_is_downloaded_with_no_more_files_than_are_read(
     hub: HubServer, tmp_path: Path
 ) -> None:
@@ -115,6 +116,7 @@ def test_each_repository_is_loaded_or_refused_by_what_to_do(hub: HubServer, tmp_
     assert unknown == {"error": f"{ID}: has no revision 'v9'"}
 
 
+@pytest.mark.thorough
 def test_the_cache_serves_what_it_holds_without_the_hub(hub: HubServer, tmp_path: Path) -> None:
     first = load(hub, tmp_path)
     hub.requests.clear()

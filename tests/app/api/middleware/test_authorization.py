@@ -226,6 +226,7 @@ def test_a_file_without_keys_is_refused_in_one_line_that_tells_none_of_it(
     assert "cret" not in text
 
 
+@pytest.mark.thorough
 def test_a_file_that_cannot_be_read_ends_the_start(tmp_path: Path) -> None:
     code, output = fails_to_start(MOBILENET_API_KEYS_FILE=str(tmp_path))
     assert code == 2
@@ -233,6 +234,7 @@ def test_a_file_that_cannot_be_read_ends_the_start(tmp_path: Path) -> None:
     assert "MOBILENET_API_KEYS_FILE" in output
 
 
+@pytest.mark.thorough
 def test_no_key_is_ever_logged(file: Path) -> None:
     with start("--api-keys-file", str(file), "--log-level", "debug") as process:
         url = process.ready()

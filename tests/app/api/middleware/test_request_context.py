@@ -108,6 +108,7 @@ def test_bodies_of_many_pictures_leave_room_for_those_of_one() -> None:
         one(800)
 
 
+@pytest.mark.thorough
 def test_all_bodies_together_hold_no_more_than_twice_the_largest(cat: bytes) -> None:
     head = b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
     stalled = head + b"Content-Length: 209000\r\n\r\n" + bytes(208_000)

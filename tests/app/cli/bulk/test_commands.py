@@ -137,6 +137,7 @@ def start(*arguments: str) -> subprocess.Popen[bytes]:
     )
 
 
+@pytest.mark.thorough
 def test_ctrl_c_leaves_what_was_answered(photos: list[str]) -> None:
     with start("classify", "-", "--null", "--format", "jsonl") as process:
         assert process.stdin
@@ -152,6 +153,7 @@ def test_ctrl_c_leaves_what_was_answered(photos: list[str]) -> None:
     assert "Traceback" not in said
 
 
+@pytest.mark.thorough
 def test_a_reader_that_leaves_ends_it_quietly(photos: list[str]) -> None:
     with start("classify", *photos * 5, "--format", "csv") as process:
         assert process.stdout

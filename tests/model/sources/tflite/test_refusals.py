@@ -132,6 +132,7 @@ def test_logits_that_go_through_an_activation_are_refused(
 DAMAGED = write_tflite(create_quantized(CONFIG), SIDE)
 
 
+@pytest.mark.thorough
 @settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
