@@ -31,11 +31,14 @@ async def test_work_larger_than_the_bound_is_let_in_alone() -> None:
         admission.check(24)
 
 
-async def test_retry_after_is_the_time_that_the_work_inside_takes() -> None:
+@pytest.mark.parametrize(("work", "retry_after"), [(38, "4"), (40, "4"), (41, "5"), (5, "1")])
+async def test_retry_after_is_the_time_that_the_work_inside_takes(
+    work: float, retry_after: str
+) -> None:
     admission = create_admission(capacity=40, images_per_s=10)
-    with admission.reserve(38), pytest.raises(OverloadedError) as refused:
-        admission.check(5)
-    assert refused.value.headers["Retry-After"] == "4"
+    with admission.reserve(work), pytest.raises(OverloadedError) as refused:
+        admission.check(36)
+    assert refused.value.headers["Retry-After"] == retry_after
 
 
 async def test_an_empty_house_holds_no_work_whatever_the_fractions() -> None:
@@ -61,6 +64,14 @@ async def test_the_first_reason_for_closing_is_kept() -> None:
         admission.check()
 
 
+async def test_the_first_requests_are_expected_to_be_of_one_image() -> None:
+    admission = create_admission(capacity=2, images_per_s=10)
+    with admission.reserve(1):
+        admission.check()
+        with admission.reserve(1), pytest.raises(OverloadedError):
+            admission.check()
+
+
 async def test_the_door_expects_what_most_requests_cost() -> None:
     admission = create_admission(capacity=10, images_per_s=10)
     for _ in range(40):
@@ -84,6 +95,54 @@ async def test_the_bound_is_one_on_time_when_work_is_slower_than_predicted() -> 
             with admission.reserve():
                 clock.time += 1 / 7.5
         assert admission.capacity == pytest.approx(5.1)
+
+
+@pytest.mark.parametrize(
+    ("images_per_s", "bound"),
+    [
+        pytest.param(10, 8 * (1 + 0.85 * 4 / 10) / 2, id="slower than predicted"),
+        pytest.param(1, 8, id="faster than predicted"),
+    ],
+)
+async def test_the_bound_moves_half_way_to_what_a_quarter_of_a_second_shows(
+    images_per_s: float, bound: float
+) -> None:
+    clock = FakeClock()
+    admission = create_admission(capacity=8, images_per_s=images_per_s, now=clock)
+    with admission.reserve(7):
+        with admission.reserve(1):
+            pass
+        clock.time += 0.25
+        with admission.reserve(1):
+            pass
+        assert admission.capacity == pytest.approx(bound)
+
+
+@pytest.mark.parametrize(("others", "capacity"), [(3, 4), (2, 8)])
+async def test_the_bound_is_learnt_while_half_of_it_is_in_flight(
+    others: float, capacity: float
+) -> None:
+    clock = FakeClock()
+    admission = create_admission(capacity=8, images_per_s=10, now=clock)
+    with admission.reserve(others):
+        for _ in range(2):
+            with admission.reserve(1):
+                pass
+            clock.time += 1000
+        assert admission.capacity == pytest.approx(capacity, abs=0.1)
+
+
+async def test_a_slow_machine_asks_clients_to_come_back_later() -> None:
+    clock = FakeClock()
+    admission = create_admission(capacity=8, images_per_s=10, now=clock)
+    with admission.reserve(4):
+        for _ in range(3):
+            with admission.reserve(0):
+                clock.time += 1
+        assert admission.capacity == 2
+        with pytest.raises(OverloadedError) as refused:
+            admission.check(1)
+    assert refused.value.headers["Retry-After"] == "2"
 
 
 async def test_the_bound_is_as_predicted_when_little_waits() -> None:

@@ -119,6 +119,18 @@ async def test_the_last_stream_that_dies_fails_everybody_and_lets_nobody_in() ->
             await submit(batcher, engine, 1)
 
 
+async def test_the_log_says_why_a_stream_died(caplog: pytest.LogCaptureFixture) -> None:
+    engine = FakeEngine()
+    engine.fail = die
+    async with create_batcher() as batcher:
+        with pytest.raises(NotReadyError):
+            await ask(batcher, engine, 1)
+    (record,) = caplog.records
+    assert record.levelname == "CRITICAL"
+    assert record.exc_info
+    assert record.exc_info[0] is SystemExit
+
+
 async def test_when_no_stream_lives_admission_says_so_at_the_door() -> None:
     engine = FakeEngine()
     engine.fail = die

@@ -212,19 +212,26 @@ async def test_leaving_waits_for_a_batch_that_nobody_waits_for() -> None:
     opener.join()
 
 
-async def test_a_stream_that_hangs_keeps_nothing_from_ending(
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_stream_that_hangs_keeps_nothing_from_ending_and_ends_quietly_after_all(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("app.inference.batcher._JOIN_S", 0)
-    engine = FakeEngine()
-    async with create_batcher() as batcher:
-        caller = await occupy(batcher, engine)
-        caller.cancel()
-    left_behind = [thread.is_alive() and thread.daemon for thread in batcher._threads]
+    engine, uncaught = FakeEngine(), list[threading.ExceptHookArgs]()
+    monkeypatch.setattr(threading, "excepthook", uncaught.append)
+
+    async def leave() -> list[threading.Thread]:
+        async with create_batcher() as batcher:
+            (await occupy(batcher, engine)).cancel()
+        return batcher._threads
+
+    threads = asyncio.run(leave())
+    left_behind = [thread.is_alive() and thread.daemon for thread in threads]
     engine.gate.set()
-    for thread in batcher._threads:
+    for thread in threads:
         thread.join()
-    assert all(left_behind)
+    assert left_behind == [True]
+    assert not uncaught
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("overflow", range(1, 21))

@@ -9,7 +9,7 @@ from PIL import Image
 
 from model.errors import UnsupportedImageFormatError
 from model.images.decoder import Decoder
-from model.images.formats.table import sniff
+from model.images.formats.table import read_header, sniff
 from tests.model.images.pictures import (
     blocks,
     create_bmp,
@@ -145,7 +145,10 @@ def test_a_turned_image_is_turned_upright(
     options = {"lossless": True} if image_format == "WEBP" else {"quality": 95}
     exif = create_exif(struct.pack("<H", orientation))
     data = encode(stored, image_format, exif=exif, **options)
-    assert_shows_blocks(decoder.decode(data))
+    with decoder.open(read_header(data)) as decoded:
+        assert_shows_blocks(decoded.image)
+        assert decoded.size == blocks().size
+        assert decoded.box == (0, 0, *blocks().size)
 
 
 @pytest.mark.parametrize("orientation", [2, 6])
