@@ -54,7 +54,7 @@ class OnnxEngine:
         self._shrinking.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         self._default_outputs = default_outputs(checkpoint.config)
         self._default = Sessions(checkpoint, threads, self._default_outputs, OUTPUT_STRIDES[0])
-        self._default.get(alone=True)
+        self._default.build()
         self._others = lru_cache(_MAX_GRAPHS)(partial(Sessions, checkpoint, threads))
 
     def run(

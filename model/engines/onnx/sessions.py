@@ -35,32 +35,42 @@ class Sessions:
         self._sessions: dict[int, onnxruntime.InferenceSession] = {}
         self._building = threading.Lock()
 
+    def build(self) -> None:
+        """Build both, of a graph that is written once."""
+        model = self._write()
+        with self._building:
+            for threads in {self._threads, 1}:
+                self._sessions[threads] = _create(model, threads)
+
     def get(self, *, alone: bool) -> onnxruntime.InferenceSession:
         """The session with all threads if the batch runs alone, else the one with one thread."""
         threads = self._threads if alone else 1
         with self._building:
             if threads not in self._sessions:
-                self._sessions[threads] = self._create(threads)
+                self._sessions[threads] = _create(self._write(), threads)
             return self._sessions[threads]
 
-    def _create(self, threads: int) -> onnxruntime.InferenceSession:
+    def _write(self) -> bytes:
         model = create_model(
             self._checkpoint,
             self._outputs,
             self._output_stride,
             signed_kernels=has_dot_product(),
         )
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = _FATAL
-        # Threads that spin at a barrier take the core that decoding the next image needs.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        _share_memory()
-        options.add_session_config_entry("session.use_env_allocators", "1")
-        return onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        serialized: bytes = model.SerializeToString()
+        return serialized
+
+
+def _create(model: bytes, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _FATAL
+    # Threads that spin at a barrier take the core that decoding the next image needs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    _share_memory()
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 @contextmanager
