@@ -89,10 +89,10 @@ def _add_routes(app: FastAPI, settings: Settings) -> list[BaseRoute]:
             case Route():
                 declare(public=True)(documentation.endpoint)
     for module in (native, information, health, *_PROTOCOLS):
-        app.include_router(module.router)
+        app.router.routes += module.router.routes
         routes += module.router.routes
     if settings.page:
-        app.include_router(page.router)
+        app.router.routes += page.router.routes
         app.mount(page.STATIC, page.files)
         routes += [*page.router.routes, app.routes[-1]]
     return routes
