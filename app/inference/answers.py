@@ -126,14 +126,23 @@ def require_all(answers: Sequence[_T | AppError], places: Sequence[str] = ("",))
 
 def describe(outputs: Sequence[Outputs]) -> dict[str, Any]:
     """Describe outputs for a request's log line: of several, by the longest of each stage."""
-    facts: dict[str, Any] = {"answered": len(outputs)}
+    first = outputs[0]
     if len(outputs) == 1:
-        (one,) = outputs
-        source = one.source
+        source, stages = first.source, first.stages
         size = {"width": source.width, "height": source.height}
-        facts = {"format": source.format, **size, "cache": one.cache}
-    facts["batch_size"] = max(one.batch_size for one in outputs)
-    for stage in ("decode", "queue", "inference"):
-        longest_s = max(getattr(one.stages, f"{stage}_s") for one in outputs)
-        facts[f"{stage}_ms"] = round(longest_s * 1000, 2)
-    return facts
+        facts: dict[str, Any] = {"format": source.format, **size, "cache": first.cache}
+    else:
+        all_stages = [one.stages for one in outputs]
+        stages = Stages(
+            max(one.decode_s for one in all_stages),
+            max(one.queue_s for one in all_stages),
+            max(one.inference_s for one in all_stages),
+        )
+        facts = {"answered": len(outputs)}
+    return {
+        **facts,
+        "batch_size": max(one.batch_size for one in outputs),
+        "decode_ms": round(stages.decode_s * 1000, 2),
+        "queue_ms": round(stages.queue_s * 1000, 2),
+        "inference_ms": round(stages.inference_s * 1000, 2),
+    }

@@ -13,7 +13,7 @@ from app.inference.answers import Outputs, Stages
 from app.inference.plan import Plan
 
 Key = tuple[Hashable, Plan]
-"""An image's digest, and what is computed of it."""
+"""An image or its digest, and what is computed of it."""
 
 _ENTRY_BYTES: Final = 2048
 """What an entry takes besides its numbers, at most."""
@@ -31,7 +31,7 @@ class ResultCache:
     """
 
     def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self.size = 0
         self._entries: OrderedDict[Key, tuple[Outputs, int]] = OrderedDict()
         self._lock = threading.Lock()
@@ -47,7 +47,7 @@ class ResultCache:
     def put(self, key: Key, outputs: Outputs) -> None:
         """Keep a copy, unless it is larger than the whole cache."""
         size = _ENTRY_BYTES + sum(array.nbytes for array in outputs.arrays.values())
-        if size > self._max_bytes:
+        if size > self.max_bytes:
             return
         # A row is a view, which would keep its whole batch.
         copies = {name: np.array(array) for name, array in outputs.arrays.items()}
@@ -57,5 +57,5 @@ class ResultCache:
                 self.size -= self._entries.pop(key)[1]
             self._entries[key] = kept, size
             self.size += size
-            while self.size > self._max_bytes:
+            while self.size > self.max_bytes:
                 self.size -= self._entries.popitem(last=False)[1][1]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Self
 
 import numpy as np
@@ -128,6 +128,40 @@ class Decoded:
     size: Size
 
 
+Submit = Callable[[Decoded], None]
+Fail = Callable[[BaseException], None]
+
+
+@dataclass(slots=True, eq=False)
+class Decoding:
+    """An image that waits for a thread, or is in one.
+
+    Use as a context manager while somebody waits for its pixels. An image that still waits for a
+    thread when this is left is never decoded.
+
+    Attributes:
+        wake: called when this is left, if the image is in a thread, which may wait for memory.
+    """
+
+    image: EncodedImage
+    plan: Plan
+    submit: Submit
+    fail: Fail
+    wake: Callable[[], None]
+    submitted: float
+    is_wanted: bool = True
+    is_running: bool = False
+
+    def __enter__(self) -> None:
+        """Nothing happens."""
+
+    def __exit__(self, *_: object) -> None:
+        """Give up what is not decoded yet."""
+        self.is_wanted = False
+        if self.is_running:
+            self.wake()
+
+
 class DecodeThreads:
     """Use as a context manager: entering starts the threads, leaving ends them.
 
@@ -154,70 +188,66 @@ class DecodeThreads:
         self._decoder = decoder
         self._slowness = Estimate(1.0)
         self._throttle = throttle
+        self._queue = SimpleQueue[Decoding | None]()
         self.in_flight = InFlight()
 
     def __enter__(self) -> Self:
         """Start all the threads; raises RuntimeError if this process may not have so many."""
-        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="decode")
-        all_there = threading.Barrier(self.threads)
         try:
-            for _ in range(self.threads):
-                self._pool.submit(all_there.wait)
+            for number in range(self.threads):
+                name = f"decode-{number}"
+                threading.Thread(target=self._run, name=name, daemon=True).start()
         except RuntimeError:
-            all_there.abort()
-            self._pool.shutdown(wait=False)
+            self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the threads; what still waits is cancelled."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """End the threads; what still waits fails."""
+        with suppress(Empty):
+            while True:
+                if waiting := self._queue.get_nowait():
+                    waiting.fail(errors.ShuttingDownError())
+        for _ in range(self.threads):
+            self._queue.put(None)
 
     def predict_seconds(self, image: EncodedImage, plan: Plan) -> float:
         """Predict how long an image would keep all the threads busy."""
         return self._decoder.predict_seconds(image, plan) * self._slowness.value / self.threads
 
-    @contextmanager
-    def start(
-        self,
-        image: EncodedImage,
-        plan: Plan,
-        *,
-        submit: Callable[[NDArray[np.uint8]], None],
-        fail: Callable[[BaseException], None],
-    ) -> Iterator[Future[Decoded]]:
+    def start(self, image: EncodedImage, plan: Plan, *, submit: Submit, fail: Fail) -> Decoding:
         """Start decoding an image; see `ImageDecoder.decode`.
 
-        Once the future has its result, the decode thread calls `submit` with the pixels, or `fail`
-        with an AppError. An image that still waits when this is left is never decoded.
+        The decode thread calls `submit` with the pixels, or `fail` with an AppError.
         """
-        left = threading.Event()
+        decoding = Decoding(image, plan, submit, fail, self._decoder.wake, time.monotonic())
+        self._queue.put(decoding)
+        return decoding
 
-        def pass_on(done: Future[Decoded]) -> None:
-            if done.cancelled():
-                fail(errors.ShuttingDownError())
-            elif error := done.exception():
-                fail(error)
-            else:
-                submit(done.result().pixels)
+    def _run(self) -> None:
+        while decoding := self._queue.get():
+            if decoding.is_wanted:
+                self._decode_and_submit(decoding)
+            del decoding  # holds an image
 
-        decoding = self._pool.submit(self._decode, image, plan, time.monotonic(), left)
-        decoding.add_done_callback(pass_on)
+    def _decode_and_submit(self, decoding: Decoding) -> None:
+        decoding.is_running = True
         try:
-            yield decoding
+            decoded = self._decode(decoding)
+        except BaseException as error:  # noqa: BLE001  # its caller gets it
+            decoding.fail(error)
+        else:
+            decoding.submit(decoded)
         finally:
-            left.set()
-            if not decoding.cancel() and not decoding.done():
-                self._decoder.wake()
+            decoding.is_running = False
 
-    def _decode(
-        self, image: EncodedImage, plan: Plan, submitted: float, left: threading.Event
-    ) -> Decoded:
+    def _decode(self, decoding: Decoding) -> Decoded:
         self._throttle()
+        image, plan = decoding.image, decoding.plan
         started, used = time.monotonic(), self._cpu_time()
         with self.in_flight.track():
-            pixels, size = self._decoder.decode(image, plan, lambda: not left.is_set())
+            pixels, size = self._decoder.decode(image, plan, lambda: decoding.is_wanted)
         ready = time.monotonic()
         predicted_s = self._decoder.predict_seconds(image, plan)
         self._slowness.learn(self._cpu_time() - used, predicted_s)
-        return Decoded(pixels, started - submitted, ready - started, ready, size)
+        return Decoded(pixels, started - decoding.submitted, ready - started, ready, size)

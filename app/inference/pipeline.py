@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
+from typing import Final
 
 from app import errors
 from app.inference.answers import Outputs, Source, Stages
@@ -17,6 +18,9 @@ from app.telemetry.metrics import Metrics
 from app.telemetry.traces import Traces
 from model.engines.base import Engine
 from model.network.config import LOGITS
+
+_PLANS: Final = 1024
+"""How many different computations have their costs remembered."""
 
 
 class Pipeline:
@@ -41,7 +45,8 @@ class Pipeline:
         self._metrics = metrics
         self._traces = traces
         self._default_multiply_adds = Plan(default, frozenset({LOGITS})).multiply_adds
-        self._engine_costs: dict[tuple[str, int, int, int, str | None], float] = {}
+        # Multiplying out a network takes longer than to look its cost up.
+        self.predict_engine_cost = lru_cache(_PLANS)(self._predict_engine_cost)
 
     def predict_cost(self, image: Image, plan: Plan) -> float:
         """Predict an image's work before anything of it is decoded, in default images.
@@ -51,12 +56,9 @@ class Pipeline:
         decode_s = image.predict_decode_s(self.decode_threads, plan)
         return self.predict_engine_cost(plan) + decode_s * self.batcher.admission.images_per_s
 
-    def predict_engine_cost(self, plan: Plan) -> float:
+    def _predict_engine_cost(self, plan: Plan) -> float:
         """Predict the work of computing one image, in default images."""
-        shape = plan.engine.checkpoint.name, *plan.input_size, plan.output_stride, plan.deepest
-        if shape not in self._engine_costs:
-            self._engine_costs[shape] = plan.multiply_adds / self._default_multiply_adds
-        return self._engine_costs[shape]
+        return plan.multiply_adds / self._default_multiply_adds
 
     async def run(self, images: Sequence[Image], plan: Plan) -> list[Outputs | errors.AppError]:
         """Compute images; one that is rejected fails alone.
@@ -87,24 +89,29 @@ class Pipeline:
         try:
             outputs = await self._decode_and_compute(image, plan, kind)
         except errors.AppError as error:
-            self._metrics.images.labels(kind, error.code).inc()
+            self._metrics.record_image(kind, error.code)
             return error.with_traceback(None)  # its frames hold the future that holds it
         except asyncio.CancelledError:
-            self._metrics.images.labels(kind, "abandoned").inc()
+            self._metrics.record_image(kind, "abandoned")
             raise
-        self._metrics.images.labels(kind, "ok").inc()
+        self._metrics.record_image(kind, "ok")
         return outputs
 
     async def _decode_and_compute(self, image: Image, plan: Plan, kind: str) -> Outputs:
         request = self._traces.request if self._traces else None
+        cost = self.predict_engine_cost(plan)
+        decoded: Decoded
+
+        def submit(done: Decoded) -> None:
+            nonlocal decoded
+            decoded = done
+            self.batcher.submit(answer, plan, cost, request, done.pixels)
+
         with self.batcher.expect() as answer:
             # From thread to thread: a wake-up of the loop in between would cost as much as parsing.
-            cost = self.predict_engine_cost(plan)
-            submit = partial(self.batcher.submit, answer, plan, cost, request)
             fail = partial(self.batcher.fail, answer)
-            with image.start_decoding(self.decode_threads, plan, submit, fail) as decoding:
+            with image.start_decoding(self.decode_threads, plan, submit, fail):
                 row = await answer
-        decoded = decoding.result()
         queue_s = decoded.wait_s + row.started - decoded.ready
         stages = Stages(decoded.decode_s, queue_s, row.inference_s)
         self._metrics.record_stages(

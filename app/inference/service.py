@@ -158,7 +158,9 @@ class Service:
         """
         record.asked(plan.engine.checkpoint.name, len(images), sum(one.nbytes for one in images))
         started = time.perf_counter()
-        keys = [(content, plan) for content in await digest(images)]
+        # An image is a key itself for as long as it is here; to be kept, it is digested.
+        contents = await digest(images) if self.cache.max_bytes else images
+        keys = [(content, plan) for content in contents]
         answers: dict[Key, _Outcome] = {
             key: found for key in keys if (found := self.cache.get(key))
         }
@@ -172,10 +174,7 @@ class Service:
             waited_s = time.perf_counter() - started
             for key, one in computed.items():
                 answers[key] = one.share(waited_s) if shared and isinstance(one, Outputs) else one
-        counts = {"hit": hits, "miss": misses, "shared": len(keys) - hits - misses}
-        for outcome, count in counts.items():
-            if count:
-                self._metrics.cache_requests.labels(outcome).inc(count)
+        self._metrics.record_cache(hit=hits, miss=misses, shared=len(keys) - hits - misses)
         outcomes = [answers[key] for key in keys]
         if answered := [one for one in outcomes if isinstance(one, Outputs)]:
             record.answered(**describe(answered))

@@ -40,7 +40,11 @@ class AccessLog:
             self._next[status] = now + _SHED_EVERY_S
             if unlogged := self._unlogged.pop(status, 0):
                 extra["unlogged"] = unlogged
-        self._logger.log(_level(status), "request", extra=extra)
+        level = _level(status)
+        if self._logger.isEnabledFor(level):
+            # `Logger.log` would first look for its caller and the thread.
+            extra |= {"name": ACCESS, "levelno": level, "levelname": logging.getLevelName(level)}
+            self._logger.handle(logging.makeLogRecord({**extra, "msg": "request"}))
 
 
 def _level(status: int) -> int:

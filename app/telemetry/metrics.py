@@ -32,6 +32,7 @@ _SECONDS: Final = (
 )  # fmt: skip
 _LAG_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5)
 _STAGES: Final = ("read", "decode", "queue", "inference", "encode")
+_CACHE_OUTCOMES: Final = ("hit", "shared", "miss")
 _TICK_S: Final = 0.1
 """What uvicorn sleeps between two ticks, in seconds."""
 _BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -88,6 +89,7 @@ class Metrics:
             "Images computed, by format and outcome: ok, the code of an error, or abandoned.",
             ["format", "outcome"],
         )
+        self._images_of = cache(self.images.labels)
         self.stage_duration = histogram(
             "mobilenet_stage_duration_seconds",
             "Time in one stage: read and encode of a request, the others of an image.",
@@ -100,8 +102,7 @@ class Metrics:
             "Images asked: hit was kept, shared was being computed for another, miss is computed.",
             ["outcome"],
         )
-        for outcome in ("hit", "shared", "miss"):
-            self.cache_requests.labels(outcome)
+        self._cached = {one: self.cache_requests.labels(one) for one in _CACHE_OUTCOMES}
         self.cache_bytes = gauge("mobilenet_cache_bytes", "Bytes of answers that are kept.")
 
         # Saturation
@@ -156,6 +157,16 @@ class Metrics:
         self._requests_of(route, closed or str(status)).inc()
         if duration_s is not None:
             self._duration_of(route, closed or f"{status // 100}xx").observe(duration_s)
+
+    def record_image(self, image_format: str, outcome: str) -> None:
+        """Count an image; the outcome is `ok`, the code of an error, or `abandoned`."""
+        self._images_of(image_format, outcome).inc()
+
+    def record_cache(self, **images: int) -> None:
+        """Count images by where their answers were found: `hit`, `shared` or `miss`."""
+        for outcome, count in images.items():
+            if count:
+                self._cached[outcome].inc(count)
 
     def record_tick(self) -> None:
         """Observe how late the event loop runs a timer that it sets ten times a second."""

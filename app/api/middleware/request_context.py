@@ -58,8 +58,11 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        with self._metrics.in_flight.track_inprogress():
+        self._metrics.in_flight.inc()
+        try:
             await self._handle(scope, receive, send)
+        finally:
+            self._metrics.in_flight.dec()
 
     async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         record = open_record(scope)
