@@ -33,9 +33,14 @@ class ImageFile:
     data: bytes
 
     def __hash__(self) -> int:
-        """Hash a sample: equal hashes are rare, and then all the bytes are compared."""
+        """Hash samples: equal hashes are rare, and then all the bytes are compared."""
+        return self._sample_hash
+
+    @cached_property
+    def _sample_hash(self) -> int:
         middle = len(self.data) // 2
-        return hash((len(self.data), self.data[middle : middle + _SAMPLE_BYTES]))
+        samples = self.data[middle : middle + _SAMPLE_BYTES], self.data[-_SAMPLE_BYTES:]
+        return hash((len(self.data), samples))
 
     @cached_property
     def _header(self) -> EncodedImage | AppError:

@@ -54,8 +54,8 @@ class AdmissionControl:
         limit = self._max_body_bytes[route.body]
         _check_head(scope, limit)
         self._check_admission()
-        with self._held.share(of_many=route.body is Body.MANY_IMAGES) as take:
-            body = RequestBody(receive, send, limit, take, self._body_timeout_s)
+        with self._held.share(of_many=route.body is Body.MANY_IMAGES) as share:
+            body = RequestBody(receive, send, limit, share, self._body_timeout_s)
             await body.run(self._app, scope)
 
 

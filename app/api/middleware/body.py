@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from typing import Self
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -22,32 +21,43 @@ class HeldBytes:
     """
 
     def __init__(self, limit: int) -> None:
-        self._left = limit
-        self._spared = int(limit * _SPARED)
+        self.left = limit
+        self.spared = int(limit * _SPARED)
 
-    @contextmanager
-    def share(self, *, of_many: bool) -> Iterator[Callable[[int], None]]:
-        """Yield a function that takes so many bytes more; all are given back on leaving.
+    def share(self, *, of_many: bool) -> Share:
+        """Create one body's share, empty at first.
 
         Two slow bodies `of_many` images of the largest size must not shut out every single image.
+        """
+        return Share(self, self.spared if of_many else 0)
+
+
+class Share:
+    """One body's part of `HeldBytes`; use as a context manager: leaving gives it back."""
+
+    def __init__(self, held: HeldBytes, spared: int) -> None:
+        self._held = held
+        self._spared = spared
+        self._taken = 0
+
+    def __enter__(self) -> Self:
+        """Hold nothing yet."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give all back."""
+        self._held.left += self._taken
+
+    def take(self, count: int) -> None:
+        """Take so many bytes more.
 
         Raises:
-            OverloadedError: by the function, when there is no room.
+            OverloadedError: there is no room.
         """
-        taken = 0
-        spared = self._spared if of_many else 0
-
-        def take(count: int) -> None:
-            nonlocal taken
-            if count > self._left - spared:
-                raise OverloadedError("Too many bytes of images are here already; try again.")
-            self._left -= count
-            taken += count
-
-        try:
-            yield take
-        finally:
-            self._left += taken
+        if count > self._held.left - self._spared:
+            raise OverloadedError("Too many bytes of images are here already; try again.")
+        self._held.left -= count
+        self._taken += count
 
 
 class RequestBody:
@@ -57,18 +67,16 @@ class RequestBody:
     """
 
     def __init__(
-        self,
-        receive: Receive,
-        send: Send,
-        limit: int,
-        take: Callable[[int], None],
-        timeout_s: float,
+        self, receive: Receive, send: Send, limit: int, share: Share, timeout_s: float
     ) -> None:
         self._receive = receive
         self._send = send
         self._left = limit
-        self._take = take
-        self._deadline = asyncio.get_running_loop().time() + timeout_s
+        self._share = share
+        self._loop = asyncio.get_running_loop()
+        self._handler = asyncio.current_task(self._loop)
+        self._timer = self._loop.call_later(timeout_s, self._expire)
+        self._waiting = self._expired = False
         self._watcher: asyncio.Handle | asyncio.Task[None] | None = None
         self._answered = False
         self._client_left = False
@@ -79,7 +87,6 @@ class RequestBody:
         Raises:
             ClientDisconnect: the client left before the response was complete.
         """
-        self._handler = asyncio.current_task()
         try:
             await app(scope, self.receive, self.send)
         except asyncio.CancelledError:
@@ -89,6 +96,7 @@ class RequestBody:
                 self._handler.uncancel()
             raise ClientDisconnect from None
         finally:
+            self._timer.cancel()
             if self._watcher:
                 self._watcher.cancel()
                 # Its frame holds this body: the two would wait for the garbage collector.
@@ -102,21 +110,37 @@ class RequestBody:
         """
         if self._watcher:
             return await self._receive()
-        try:
-            async with asyncio.timeout_at(self._deadline):
-                message = await self._receive()
-        except TimeoutError:
-            raise RequestTimeoutError from None
+        message = await self._receive_in_time()
         if message["type"] == "http.request":
             count = len(message.get("body", b""))
             self._left -= count
             if self._left < 0:
                 raise BodyTooLargeError
-            self._take(count)
+            self._share.take(count)
             if not message.get("more_body", False):
+                self._timer.cancel()
                 # Not before the loop's next turn: a cached answer is given in this one.
-                self._watcher = asyncio.get_running_loop().call_soon(self._start_watch)
+                self._watcher = self._loop.call_soon(self._start_watch)
         return message
+
+    async def _receive_in_time(self) -> Message:
+        """Receive as `asyncio.timeout_at` would, with one timer for all of the body."""
+        if self._expired:
+            raise RequestTimeoutError
+        self._waiting = True
+        try:
+            return await self._receive()
+        except asyncio.CancelledError:
+            if not self._expired or (self._handler and self._handler.uncancel()):
+                raise
+            raise RequestTimeoutError from None
+        finally:
+            self._waiting = False
+
+    def _expire(self) -> None:
+        self._expired = True
+        if self._waiting and self._handler:
+            self._handler.cancel()
 
     async def send(self, message: Message) -> None:
         """ASGI's `send`."""
@@ -125,7 +149,7 @@ class RequestBody:
         await self._send(message)
 
     def _start_watch(self) -> None:
-        self._watcher = asyncio.create_task(self._watch())
+        self._watcher = self._loop.create_task(self._watch())
 
     async def _watch(self) -> None:
         """Wait for the client to disconnect: the body is complete, so nothing else can come."""

@@ -97,15 +97,15 @@ def test_bodies_of_many_pictures_leave_room_for_those_of_one() -> None:
         held.share(of_many=True) as more,
         held.share(of_many=False) as one,
     ):
-        many(400)
-        more(300)
+        many.take(400)
+        more.take(300)
         with pytest.raises(OverloadedError):
-            more(1)
-        one(100)
+            more.take(1)
+        one.take(100)
         with pytest.raises(OverloadedError):
-            one(1)
+            one.take(1)
     with held.share(of_many=False) as one:
-        one(800)
+        one.take(800)
 
 
 @pytest.mark.thorough
