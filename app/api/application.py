@@ -13,7 +13,7 @@ from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import Mount, Route
 
 from app import __version__
 from app.api.documents.openapi import DESCRIPTION, SWAGGER_UI, TAGS, create_openapi
@@ -67,7 +67,8 @@ def create_app(settings: Settings, on_failure: OnFailure | None = None) -> FastA
         lifespan=_create_lifespan(lifecycle, on_failure),
         telemetry=_configure_telemetry(traces, lambda scope: _is_untraced(app, scope)),
     )
-    routes = RouteTable(_add_routes(app, settings), [one.ERRORS for one in _PROTOCOLS])
+    _add_routes(app, settings)
+    routes = RouteTable(app.routes, [one.ERRORS for one in _PROTOCOLS])
     live = Live(lifecycle.metrics, routes.image_paths)
     app.state.parts = Parts(lifecycle, AccessLog(), live, routes)
     for error in (AppError, HTTPException, RequestValidationError):
@@ -79,23 +80,20 @@ def create_app(settings: Settings, on_failure: OnFailure | None = None) -> FastA
     return app
 
 
-def _add_routes(app: FastAPI, settings: Settings) -> list[BaseRoute]:
-    """Add every route; return them as declared, since FastAPI nests what it includes."""
-    routes = list(app.routes)
-    for documentation in routes:
-        match documentation:
+def _add_routes(app: FastAPI, settings: Settings) -> None:
+    """Add every route, what is asked most first; `include_router` would have each matched twice."""
+    documentation = list(app.routes)
+    for one in documentation:
+        match one:
             case Mount():
-                declare(public=True)(documentation.app)
+                declare(public=True)(one.app)
             case Route():
-                declare(public=True)(documentation.endpoint)
-    for module in (native, information, health, *_PROTOCOLS):
-        app.router.routes += module.router.routes
-        routes += module.router.routes
+                declare(public=True)(one.endpoint)
+    modules = (native, information, health, *_PROTOCOLS)
+    app.router.routes[:0] = [route for module in modules for route in module.router.routes]
     if settings.page:
         app.router.routes += page.router.routes
         app.mount(page.STATIC, page.files)
-        routes += [*page.router.routes, app.routes[-1]]
-    return routes
 
 
 def _add_middleware(app: FastAPI, keys: ApiKeys | None) -> None:

@@ -68,12 +68,13 @@ class Pipeline:
         Raises:
             AppError: none is admitted.
         """
+        if len(images) == 1:
+            with self.batcher.admission.reserve(self.predict_cost(images[0], plan)):
+                return [await self._run_one(images[0], plan)]
         costs = [self.predict_cost(image, plan) for image in images]
         most = self.batcher.streams * self.batcher.max_batch_size
         window, cost = self.batcher.admission.window(costs, most)
         with self.batcher.admission.reserve(cost):
-            if len(images) == 1:
-                return [await self._run_one(images[0], plan)]
             free = asyncio.Semaphore(window)
 
             async def run_in_window(image: Image) -> Outputs | errors.AppError:

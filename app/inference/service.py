@@ -159,12 +159,12 @@ class Service:
         record.asked(plan.engine.checkpoint.name, len(images), sum(one.nbytes for one in images))
         started = time.perf_counter()
         # An image is a key itself for as long as it is here; to be kept, it is digested.
-        contents = await digest(images) if self.cache.max_bytes else images
-        keys = [(content, plan) for content in contents]
+        keeps = self.cache.max_bytes > 0
+        keys = [(content, plan) for content in (await digest(images) if keeps else images)]
         answers: dict[Key, _Outcome] = {
-            key: found for key in keys if (found := self.cache.get(key))
+            key: found for key in keys if keeps and (found := self.cache.get(key))
         }
-        hits = sum(key in answers for key in keys)
+        hits = sum(key in answers for key in keys) if answers else 0
         missing = {key: one for key, one in zip(keys, images, strict=True) if key not in answers}
         misses = 0
         if missing:
@@ -184,10 +184,11 @@ class Service:
         self, images: Mapping[Key, Image], plan: Plan
     ) -> dict[Key, _Outcome]:
         computed = await self.pipeline.run(list(images.values()), plan)
-        for key, answer in zip(images, computed, strict=True):
+        answers = dict(zip(images, computed, strict=True))
+        for key, answer in answers.items():
             if isinstance(answer, Outputs):
                 self.cache.put(key, answer.protect())
-        return dict(zip(images, computed, strict=True))
+        return answers
 
 
 async def _extract(arrays: Arrays, options: EmbedOptions) -> Arrays:

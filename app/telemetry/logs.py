@@ -56,6 +56,8 @@ def configure_logs(log_format: Literal["auto", "json", "console"], level: str) -
         else [ExceptionRenderer(ExceptionDictTransformer(show_locals=False)), JSONRenderer()]
     )
     queue = LogQueue(file, _Formatter(*renderers))
+    # No line has them, and to find them takes longer than to queue it.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.basicConfig(handlers=[queue], level=level.upper(), force=True)
     logging.captureWarnings(capture=True)
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a bad form has its own line

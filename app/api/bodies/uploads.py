@@ -137,7 +137,8 @@ async def _read_multipart(
     )
     try:
         async for chunk in request.stream():
-            parser.write(chunk)
+            if chunk:  # the last one is empty
+                parser.write(chunk)
     except MultipartParseError as error:
         raise errors.MalformedMultipartError from error
     if parser.state != MultipartState.END:
