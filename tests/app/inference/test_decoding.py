@@ -3,7 +3,6 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from concurrent.futures import Future
 from contextlib import ExitStack
 from functools import partial
 from types import SimpleNamespace
@@ -14,7 +13,7 @@ import pytest
 from PIL import ImageFile
 
 from app.errors import AppError, DeadlineExceededError, EmptyFileError, ShuttingDownError
-from app.inference.decoding import Decoded, DecodeThreads, ImageDecoder, read_header
+from app.inference.decoding import DecodeThreads, ImageDecoder, read_header
 from app.inference.plan import Plan
 from model.engines.base import Engine
 from model.images.decoder import DecodeLimits, Decoder
@@ -58,26 +57,12 @@ def told() -> Told:
     return Told()
 
 
-def test_pixels_are_entered_once_the_result_is_there(told: Told) -> None:
-    results: list[Decoded] = []
-    holder: list[Future[Decoded]] = []
-    begun = threading.Event()
-
-    def wait() -> None:
-        """Hold the image back until its future is known here."""
-        assert begun.wait(10)
-
-    def submit(pixels: Any) -> None:
-        results.append(holder[0].result(timeout=0))
-        told(pixels)
-
-    threads = DecodeThreads(1, ImageDecoder(DecodeLimits(), scaled_jpegs=False), throttle=wait)
-    with threads, threads.start(header(7), PLAN, submit=submit, fail=told) as decoding:
-        holder.append(decoding)
-        begun.set()
-        pixels = told.wait()
-    assert pixels.shape == (224, 224, 3)
-    assert results[0].pixels is pixels
+def test_an_image_becomes_pixels_of_the_networks_size(told: Told) -> None:
+    threads = create_threads()
+    with threads, threads.start(header(7), PLAN, submit=told, fail=told):
+        decoded = told.wait()
+    assert decoded.pixels.shape == (224, 224, 3)
+    assert decoded.size == read_header(uniform(7)).size
 
 
 def test_an_image_that_cannot_be_decoded_fails(told: Told) -> None:
@@ -119,9 +104,9 @@ def test_what_nobody_waits_for_is_never_decoded(
         with threads.start(last, PLAN, submit=other, fail=other):
             gate.set()
             told.wait()
-            assert isinstance(other.wait(), ShuttingDownError)
             other.wait()
     assert seen == [first, last]
+    assert not other.outcomes
 
 
 def test_what_nobody_waits_for_is_not_decoded_once_there_is_room(
@@ -171,9 +156,14 @@ def test_an_image_holds_its_room_until_its_pixels_are_made(
     assert free == [0]
 
 
-def test_all_threads_are_there_before_the_first_image() -> None:
-    with create_threads(3) as threads:
-        assert len(threads._pool._threads) == 3
+def test_so_many_images_are_decoded_at_once() -> None:
+    all_there, told = threading.Barrier(3), Told()
+    decoder = ImageDecoder(DecodeLimits(), scaled_jpegs=False)
+    with DecodeThreads(3, decoder, throttle=all_there.wait) as threads, ExitStack() as callers:
+        for _ in range(3):
+            callers.enter_context(threads.start(header(1), PLAN, submit=told, fail=told))
+        for _ in range(3):
+            told.wait()
 
 
 def test_threads_that_cannot_be_had_are_an_error_and_leave_none_behind(
@@ -192,7 +182,8 @@ def test_threads_that_cannot_be_had_are_an_error_and_leave_none_behind(
     threads = create_threads(3)
     with pytest.raises(RuntimeError, match="new thread"), threads:
         pass
-    threads._pool.shutdown()
+    for thread in begun:
+        thread.join(10)
     assert not any(thread.is_alive() for thread in begun)
 
 
@@ -222,8 +213,8 @@ def test_a_prediction_is_of_this_machines_cores_as_soon_as_one_has_decoded(told:
 
 def test_times_are_within_what_it_took(told: Told) -> None:
     began = time.monotonic()
-    with create_threads() as threads, threads.start(header(1), PLAN, submit=told, fail=told) as one:
-        decoded = one.result()
+    with create_threads() as threads, threads.start(header(1), PLAN, submit=told, fail=told):
+        decoded = told.wait()
     assert began <= decoded.ready <= time.monotonic()
     assert decoded.decode_s > 0
     assert 0 <= decoded.wait_s + decoded.decode_s <= decoded.ready - began
@@ -245,4 +236,4 @@ def test_the_threads_end_without_what_waits_and_without_waiting_for_what_runs(to
         assert isinstance(other.wait(), ShuttingDownError)
         assert not told.outcomes
         gate.set()
-        assert told.wait().shape == (224, 224, 3)
+        assert told.wait().pixels.shape == (224, 224, 3)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -93,6 +94,7 @@ def test_a_header_is_read_once_for_the_cost_and_for_decoding(
     monkeypatch.setattr(table, "read_header", count)
     image = ImageFile(uniform(1))
     assert image.predict_decode_s(threads, PLAN) > 0
-    with threads, image.start_decoding(threads, PLAN, ignore, ignore) as decoding:
-        assert decoding.result().pixels.shape == (224, 224, 3)
+    decoded: SimpleQueue[Any] = SimpleQueue()
+    with threads, image.start_decoding(threads, PLAN, decoded.put, decoded.put):
+        assert decoded.get(timeout=30).pixels.shape == (224, 224, 3)
     assert len(seen) == 1
