@@ -71,13 +71,18 @@ Predictions = list[tuple[Label, float]]
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """The engine's outputs of one image."""
+    """The engine's outputs of one image.
+
+    Attributes:
+        finished: what `Plan.finish` made of them for the request that had them computed.
+    """
 
     arrays: Arrays
     stages: Stages
     batch_size: int
     source: Source
     cache: CacheOutcome = "miss"
+    finished: Any = None
 
     def protect(self) -> Self:
         """Make the arrays read-only, as several callers share them."""
@@ -94,12 +99,20 @@ class Outputs:
         return Answer(model, content, self.stages, self.batch_size, self.cache)
 
 
-def rank(arrays: Arrays, labels: Sequence[Label], options: ClassifyOptions) -> Predictions:
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The best classes of an image, as these options ask for them."""
+
+    options: ClassifyOptions
+    predictions: Predictions
+
+
+def rank(arrays: Arrays, labels: Sequence[Label], options: ClassifyOptions) -> Ranking:
     """Find the best classes in an image's logits."""
     scores = activate(arrays[LOGITS], options.activation)
     min_score = options.min_score or -math.inf  # logits may be negative
     best = top_k(scores, options.top_k or DEFAULT_TOP_K, min_score)
-    return [(labels[class_id], score) for class_id, score in best]
+    return Ranking(options, [(labels[class_id], score) for class_id, score in best])
 
 
 def extract(arrays: Arrays, options: EmbedOptions) -> dict[str, NDArray[np.float32]]:

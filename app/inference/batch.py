@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ class BatchRow:
             their end points, (height, width, channels).
         started: when the batch started, in seconds on the caller's clock.
         inference_s: how long the whole batch ran, in seconds.
+        finished: what `Plan.finish` made of the arrays.
         span: the batch's, if it is traced.
     """
 
@@ -30,6 +32,7 @@ class BatchRow:
     started: float
     inference_s: float
     batch_size: int
+    finished: Any = None
     span: SpanContext | None = None
 
 
@@ -94,9 +97,11 @@ def _read_rows(
     outcomes: list[Outcome] = []
     for index, item in enumerate(items):
         arrays = {name: output.arrays[name][index] for name in item.plan.outputs}
-        finite = all(np.isfinite(values).all() for values in arrays.values())
-        row = BatchRow(arrays, started, inference_s, len(items), span)
-        outcomes.append(row if finite else ModelOutputInvalidError())
+        if not all(np.isfinite(values).all() for values in arrays.values()):
+            outcomes.append(ModelOutputInvalidError())
+            continue
+        finished = item.plan.finish(arrays)
+        outcomes.append(BatchRow(arrays, started, inference_s, len(items), finished, span))
     return outcomes
 
 

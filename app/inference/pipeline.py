@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Final
 
 from app import errors
@@ -19,8 +19,8 @@ from app.telemetry.traces import Traces
 from model.engines.base import Engine
 from model.network.config import LOGITS
 
-_PLANS: Final = 1024
-"""How many different computations have their costs remembered."""
+_MAX_PLANS: Final = 1024
+"""How many different computations have their costs remembered: clients choose layers and sizes."""
 
 
 class Pipeline:
@@ -45,8 +45,7 @@ class Pipeline:
         self._metrics = metrics
         self._traces = traces
         self._default_multiply_adds = Plan(default, frozenset({LOGITS})).multiply_adds
-        # Multiplying out a network takes longer than to look its cost up.
-        self.predict_engine_cost = lru_cache(_PLANS)(self._predict_engine_cost)
+        self._engine_costs: dict[Plan, float] = {}
 
     def predict_cost(self, image: Image, plan: Plan) -> float:
         """Predict an image's work before anything of it is decoded, in default images.
@@ -56,9 +55,14 @@ class Pipeline:
         decode_s = image.predict_decode_s(self.decode_threads, plan)
         return self.predict_engine_cost(plan) + decode_s * self.batcher.admission.images_per_s
 
-    def _predict_engine_cost(self, plan: Plan) -> float:
+    def predict_engine_cost(self, plan: Plan) -> float:
         """Predict the work of computing one image, in default images."""
-        return plan.multiply_adds / self._default_multiply_adds
+        cost = self._engine_costs.get(plan)
+        if cost is None:
+            if len(self._engine_costs) == _MAX_PLANS:
+                self._engine_costs.clear()
+            cost = self._engine_costs[plan] = plan.multiply_adds / self._default_multiply_adds
+        return cost
 
     async def run(self, images: Sequence[Image], plan: Plan) -> list[Outputs | errors.AppError]:
         """Compute images; one that is rejected fails alone.
@@ -121,7 +125,7 @@ class Pipeline:
         source = Source(kind, *decoded.size)
         if self._traces:
             _trace(self._traces, plan, row, decoded, source)
-        return Outputs(row.arrays, stages, row.batch_size, source)
+        return Outputs(row.arrays, stages, row.batch_size, source, finished=row.finished)
 
 
 def _trace(traces: Traces, plan: Plan, row: BatchRow, decoded: Decoded, source: Source) -> None:

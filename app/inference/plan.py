@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from model.engines.base import Engine, deepest_layer
 from model.images.preprocessor_config import Preprocessing
 from model.network.config import OUTPUT_STRIDES
+
+Finish = Callable[[Mapping[str, NDArray[np.float32]]], Any]
+
+
+def _leave(_: object) -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +28,15 @@ class Plan:
         outputs: names of the engine's outputs.
         side: of the square input in pixels; None: the model's own size.
         output_stride: see `MobileNetV1Config.layers_at`.
+        finish: makes something of an image's outputs in the thread that computed them, which spares
+            the event loop; plans that differ in nothing else are equal.
     """
 
     engine: Engine
     outputs: frozenset[str]
     side: int | None = None
     output_stride: int = OUTPUT_STRIDES[0]
+    finish: Finish = field(default=_leave, compare=False)
 
     @property
     def preprocessing(self) -> Preprocessing:

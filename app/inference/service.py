@@ -16,6 +16,7 @@ from app.inference.answers import (
     Arrays,
     Outputs,
     Predictions,
+    Ranking,
     describe,
     extract,
     rank,
@@ -99,11 +100,9 @@ class Service:
     ) -> list[Answer[Predictions] | errors.AppError]:
         """Name the best classes of each image."""
         plan = self.classify_plan(options)
-        checkpoint = plan.engine.checkpoint
+        name = plan.engine.checkpoint.name
         return [
-            one
-            if isinstance(one, errors.AppError)
-            else one.answer(checkpoint.name, rank(one.arrays, checkpoint.labels, options))
+            one if isinstance(one, errors.AppError) else one.answer(name, _rank(one, plan, options))
             for one in await self.compute(list(map(ImageFile, images)), plan, timeout_s, record)
         ]
 
@@ -134,7 +133,8 @@ class Service:
             raise errors.NoClassifierError
         if options.top_k is not None and options.top_k > classes:
             raise errors.InvalidParameterError(f"top_k must be at most {classes} for this model.")
-        return Plan(engine, frozenset({LOGITS}), options.size)
+        finish = partial(rank, labels=engine.checkpoint.labels, options=options)
+        return Plan(engine, frozenset({LOGITS}), options.size, finish=finish)
 
     def embed_plan(self, options: EmbedOptions) -> Plan:
         """Plan an embedding.
@@ -189,6 +189,14 @@ class Service:
             if isinstance(answer, Outputs):
                 self.cache.put(key, answer.protect())
         return answers
+
+
+def _rank(outputs: Outputs, plan: Plan, options: ClassifyOptions) -> Predictions:
+    """Return the ranking that came with the outputs, or rank those of another request."""
+    ranking: Ranking | None = outputs.finished
+    if ranking is None or ranking.options != options:
+        ranking = rank(outputs.arrays, plan.engine.checkpoint.labels, options)
+    return ranking.predictions
 
 
 async def _extract(arrays: Arrays, options: EmbedOptions) -> Arrays:

@@ -29,8 +29,8 @@ from app.telemetry.record import create_request_id, open_record
 
 _MAX_FRAMING: Final = MAX_HEAD + 16 * 1024
 """Bytes of a request that are not its body: head, chunk sizes and extensions, trailers."""
-_STEP: Final = 64 * 1024
-"""Bytes that are parsed before the limits are checked again."""
+_STEP: Final = 256 * 1024
+"""Bytes that are parsed before the limits are checked again: as many as uvloop reads at once."""
 _BODY_SHIFT: Final = 6
 """A body of n bytes may have n >> 6 more bytes of framing: chunks of half a kilobyte are fine."""
 _LINGER_S: Final = 1.0

@@ -54,7 +54,7 @@ class LocalModel:
             raise StoppedError(NoClassifierError.detail)
 
         def finish(arrays: Arrays) -> list[Prediction]:
-            return create_predictions(rank(arrays, labels, options))
+            return create_predictions(rank(arrays, labels, options).predictions)
 
         return self._answerer(Plan(self._engine, frozenset({LOGITS}), options.size), finish)
 
