@@ -17,6 +17,7 @@ import httptools
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from app.api.middleware.body import ON_DISCONNECT
 from app.api.parts import Parts
 from app.api.problems import write_error_response
 from app.errors import AppError, MalformedRequestError, OverloadedError, RequestTimeoutError
@@ -104,6 +105,8 @@ class HttpProtocol(HttpToolsProtocol):
         if self._current and not self._current.response_complete:
             self._current.disconnected = True
             self._current.message_event.set()
+            if on_disconnect := self._current.scope["state"].get(ON_DISCONNECT):
+                on_disconnect()
         super().connection_lost(exc)
         self._idle.pop(self, None)
         self._read_deadline.cancel()

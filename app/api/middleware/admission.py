@@ -55,8 +55,8 @@ class AdmissionControl:
         _check_head(scope, limit)
         self._check_admission()
         with self._held.share(of_many=route.body is Body.MANY_IMAGES) as share:
-            body = RequestBody(receive, send, limit, share, self._body_timeout_s)
-            await body.run(self._app, scope)
+            body = RequestBody(receive, limit, share, self._body_timeout_s)
+            await body.run(self._app, scope, send)
 
 
 def _check_head(scope: Scope, max_body_bytes: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Self
+from typing import Final, Self
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -12,6 +12,11 @@ from app.errors import BodyTooLargeError, OverloadedError, RequestTimeoutError
 
 _SPARED = 1 / 8
 """The share of that memory that bodies of many images leave to the others."""
+
+
+ON_DISCONNECT: Final = "on_disconnect"
+"""Key in a request's `state` of what the server calls when the client disconnects before it has its
+answer. To wait for ASGI's message would take a task a request."""
 
 
 class HeldBytes:
@@ -61,34 +66,29 @@ class Share:
 
 
 class RequestBody:
-    """One request's body of so many bytes at most, all of them taken from `HeldBytes`.
+    """One request's body of so many bytes at most, all of them taken from a share of `HeldBytes`.
 
-    Once it has arrived, watches for the client to disconnect.
+    Once it has arrived, the server tells when the client disconnects: see `ON_DISCONNECT`.
     """
 
-    def __init__(
-        self, receive: Receive, send: Send, limit: int, share: Share, timeout_s: float
-    ) -> None:
+    def __init__(self, receive: Receive, limit: int, share: Share, timeout_s: float) -> None:
         self._receive = receive
-        self._send = send
         self._left = limit
         self._share = share
-        self._loop = asyncio.get_running_loop()
-        self._handler = asyncio.current_task(self._loop)
-        self._timer = self._loop.call_later(timeout_s, self._expire)
-        self._waiting = self._expired = False
-        self._watcher: asyncio.Handle | asyncio.Task[None] | None = None
-        self._answered = False
-        self._client_left = False
+        loop = asyncio.get_running_loop()
+        self._handler = asyncio.current_task(loop)
+        self._timer = loop.call_later(timeout_s, self._expire)
+        self._waiting = self._expired = self._complete = self._client_left = False
 
-    async def run(self, app: ASGIApp, scope: Scope) -> None:
+    async def run(self, app: ASGIApp, scope: Scope, send: Send) -> None:
         """Run an application that reads this body; cancel it when the client disconnects.
 
         Raises:
             ClientDisconnect: the client left before the response was complete.
         """
+        scope["state"][ON_DISCONNECT] = self._leave
         try:
-            await app(scope, self.receive, self.send)
+            await app(scope, self.receive, send)
         except asyncio.CancelledError:
             if not self._client_left:
                 raise
@@ -97,10 +97,8 @@ class RequestBody:
             raise ClientDisconnect from None
         finally:
             self._timer.cancel()
-            if self._watcher:
-                self._watcher.cancel()
-                # Its frame holds this body: the two would wait for the garbage collector.
-                self._watcher = None
+            # The scope would hold this body: the two would wait for the garbage collector.
+            del scope["state"][ON_DISCONNECT]
 
     async def receive(self) -> Message:
         """ASGI's `receive`.
@@ -108,7 +106,7 @@ class RequestBody:
         Raises:
             RequestTimeoutError, BodyTooLargeError, OverloadedError: no more of it is accepted.
         """
-        if self._watcher:
+        if self._complete:
             return await self._receive()
         message = await self._receive_in_time()
         if message["type"] == "http.request":
@@ -119,8 +117,7 @@ class RequestBody:
             self._share.take(count)
             if not message.get("more_body", False):
                 self._timer.cancel()
-                # Not before the loop's next turn: a cached answer is given in this one.
-                self._watcher = self._loop.call_soon(self._start_watch)
+                self._complete = True
         return message
 
     async def _receive_in_time(self) -> Message:
@@ -131,7 +128,7 @@ class RequestBody:
         try:
             return await self._receive()
         except asyncio.CancelledError:
-            if not self._expired or (self._handler and self._handler.uncancel()):
+            if not self._is_timeout():
                 raise
             raise RequestTimeoutError from None
         finally:
@@ -142,18 +139,12 @@ class RequestBody:
         if self._waiting and self._handler:
             self._handler.cancel()
 
-    async def send(self, message: Message) -> None:
-        """ASGI's `send`."""
-        if message["type"] == "http.response.body" and not message.get("more_body", False):
-            self._answered = True
-        await self._send(message)
+    def _is_timeout(self) -> bool:
+        """Whether it is the timer that cancelled the handler, and nobody else as well."""
+        return self._expired and self._handler is not None and not self._handler.uncancel()
 
-    def _start_watch(self) -> None:
-        self._watcher = self._loop.create_task(self._watch())
-
-    async def _watch(self) -> None:
-        """Wait for the client to disconnect: the body is complete, so nothing else can come."""
-        await self._receive()
-        if not self._answered and self._handler:
+    def _leave(self) -> None:
+        """Cancel the handler; while the body is incomplete, `receive` tells it."""
+        if self._complete and self._handler:
             self._client_left = True
             self._handler.cancel()

@@ -79,7 +79,10 @@ class RequestContext:
                 message["headers"] = [*message.get("headers", ()), *headers]
             else:
                 record.answer_bytes += len(message.get("body", b""))
-            await _send_if_open(send, message)
+            try:
+                await send(message)
+            except RuntimeError as error:  # uvloop's, for a connection that is closed
+                raise ClientDisconnect from error
 
         async def answer(error: AppError) -> None:
             if not status:
@@ -133,10 +136,3 @@ def _allow(origins: Collection[str]) -> Callable[[ASGIApp], ASGIApp]:
         allow_headers=("*",),  # clients add their own, which are ignored; none of them is trusted
         expose_headers=_EXPOSED_HEADERS,
     )
-
-
-async def _send_if_open(send: Send, message: Message) -> None:
-    try:
-        await send(message)
-    except RuntimeError as error:  # uvloop's, for a connection that is closed
-        raise ClientDisconnect from error
