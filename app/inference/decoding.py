@@ -208,8 +208,7 @@ class DecodeThreads:
             while True:
                 if waiting := self._queue.get_nowait():
                     waiting.fail(errors.ShuttingDownError())
-        for _ in range(self.threads):
-            self._queue.put(None)
+        self._queue.put(None)
 
     def predict_seconds(self, image: EncodedImage, plan: Plan) -> float:
         """Predict how long an image would keep all the threads busy."""
@@ -229,6 +228,7 @@ class DecodeThreads:
             if decoding.is_wanted:
                 self._decode_and_submit(decoding)
             del decoding  # holds an image
+        self._queue.put(None)  # ends the next thread
 
     def _decode_and_submit(self, decoding: Decoding) -> None:
         decoding.is_running = True

@@ -70,7 +70,7 @@ class QueryRoute(APIRoute):
     def __init__(self, path: str, endpoint: Callable[..., Any], **given: Any) -> None:
         super().__init__(path, endpoint, **given)
         self._schema: type[BaseModel] = get_type_hints(endpoint)["query"]
-        self._no_query = self._schema()
+        self._no_query: BaseModel = self._schema()
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; what the endpoint raises is answered by the application."""

@@ -158,12 +158,15 @@ def test_an_image_holds_its_room_until_its_pixels_are_made(
 
 def test_so_many_images_are_decoded_at_once() -> None:
     all_there, told = threading.Barrier(3), Told()
+
+    def meet() -> None:
+        all_there.wait(10)
+
     decoder = ImageDecoder(DecodeLimits(), scaled_jpegs=False)
-    with DecodeThreads(3, decoder, throttle=all_there.wait) as threads, ExitStack() as callers:
+    with DecodeThreads(3, decoder, throttle=meet) as threads, ExitStack() as callers:
         for _ in range(3):
             callers.enter_context(threads.start(header(1), PLAN, submit=told, fail=told))
-        for _ in range(3):
-            told.wait()
+        assert [told.wait().size for _ in range(3)] == [header(1).size] * 3
 
 
 def test_threads_that_cannot_be_had_are_an_error_and_leave_none_behind(
@@ -206,8 +209,8 @@ def test_a_prediction_is_of_this_machines_cores_as_soon_as_one_has_decoded(told:
     times = itertools.count(0.0, 3 * predicted_s)
     with DecodeThreads(4, decoder, cpu_time=lambda: next(times)) as threads:
         assert threads.predict_seconds(header(1), PLAN) == pytest.approx(predicted_s / 4)
-        with threads.start(header(1), PLAN, submit=told, fail=told) as decoding:
-            decoding.result()
+        with threads.start(header(1), PLAN, submit=told, fail=told):
+            told.wait()
         assert threads.predict_seconds(header(1), PLAN) == pytest.approx(3 * predicted_s / 4)
 
 
