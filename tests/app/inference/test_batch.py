@@ -46,3 +46,11 @@ def test_a_batch_that_is_split_runs_on_as_it_began() -> None:
     assert engine.batches == [[1, 2], [1], [2]]
     assert engine.alone == [False, False, False]
     assert [row.span for row in rows] == [span, span]
+
+
+def test_each_image_is_finished_as_its_plan_says_where_it_was_computed() -> None:
+    engine = FakeEngine()
+    plans = [Plan(engine, frozenset({LOGITS}), finish=finish) for finish in (len, list)]
+    rows = run(*(BatchItem(plan, pixels(1)) for plan in plans))
+    assert [row.finished for row in rows] == [1, [LOGITS]]
+    assert plans[0] == plans[1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -156,6 +156,27 @@ async def test_pixels_with_the_bytes_of_a_file_are_not_that_file() -> None:
     ]
     found = [await compute(service, image) for image in images]
     assert [value(one) for (one,) in found] == [1, 2, 3, 2]
+
+
+def pixels_of(file: bytes) -> ImagePixels:
+    return ImagePixels(np.frombuffer(file, np.uint8).reshape(10, 10, 3))
+
+
+@pytest.mark.parametrize("create", [ImageFile, pixels_of])
+async def test_without_a_cache_images_share_a_computation_only_if_every_byte_is_equal(
+    create: Callable[[bytes], Image],
+) -> None:
+    computer = Computer(held=True)
+    service = create_service(computer)
+    zeros, other = create(bytes(300)), create(b"\1" + bytes(299))
+    assert hash(zeros) == hash(other)  # it samples
+    images = [zeros, other, create(bytes(300))]
+    callers = [asyncio.create_task(compute(service, one)) for one in images]
+    await turns()
+    computer.gate.set()
+    found = await asyncio.gather(*callers)
+    assert [cast("Outputs", one).cache for (one,) in found] == ["miss", "miss", "shared"]
+    assert computer.asked == [[zeros], [other]]
 
 
 async def test_every_option_that_changes_the_answer_has_an_answer_of_its_own() -> None:

@@ -155,6 +155,22 @@ def test_requests_in_flight_share_one_computation_across_protocols(
     assert fake_engine.computed.count(7) == 1
 
 
+def test_who_shares_a_computation_gets_the_classes_of_his_own_question(
+    fake_engine: FakeEngine,
+) -> None:
+    with serve() as server, ThreadPoolExecutor(8) as pool:
+        occupy(server, fake_engine, pool)
+        first = pool.submit(post, server, "/classify?top_k=1", uniform(7))
+        server.wait_for(lambda: server.batcher.waiting == 1)
+        other = pool.submit(post, server, "/classify?top_k=3", uniform(7))
+        shared = server.server.lifecycle.service._flights._flights
+        server.wait_for(lambda: max(one.callers for one in shared.values()) == 2)
+        fake_engine.gate.set()
+        answers = [call.result().json()["predictions"] for call in (first, other)]
+    assert [len(answer) for answer in answers] == [1, 3]
+    assert fake_engine.computed.count(7) == 1
+
+
 @pytest.mark.parametrize("stays", [True, False])
 def test_a_client_that_leaves_takes_the_computation_along_only_if_nobody_else_waits(
     fake_engine: FakeEngine, *, stays: bool
