@@ -48,6 +48,19 @@ def test_a_saved_configuration_is_loaded_as_it_was(path: Path) -> None:
     assert MobileNetV1Config.load(path) == config
 
 
+@pytest.mark.parametrize(
+    ("labels", "architecture"),
+    [(["kitten"], "MobileNetV1ForImageClassification"), ([], "MobileNetV1Model")],
+)
+def test_a_saved_configuration_names_the_class_that_transformers_loads(
+    path: Path, labels: list[str], architecture: str
+) -> None:
+    MobileNetV1Config(id2label=dict(enumerate(labels))).save(path)
+    document = json.loads(path.read_text())
+    assert document["architectures"] == [architecture]
+    assert document["label2id"] == {label: number for number, label in enumerate(labels)}
+
+
 @pytest.mark.thorough
 def test_transformers_reads_a_saved_configuration(path: Path) -> None:
     from tests.optional import transformers
