@@ -3,6 +3,8 @@ from __future__ import annotations
 import pytest
 
 from app.errors import NotReadyError, OverloadedError, ShuttingDownError
+from app.inference.admission import Admission
+from app.inference.estimate import Estimate
 from tests.app.inference.batcher import create_admission
 from tests.fakes import FakeClock
 
@@ -173,3 +175,9 @@ async def test_the_bound_follows_a_machine_that_becomes_faster() -> None:
     admission.image_s.learn(seconds=1, units=20)
     assert admission.images_per_s == 20
     assert admission.capacity == 16
+
+
+async def test_what_runs_is_let_in_besides_what_waits() -> None:
+    image_s = Estimate(0.1)
+    admission = Admission(queue_s=0.8, streams=2, running=3, image_s=image_s, now=FakeClock())
+    assert admission.capacity == 0.8 * 2 / 0.1 + 3

@@ -12,7 +12,12 @@ import numpy as np
 import pytest
 from PIL import ImageFile
 
-from app.errors import AppError, DeadlineExceededError, EmptyFileError, ShuttingDownError
+from app.errors import (
+    DeadlineExceededError,
+    EmptyFileError,
+    ImageTruncatedError,
+    ShuttingDownError,
+)
 from app.inference.decoding import DecodeThreads, ImageDecoder, read_header
 from app.inference.plan import Plan
 from model.engines.base import Engine
@@ -69,7 +74,7 @@ def test_an_image_that_cannot_be_decoded_fails(told: Told) -> None:
     threads = create_threads()
     cut = read_header(encode(noise(), "PNG")[:60])
     with threads, threads.start(cut, PLAN, submit=told, fail=told):
-        assert isinstance(told.wait(), AppError)
+        assert isinstance(told.wait(), ImageTruncatedError)
 
 
 def test_no_bytes_are_no_image() -> None:
@@ -109,7 +114,7 @@ def test_what_nobody_waits_for_is_never_decoded(
     assert not other.outcomes
 
 
-def test_what_nobody_waits_for_is_not_decoded_once_there_is_room(
+def test_what_waits_for_room_leaves_as_soon_as_nobody_waits_for_it(
     told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loads: list[int] = []
@@ -119,7 +124,7 @@ def test_what_nobody_waits_for_is_not_decoded_once_there_is_room(
         if image.tile:
             loads.append(1)
             begun.set()
-            gate.wait()
+            gate.wait(20)
         return load(image)
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", held)
@@ -133,9 +138,10 @@ def test_what_nobody_waits_for_is_not_decoded_once_there_is_room(
         waiting = watch_waiting(threads._decoder._decoder, monkeypatch)
         with threads.start(header(2), PLAN, submit=other, fail=other):
             assert waiting.wait(10)
+        assert isinstance(other.wait(), DeadlineExceededError)
+        assert not told.outcomes
         gate.set()
         told.wait()
-        assert isinstance(other.wait(), DeadlineExceededError)
     assert loads == [1]
 
 
@@ -204,9 +210,9 @@ def test_a_big_jpeg_is_decoded_smaller_only_if_that_is_wanted(*, scaled: bool) -
 
 
 def test_a_prediction_is_of_this_machines_cores_as_soon_as_one_has_decoded(told: Told) -> None:
-    decoder = ImageDecoder(DecodeLimits(), scaled_jpegs=False)
+    decoder = ImageDecoder(DecodeLimits(), scaled_jpegs=True)
     predicted_s = decoder.predict_seconds(header(1), PLAN)
-    times = itertools.count(0.0, 3 * predicted_s)
+    times = itertools.count(1.0, 3 * predicted_s)
     with DecodeThreads(4, decoder, cpu_time=lambda: next(times)) as threads:
         assert threads.predict_seconds(header(1), PLAN) == pytest.approx(predicted_s / 4)
         with threads.start(header(1), PLAN, submit=told, fail=told):
@@ -214,11 +220,12 @@ def test_a_prediction_is_of_this_machines_cores_as_soon_as_one_has_decoded(told:
         assert threads.predict_seconds(header(1), PLAN) == pytest.approx(3 * predicted_s / 4)
 
 
-def test_times_are_within_what_it_took(told: Told) -> None:
+def test_a_decoded_image_tells_its_size_and_times_within_what_it_took(told: Told) -> None:
     began = time.monotonic()
     with create_threads() as threads, threads.start(header(1), PLAN, submit=told, fail=told):
         decoded = told.wait()
     assert began <= decoded.ready <= time.monotonic()
+    assert decoded.size == (8, 8)
     assert decoded.decode_s > 0
     assert 0 <= decoded.wait_s + decoded.decode_s <= decoded.ready - began
 
