@@ -40,6 +40,10 @@ class SelfTestError(ModelError):
     """The engine runs, but gives wrong answers."""
 
 
+class QuantizationError(ModelError):
+    """A checkpoint is not quantized: there are too few images, or the answers differ."""
+
+
 class ImageError(ModelError):
     """The image is rejected."""
 

@@ -18,8 +18,9 @@ _INTRODUCTION: Final = """\
 command says what is written here, and `--install-completion` lets the shell complete all of it.
 
 What is wrong with a command ends it with exit code 2; what is wrong with its input ends `info`,
-`labels` and `convert` with 1, each with one line that says what. [`classify`](#classify) and
-[`embed`](#embed) have more codes; those of a server are told under [operate](operate.md)."""
+`labels`, `convert` and `quantize` with 1, each with one line that says what.
+[`classify`](#classify) and [`embed`](#embed) have more codes; those of a server are told under
+[operate](operate.md)."""
 _AS_IT_IS: Final = frozenset({"Examples", "Exit codes"})
 """What a help text has a line each of."""
 

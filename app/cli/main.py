@@ -1,4 +1,4 @@
-"""Defines the commands: serve, classify, embed, convert, info, labels, settings."""
+"""Defines the commands: serve, classify, embed, convert, quantize, info, labels, settings."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import typer
 
 from app import __version__
 from app.cli.bulk.commands import classify, embed
+from app.cli.bulk.files import find_files
 from app.cli.bulk.options import CLASSIFY_EPILOG, EMBED_EPILOG
 from app.cli.serve_flags import SERVE_EPILOG, serve_flags
 from app.settings import InvalidSettingError, describe_settings, load_settings
@@ -38,6 +39,11 @@ _CONVERT_EPILOG = """
 [bold]Examples[/]
 mobilenet-serve convert mobilenet_v1_0.5_160.tgz weights/small
 mobilenet-serve serve --models weights/small
+"""
+_QUANTIZE_EPILOG = """
+[bold]Examples[/]
+mobilenet-serve quantize weights/pets --calibration photos/pets --output weights/pets_int8
+mobilenet-serve serve --models weights/pets_int8
 """
 
 app = typer.Typer(
@@ -199,13 +205,72 @@ def convert(
     """Turn a released checkpoint into a directory that serve and transformers read."""
     from model.sources.load import convert_model
 
-    with _reporting_errors():
-        try:
-            convert_model(source, directory, image_size=image_size, dequantize=dequantize)
-        except OSError as error:
-            why = error.strerror or "cannot be written"
-            _fail(f"{error.filename or directory}: {why}", _FAILED)
+    with _reporting_errors(), _reporting_where_it_cannot_write(directory):
+        convert_model(source, directory, image_size=image_size, dequantize=dequantize)
     typer.echo(f"Wrote {directory}")
+
+
+@app.command(epilog=_QUANTIZE_EPILOG)
+def quantize(
+    checkpoint: Annotated[
+        str,
+        typer.Argument(
+            metavar="CHECKPOINT", help="Float weights: a directory, a file, or a Hugging Face id."
+        ),
+    ],
+    *,
+    calibration: Annotated[
+        Path,
+        typer.Option(
+            metavar="FOLDER",
+            help="Images like those to be classified, some hundreds; one in four is held out to "
+            "compare the answers on.",
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where to write the checkpoint; must not exist.")
+    ],
+) -> None:
+    """Turn float weights into int8 ones, and compare their answers.
+
+    Writes nothing if fewer than 97 % of the images held out get the same best class.
+    """
+    from model.quantization.agreement import CLEAR_LEAD
+    from model.quantization.quantize_model import Report, quantize_model
+
+    def find_images() -> list[Path]:
+        if not calibration.is_dir():
+            _fail(f"{calibration}: is no folder", _FAILED)
+        found = list(find_files([str(calibration)], lambda: sys.stdin.buffer))
+        for one in found:
+            if one.error:
+                _fail(f"{one.path}: {one.error}", _FAILED)
+        return [Path(one.path) for one in found]
+
+    def show(report: Report) -> None:
+        agreement = report.agreement
+        if report.rejected:
+            typer.echo(f"Left out {report.rejected} files that are no images")
+        typer.echo(
+            f"Calibrated with {report.calibrated} images, compared on {agreement.images} others:\n"
+            f"  same best class          {agreement.same} of {agreement.images}\n"
+            f"  where it leads by {CLEAR_LEAD}   {agreement.same_clear} of {agreement.clear}\n"
+            f"  difference of its score  {agreement.mean_difference:.3f} on average, "
+            f"{agreement.max_difference:.3f} at most"
+        )
+
+    with _reporting_errors(), _reporting_where_it_cannot_write(output):
+        quantize_model(checkpoint, find_images, output, show)
+    typer.echo(f"Wrote {output}")
+
+
+@contextmanager
+def _reporting_where_it_cannot_write(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or "cannot be written"
+        _fail(f"{error.filename or directory}: {why}", _FAILED)
 
 
 @contextmanager

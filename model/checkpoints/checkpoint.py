@@ -2,8 +2,9 @@
 
 A directory holds `config.json`, `preprocessor_config.json` and `model.safetensors`, which
 `transformers` reads and writes too. A quantized one adds `quantization.safetensors`, which is what
-runs; its float weights are the dequantized ones. `save_checkpoint` adds `SHA256SUMS`
-(`sha256sum -c` checks it by hand); where it is present, loading verifies every file in it.
+runs; its float weights are the dequantized ones, and may be left out. `save_checkpoint` adds
+`SHA256SUMS` (`sha256sum -c` checks it by hand); where it is present, loading verifies every file in
+it.
 """
 
 from __future__ import annotations
@@ -98,15 +99,18 @@ def load_checkpoint(directory: Path) -> Checkpoint:
     preprocessing = Preprocessing.load(directory / _PREPROCESSOR)
     with named_in_errors(directory / _PREPROCESSOR):
         check_input_size(preprocessing)
-    with named_in_errors(directory / _WEIGHTS):
-        weights = _read_weights(data[_WEIGHTS])
-        if not any(name.startswith(_CLASSIFIER) for name in weights):
-            config = config.model_copy(update={"id2label": {}})
-        check_weights(weights, config)
+    weights: Mapping[str, NDArray[np.float32]] = {}
+    if _WEIGHTS in data:
+        with named_in_errors(directory / _WEIGHTS):
+            weights = _read_weights(data[_WEIGHTS])
+            if not any(name.startswith(_CLASSIFIER) for name in weights):
+                config = config.model_copy(update={"id2label": {}})
+            check_weights(weights, config)
     quantization = None
     if _QUANTIZATION in data:
         with named_in_errors(directory / _QUANTIZATION):
             quantization = read_quantization(data[_QUANTIZATION], config)
+            weights = weights or quantization.dequantize(config)
     return Checkpoint(
         directory.resolve().name,
         config,
@@ -121,35 +125,35 @@ def save_checkpoint(
     directory: Path,
     config: MobileNetV1Config,
     preprocessing: Preprocessing,
-    weights: Mapping[str, NDArray[np.float32]],
+    weights: Mapping[str, NDArray[np.float32]] | None,
     quantization: Quantization | None = None,
 ) -> None:
     """Write a checkpoint directory, with the sums that `load_checkpoint` verifies.
+
+    Without `weights`, it holds the quantized network alone.
 
     Raises:
         InvalidCheckpointError: the weights do not fit the configuration.
     """
     with named_in_errors(directory):
-        check_weights(weights, config)
+        if weights is not None:
+            check_weights(weights, config)
         if quantization:
             quantization.check(config)
     directory.mkdir(parents=True, exist_ok=True)
     config.save(directory / _CONFIG)
     preprocessing.save(directory / _PREPROCESSOR)
-    tensors: dict[str, NDArray[Any]] = {
-        name: np.ascontiguousarray(value) for name, value in sorted(weights.items())
+    contents = {
+        _WEIGHTS: None if weights is None else _write_weights(weights, config),
+        _QUANTIZATION: write_quantization(quantization) if quantization else None,
     }
-    # transformers misses these counters, and requires the format.
-    tensors |= {
-        f"{layer.key}.normalization.{_COUNTER}": np.zeros((), np.int64) for layer in config.layers
-    }
-    (directory / _WEIGHTS).write_bytes(safetensors.numpy.save(tensors, metadata={"format": "pt"}))
-    # One left by an earlier checkpoint would be taken for this one's.
-    (directory / _QUANTIZATION).unlink(missing_ok=True)
-    files = [_CONFIG, _WEIGHTS, _PREPROCESSOR]
-    if quantization:
-        files.append(_QUANTIZATION)
-        (directory / _QUANTIZATION).write_bytes(write_quantization(quantization))
+    files = [_CONFIG, _PREPROCESSOR]
+    for file, content in contents.items():
+        # One left by an earlier checkpoint would be taken for this one's.
+        (directory / file).unlink(missing_ok=True)
+        if content is not None:
+            (directory / file).write_bytes(content)
+            files.append(file)
     sums = {file: hashlib.sha256((directory / file).read_bytes()).hexdigest() for file in files}
     lines = [f"{digest}  {file}\n" for file, digest in sums.items()]
     (directory / _SUMS).write_text("".join(lines), encoding="ascii")
@@ -208,7 +212,7 @@ def _read_tensor_files(directory: Path) -> dict[str, bytes]:
     if not directory.is_dir():
         raise InvalidCheckpointError(f"{directory}: is not a directory")
     files = [file for file in (_WEIGHTS, _QUANTIZATION) if (directory / file).exists()]
-    if _WEIGHTS not in files:
+    if not files:
         raise InvalidCheckpointError(
             f"{directory / _WEIGHTS}: is missing; a pickle (pytorch_model.bin) is not read, as it "
             "can run code: load it with transformers and write it with save_pretrained"
@@ -219,6 +223,17 @@ def _read_tensor_files(directory: Path) -> dict[str, bytes]:
 def _read(path: Path) -> bytes:
     with named_in_errors(path):
         return path.read_bytes()
+
+
+def _write_weights(weights: Mapping[str, NDArray[np.float32]], config: MobileNetV1Config) -> bytes:
+    tensors: dict[str, NDArray[Any]] = {
+        name: np.ascontiguousarray(value) for name, value in sorted(weights.items())
+    }
+    # transformers misses these counters, and requires the format.
+    tensors |= {
+        f"{layer.key}.normalization.{_COUNTER}": np.zeros((), np.int64) for layer in config.layers
+    }
+    return safetensors.numpy.save(tensors, metadata={"format": "pt"})
 
 
 def _read_weights(data: bytes) -> dict[str, NDArray[np.float32]]:

@@ -23,11 +23,18 @@ if TYPE_CHECKING:
 
     from model.network.config import MobileNetV1Config
 
+_EXACT_LOGITS = f"{CLASSIFIER}.exact"
+"""Absent where the logits have levels."""
+
 
 def write_quantization(quantization: Quantization) -> bytes:
     """Serialize a quantized network."""
     tensors = {**_write("input", quantization.input), **_write("pooled", quantization.pooled)}
     tensors["pooled.half_up"] = np.array(quantization.half_up)
+    if quantization.exact_logits:
+        tensors[_EXACT_LOGITS] = np.array(quantization.exact_logits)
+    for key, (kernel, bias) in quantization.leading.items():
+        tensors |= {f"{key}.kernel": kernel, f"{key}.bias": bias}
     for key, layer in quantization.layers.items():
         tensors |= {
             f"{key}.kernel": layer.kernel,
@@ -51,8 +58,16 @@ def read_quantization(data: bytes, config: MobileNetV1Config) -> Quantization:
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise InvalidCheckpointError("is not a safetensors file, or is cut") from error
     pixels, pooled = reader.parameters("input"), reader.parameters("pooled")
-    layers, source = {}, pixels
+    leading: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
+    layers: dict[str, QuantizedLayer] = {}
+    source = pixels
     for key, shape in kernel_shapes(config).items():
+        if not layers and key != CLASSIFIER and reader.is_real(f"{key}.kernel"):
+            leading[key] = (
+                reader.read(f"{key}.kernel", np.float32, shape),
+                reader.read(f"{key}.bias", np.float32, (shape[0],)),
+            )
+            continue
         source = pooled if key == CLASSIFIER else source
         layers[key] = QuantizedLayer(
             kernel=reader.read(f"{key}.kernel", np.uint8, shape),
@@ -64,8 +79,9 @@ def read_quantization(data: bytes, config: MobileNetV1Config) -> Quantization:
         )
         source = layers[key].output
     half_up = bool(reader.read("pooled.half_up", np.bool_, ()))
+    exact = _EXACT_LOGITS in reader and bool(reader.read(_EXACT_LOGITS, np.bool_, ()))
     reader.check_that_all_was_read()
-    quantization = Quantization(pixels, layers, pooled, half_up)
+    quantization = Quantization(pixels, layers, pooled, half_up, exact, leading)
     quantization.check(config)
     return quantization
 
@@ -82,6 +98,12 @@ class _Reader:
 
     def __init__(self, tensors: dict[str, NDArray[Any]]) -> None:
         self._tensors = tensors
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._tensors
+
+    def is_real(self, name: str) -> bool:
+        return name in self and self._tensors[name].dtype == np.float32
 
     def read(self, name: str, dtype: type, *shapes: tuple[int, ...]) -> NDArray[Any]:
         if name not in self._tensors:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -92,17 +92,25 @@ class Quantization:
     """The whole network on levels.
 
     Attributes:
-        input: of the pixels, each byte of which is its level.
+        input: of the pixels, each byte of which is its level; with `leading`, of the map that the
+            last of these gives.
         layers: by the layer's key, in the network's order, `classifier` last if there is one.
         pooled: of the averaged last map, which the classifier reads.
         half_up: rounds half a level of the average up, as LiteRT's AVERAGE_POOL_2D does; else to
             even, as its MEAN does.
+        exact_logits: the classifier's sums are the logits, without its output's levels.
+        leading: kernel (out, in / groups, height, width) and bias (out,) of the first layers that
+            stay on real numbers, by the layer's key.
     """
 
     input: QuantizationParameters
     layers: Mapping[str, QuantizedLayer]
     pooled: QuantizationParameters
     half_up: bool = True
+    exact_logits: bool = False
+    leading: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]] = field(
+        default_factory=dict
+    )
 
     def dequantize(self, config: MobileNetV1Config) -> dict[str, NDArray[np.float32]]:
         """The same network as float32 weights under transformers' names.
@@ -110,7 +118,7 @@ class Quantization:
         BatchNorm is folded into the kernels already; the one that is written changes nothing.
         """
         layers = {key: layer.dequantize() for key, layer in self.layers.items()}
-        return unfold(layers, config.layer_norm_eps)
+        return unfold({**self.leading, **layers}, config.layer_norm_eps)
 
     def check(self, config: MobileNetV1Config) -> None:
         """Check that the levels can be computed.
@@ -122,8 +130,13 @@ class Quantization:
             raise InvalidCheckpointError(
                 f"hidden_act {config.hidden_act!r} cannot be quantized; {sorted(_RANGES)} can"
             )
-        if {key: layer.kernel.shape for key, layer in self.layers.items()} != kernel_shapes(config):
+        shapes = [(key, kernel.shape) for key, (kernel, _) in self.leading.items()]
+        shapes += [(key, layer.kernel.shape) for key, layer in self.layers.items()]
+        if shapes != list(kernel_shapes(config).items()):
             raise InvalidCheckpointError("the quantized kernels do not fit the configuration")
+        for key, arrays in self.leading.items():
+            if not all(np.isfinite(array).all() for array in arrays):
+                raise InvalidCheckpointError(f"{key} has values that are not finite")
         for key, layer in self.layers.items():
             with np.errstate(all="ignore"):
                 scales = np.concatenate([layer.scales, layer.bias_scales, layer.multipliers])

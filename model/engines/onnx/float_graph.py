@@ -64,12 +64,15 @@ class FloatGraph(Graph):
 
     def _layer(self, layer: ConvLayer, source: str) -> str:
         weights = [f"{layer.key}.weight", f"{layer.key}.bias"]
-        folded = fold(self._checkpoint.weights, layer, self._config.layer_norm_eps)
-        self._constants |= dict(zip(weights, folded, strict=True))
+        self._constants |= dict(zip(weights, self._folded(layer), strict=True))
         attributes = self._convolution_attributes(layer)
         convolved = f"{layer.end_point}/convolved"
         self._add("Conv", [source, *weights], convolved, **attributes)
         return self._activate(convolved, f"{layer.end_point}/map")
+
+    def _folded(self, layer: ConvLayer) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Kernel and bias with the layer's BatchNorm."""
+        return fold(self._checkpoint.weights, layer, self._config.layer_norm_eps)
 
     def _activate(self, source: str, target: str) -> str:
         operator, sources = ACTIVATIONS[self._config.hidden_act], [source]

@@ -36,7 +36,7 @@ def create_model(
     """
     quantization = checkpoint.quantization
     graph = (
-        QuantizedGraph(checkpoint.config, quantization, signed_kernels=signed_kernels)
+        QuantizedGraph(checkpoint, quantization, signed_kernels=signed_kernels)
         if quantization
         else FloatGraph(checkpoint)
     )

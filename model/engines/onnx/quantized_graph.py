@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import TensorProto
 
-from model.engines.onnx.graph import PIXELS, Graph
+from model.engines.onnx.float_graph import FloatGraph
+from model.engines.onnx.graph import PIXELS
 from model.network.config import CLASSIFIER, LOGITS, POOLED
 from model.network.quantization import MAX_LEVEL, QuantizationParameters
 
@@ -21,34 +22,45 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from model.network.config import ConvLayer, MobileNetV1Config
+    from model.checkpoints.checkpoint import Checkpoint
+    from model.network.config import ConvLayer
     from model.network.quantization import Quantization, QuantizedLayer
 
 _INT8_OFFSET = 128
 
 
-class QuantizedGraph(Graph):
-    """The network on 8-bit levels: each byte of an image is one, the outputs are real numbers.
+class QuantizedGraph(FloatGraph):
+    """The network on 8-bit levels, but for its leading layers: its outputs are real numbers.
+
+    Without leading layers, each byte of an image is its level.
 
     Args:
-        config: of the network.
+        checkpoint: with the network's configuration and preprocessing.
         quantization: its levels.
         signed_kernels: write kernels as int8, not uint8: the same numbers, and three times as fast
             where the CPU has a dot product, but wrong where it has none (`has_dot_product`).
     """
 
     def __init__(
-        self, config: MobileNetV1Config, quantization: Quantization, *, signed_kernels: bool = False
+        self, checkpoint: Checkpoint, quantization: Quantization, *, signed_kernels: bool = False
     ) -> None:
-        super().__init__(config)
+        super().__init__(checkpoint)
         self._quantization = quantization
         self._signed_kernels = signed_kernels
 
     def _read_pixels(self) -> str:
+        if self._quantization.leading:
+            return super()._read_pixels()
         levels = self._add("Transpose", [PIXELS], "input/levels", perm=[0, 3, 1, 2])
         return self._dequantize(levels, self._quantization.input, "input")
 
     def _layer(self, layer: ConvLayer, source: str) -> str:
+        if layer.key in self._quantization.leading:
+            real = super()._layer(layer, source)
+            if layer.key != list(self._quantization.leading)[-1]:
+                return real
+            levels = self._quantize(real, self._quantization.input, "leading/levels")
+            return self._dequantize(levels, self._quantization.input, "leading")
         quantized = self._quantization.layers[layer.key]
         # It pads with the input's zero point, which is the real 0.
         attributes = self._convolution_attributes(layer)
@@ -59,11 +71,16 @@ class QuantizedGraph(Graph):
         pooled = self._pool()
         if POOLED in outputs:
             self._add("Flatten", [pooled], POOLED)
-        if LOGITS in outputs:
+        if LOGITS in outputs and self._quantization.exact_logits:
+            self._sum_logits()
+        elif LOGITS in outputs:
             layer = self._quantization.layers[CLASSIFIER]
             unclipped = 0, MAX_LEVEL
             logits = self._convolution(CLASSIFIER, layer, unclipped, pooled, kernel_shape=[1, 1])
             self._add("Flatten", [logits], LOGITS)
+
+    def _folded(self, layer: ConvLayer) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return self._quantization.leading[layer.key]
 
     def _dequantize(self, levels: str, parameters: QuantizationParameters, target: str) -> str:
         names = self._parameters(parameters, target)
@@ -89,6 +106,24 @@ class QuantizedGraph(Graph):
             steps = QuantizationParameters(pooled.scale / last.scale, pooled.zero_point)
             rounded = self._quantize(distance, steps, "mean/levels")
         return self._dequantize(rounded, pooled, "mean/real")
+
+    def _sum_logits(self) -> None:
+        """The classifier's sums as they are: whole numbers, each class with its own unit."""
+        layer = self._quantization.layers[CLASSIFIER]
+        kernel, zero_point = self._kernel_levels(layer)
+        self._constants |= {
+            "logits/kernel": np.ascontiguousarray(kernel[:, :, 0, 0].T),
+            "logits/kernel/zero_point": np.array(zero_point, kernel.dtype),
+            "logits/source/zero_point": np.array(layer.input.zero_point, np.uint8),
+            "logits/bias": layer.bias,
+            "logits/units": layer.bias_scales,
+        }
+        sources = [self._add("Flatten", ["mean/levels"], "logits/source"), "logits/kernel"]
+        sources += ["logits/source/zero_point", "logits/kernel/zero_point"]
+        products = self._add("MatMulInteger", sources, "logits/products")
+        sums = self._add("Add", [products, "logits/bias"], "logits/sums")
+        real = self._add("Cast", [sums], "logits/float", to=TensorProto.FLOAT)
+        self._add("Mul", [real, "logits/units"], LOGITS)
 
     def _convolution(
         self,

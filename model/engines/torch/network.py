@@ -82,9 +82,7 @@ class Network:
         if POOLED in wanted:
             arrays[POOLED] = self._real_pooled(pooled).flatten(1)
         if LOGITS in wanted:
-            classifier = self._layers[-1]
-            logits = classifier.run(pooled, self._config.classifier)
-            arrays[LOGITS] = classifier.real(logits).flatten(1)
+            arrays[LOGITS] = self._classify(pooled).flatten(1)
         return arrays
 
     def _create_layers(self, checkpoint: Checkpoint, device: str) -> Iterator[Convolution]:
@@ -111,6 +109,9 @@ class Network:
     def _real_pooled(self, pooled: Tensor) -> Tensor:
         return pooled
 
+    def _classify(self, pooled: Tensor) -> Tensor:
+        return self._layers[-1].run(pooled, self._config.classifier)
+
 
 class QuantizedNetwork(Network):
     """The network on 8-bit levels: whole numbers in floating point, equal to LiteRT's integers."""
@@ -120,13 +121,20 @@ class QuantizedNetwork(Network):
         super().__init__(checkpoint, device)
 
     def _create_layers(self, checkpoint: Checkpoint, device: str) -> Iterator[Convolution]:
-        for key, layer in self._quantization.layers.items():
-            hidden_act = "linear" if key == CLASSIFIER else checkpoint.config.hidden_act
-            yield QuantizedConvolution(
-                layer, hidden_act, device, tf_padding=checkpoint.config.tf_padding
+        config, leading = checkpoint.config, self._quantization.leading
+        for number, (kernel, bias) in enumerate(leading.values(), start=1):
+            output = self._quantization.input if number == len(leading) else None
+            activation = ACTIVATIONS[config.hidden_act]
+            yield LeadingConvolution(
+                kernel, bias, activation, device, tf_padding=config.tf_padding, output=output
             )
+        for key, layer in self._quantization.layers.items():
+            hidden_act = "linear" if key == CLASSIFIER else config.hidden_act
+            yield QuantizedConvolution(layer, hidden_act, device, tf_padding=config.tf_padding)
 
     def _scale_pixels(self, pixels: Tensor) -> Tensor:
+        if self._quantization.leading:
+            return super()._scale_pixels(pixels)
         return pixels.to(torch.float32)  # each byte is its level
 
     def _pool(self, features: Tensor) -> Tensor:
@@ -140,6 +148,13 @@ class QuantizedNetwork(Network):
 
     def _real_pooled(self, pooled: Tensor) -> Tensor:
         return _dequantize(pooled, self._quantization.pooled)
+
+    def _classify(self, pooled: Tensor) -> Tensor:
+        classifier = self._layers[-1]
+        assert isinstance(classifier, QuantizedConvolution)  # noqa: S101  # it stays on levels
+        if self._quantization.exact_logits:
+            return classifier.sum(pooled, self._config.classifier)
+        return classifier.real(classifier.run(pooled, self._config.classifier))
 
 
 class Convolution:
@@ -185,6 +200,35 @@ class Convolution:
         )
 
 
+class LeadingConvolution(Convolution):
+    """Convolution on real numbers before those on levels, which the last one gives."""
+
+    def __init__(
+        self,
+        kernel: NDArray[np.float32],
+        bias: NDArray[np.float32],
+        activation: Callable[[Tensor], Tensor],
+        device: str,
+        *,
+        tf_padding: bool,
+        output: QuantizationParameters | None,
+    ) -> None:
+        super().__init__(kernel, bias, activation, device, tf_padding=tf_padding)
+        self._output = output
+
+    def run(self, features: Tensor, layer: ConvLayer) -> Tensor:
+        """Run one layer."""
+        real = super().run(features, layer)
+        if self._output is None:
+            return real
+        levels = torch.round(real / self._output.scale) + self._output.zero_point
+        return levels.clamp(0, MAX_LEVEL)
+
+    def real(self, features: Tensor) -> Tensor:
+        """The real numbers that the output stands for."""
+        return _dequantize(features, self._output) if self._output else features
+
+
 class QuantizedConvolution(Convolution):
     """Convolution on levels, with exact sums: float64 where float32 could round one."""
 
@@ -204,15 +248,23 @@ class QuantizedConvolution(Convolution):
             tf_padding=tf_padding,
         )
         self._input, self._output = layer.input, layer.output
+        self._units = torch.tensor(layer.bias_scales, device=device)[:, None, None]
         self._multipliers = torch.tensor(layer.multipliers, device=device)[:, None, None]
 
     def run(self, features: Tensor, layer: ConvLayer) -> Tensor:
         """Run one layer: whole numbers in float32 both ways."""
-        distances = features.to(self._kernel.dtype) - self._input.zero_point
-        # Some convolutions on a GPU take a detour through fractions.
-        sums = torch.round(self._convolve(distances, layer)).to(torch.float32)
+        sums = self._sum_levels(features, layer)
         levels = torch.round(sums * self._multipliers) + self._output.zero_point
         return self._activation(levels)
+
+    def sum(self, features: Tensor, layer: ConvLayer) -> Tensor:
+        """The real numbers that one layer's sums stand for."""
+        return self._sum_levels(features, layer) * self._units
+
+    def _sum_levels(self, features: Tensor, layer: ConvLayer) -> Tensor:
+        distances = features.to(self._kernel.dtype) - self._input.zero_point
+        # Some convolutions on a GPU take a detour through fractions.
+        return torch.round(self._convolve(distances, layer)).to(torch.float32)
 
     def real(self, features: Tensor) -> Tensor:
         """The real numbers that the output's levels stand for."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -208,3 +209,46 @@ def test_a_file_that_is_cut_is_refused(directory: Path) -> None:
     (directory / "SHA256SUMS").unlink()
     with pytest.raises(InvalidCheckpointError, match="is cut"):
         load_checkpoint(directory)
+
+
+def test_leading_layers_and_exact_logits_are_kept(tmp_path: Path) -> None:
+    checkpoint = with_leading_layers()
+    save(tmp_path, checkpoint)
+    loaded = load_checkpoint(tmp_path).quantization
+    assert_same_levels(loaded, checkpoint.quantization)
+    assert loaded
+    assert loaded.exact_logits
+    assert list(loaded.leading) == [STEM, "mobilenet_v1.layer.0"]
+
+
+def test_a_leading_layer_must_be_finite_and_whole(tmp_path: Path) -> None:
+    save(tmp_path, with_leading_layers())
+
+    def spoil(tensors: dict[str, NDArray[Any]]) -> None:
+        tensors[f"{STEM}.bias"] = np.full_like(tensors[f"{STEM}.bias"], np.nan)
+
+    assert "not finite" in refusal(tmp_path, spoil)
+    save(tmp_path, with_leading_layers())
+    missing = refusal(tmp_path, lambda tensors: tensors.pop(f"{STEM}.bias"))
+    assert missing.endswith(f"has no tensor {STEM}.bias")
+
+
+def test_a_layer_on_real_numbers_cannot_follow_one_on_levels(directory: Path) -> None:
+    def make_real(tensors: dict[str, NDArray[Any]]) -> None:
+        tensors["mobilenet_v1.layer.3.kernel"] = tensors["mobilenet_v1.layer.3.kernel"].astype(
+            np.float32
+        )
+
+    assert "is float32" in refusal(directory, make_real)
+
+
+def with_leading_layers() -> Checkpoint:
+    """The stem and the first depthwise layer on real numbers."""
+    checkpoint = create_quantized(tiny_config())
+    quantization = checkpoint.quantization
+    assert quantization
+    layers = dict(quantization.layers)
+    keys = list(layers)[:2]
+    leading = {key: layers.pop(key).dequantize() for key in keys}
+    mixed = replace(quantization, input=RELU6, layers=layers, leading=leading, exact_logits=True)
+    return replace(checkpoint, quantization=mixed)

@@ -1,0 +1,1 @@
+"""Quantizes a float checkpoint after its training, on images of its user."""
