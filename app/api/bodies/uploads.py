@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterable, AsyncIterator
 from typing import Annotated
 
 from pydantic import BaseModel, FailFast
@@ -14,9 +15,12 @@ from app import errors
 from app.api.bodies.json_body import decode_base64, offload, parse_json
 from app.inference.options import MAX_FILES
 
-# What most clients send needs no parser of options, which takes longer than all else in a header.
-_USUAL_FORM = re.compile(r"multipart/form-data; boundary=([\w-]+)", re.ASCII)
-_USUAL_DISPOSITION = re.compile(rb'form-data; name="file"; filename="[^"\\]*"')
+# What most clients send needs no parser, which takes as long as all else that a request costs here.
+_USUAL_CONTENT_TYPE = re.compile(r"multipart/form-data; boundary=([\w-]+)", re.ASCII)
+_USUAL_HEAD = re.compile(
+    rb'Content-Disposition: form-data; name="file"; filename="[^"\\\r\n]{0,255}"\r\n'
+    rb"(?:Content-Type: [\w/+.-]{1,100}\r\n)?\r\n"
+)
 
 _MAX_PARTS = 100
 _MAX_BOUNDARY_BYTES = 200
@@ -45,7 +49,7 @@ async def read_image(request: Request) -> bytes:
     """
     media_type, parameters = _content_type(request)
     if media_type == "multipart/form-data":
-        (image,) = await _read_multipart(request, parameters, max_files=1)
+        (image,) = await _read_form(request, parameters, max_files=1)
     elif media_type.startswith("image/") or media_type == "application/octet-stream":
         image = await request.body()
     elif media_type == "application/json":
@@ -66,7 +70,7 @@ async def read_images(request: Request) -> list[bytes]:
     """
     media_type, parameters = _content_type(request)
     if media_type == "multipart/form-data":
-        return await _read_multipart(request, parameters, MAX_FILES)
+        return await _read_form(request, parameters, MAX_FILES)
     if media_type == "application/json":
         body = await request.body()
         return await offload(len(body), _parse_images, body)
@@ -94,7 +98,7 @@ def _check_encoding(request: Request) -> None:
 def _content_type(request: Request) -> tuple[str, dict[bytes, bytes]]:
     _check_encoding(request)
     content_type = request.headers.get("content-type", "")
-    if usual := _USUAL_FORM.fullmatch(content_type):
+    if usual := _USUAL_CONTENT_TYPE.fullmatch(content_type):
         return "multipart/form-data", {b"boundary": usual[1].encode()}
     media_type, parameters = parse_options_header(content_type)
     return media_type.decode("latin-1").lower(), parameters
@@ -117,12 +121,35 @@ def _parse_images(body: bytes) -> list[bytes]:
     return [decode_base64(images.pop(0)) for _ in range(len(images))]
 
 
-async def _read_multipart(
+async def _read_form(
     request: Request, parameters: dict[bytes, bytes], max_files: int
 ) -> list[bytes]:
     boundary = parameters.get(b"boundary", b"")
     if not 0 < len(boundary) <= _MAX_BOUNDARY_BYTES:
         raise errors.MalformedMultipartError
+    if max_files > 1:
+        return await _parse_form(request.stream(), boundary, max_files)
+    body = b"".join([chunk async for chunk in request.stream() if chunk])
+    image = _find_only_part(body, boundary)
+    return await _parse_form(_once(body), boundary, max_files) if image is None else [image]
+
+
+def _find_only_part(body: bytes, boundary: bytes) -> bytes | None:
+    """Return the content of a form's only part, a file; None if the form is not as usual."""
+    delimiter = b"\r\n--" + boundary
+    if not body.startswith(delimiter[2:] + b"\r\n"):
+        return None
+    head = _USUAL_HEAD.match(body, len(delimiter))
+    end = body.find(delimiter, head.end()) if head else -1
+    is_last = body.startswith(b"--", end + len(delimiter))
+    return body[head.end() : end] if head and end > 0 and is_last else None
+
+
+async def _once(body: bytes) -> AsyncIterator[bytes]:
+    yield body
+
+
+async def _parse_form(chunks: AsyncIterable[bytes], boundary: bytes, max_files: int) -> list[bytes]:
     form = _Form(max_files)
     parser = MultipartParser(
         boundary,
@@ -136,7 +163,7 @@ async def _read_multipart(
         },
     )
     try:
-        async for chunk in request.stream():
+        async for chunk in chunks:
             if chunk:  # the last one is empty
                 parser.write(chunk)
     except MultipartParseError as error:
@@ -203,8 +230,6 @@ def _is_image(disposition: bytes) -> bool:
     Raises:
         MalformedMultipartError: the part has no name.
     """
-    if _USUAL_DISPOSITION.fullmatch(disposition):
-        return True
     _, options = parse_options_header(disposition)
     if b"name" not in options:
         raise errors.MalformedMultipartError

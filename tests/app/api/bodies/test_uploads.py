@@ -3,6 +3,7 @@ from __future__ import annotations
 import httpx2
 import pytest
 
+from app.api.bodies.uploads import _find_only_part
 from tests.pictures import uniform
 
 IMAGE = uniform(120)
@@ -50,6 +51,43 @@ def test_an_odd_but_valid_form_is_read(
     client: httpx2.Client, body: bytes, content_type: str
 ) -> None:
     assert post(client, body, content_type) == (200, None)
+
+
+CONTENTS = {
+    "nothing": b"",
+    "a line break": b"\r\n",
+    "hyphens": b"--",
+    "the boundary": b"--B--",
+    "the delimiter's start": b"x\r\n--",
+    "another delimiter": b"x\r\n--C--",
+}
+
+
+@pytest.mark.parametrize("content", CONTENTS.values(), ids=CONTENTS)
+def test_a_usual_form_is_read_as_an_unusual_one(content: bytes) -> None:
+    usual = form(part(content=IMAGE + content))
+    assert _find_only_part(usual, b"B") == IMAGE + content
+    for unusual in (
+        b"\r\n" + usual,
+        form(part(DISPOSITION + b"X: y\r\n", IMAGE + content)),
+        form(part(named(b"name=file", b"filename=a"), IMAGE + content)),
+    ):
+        assert _find_only_part(unusual, b"B") is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        form(part(), part()),
+        form(part(), end=b""),
+        form(part(), end=b"x--\r\n"),
+        form(part(named(b'name="file"', b'filename="a\\"b"'))),
+        form(part(named(b'name="FILE"', b'filename="a"'))),
+        form(part(DISPOSITION + b"Content-Type: a\rb\r\n")),
+    ],
+)
+def test_an_unusual_form_is_left_to_the_parser(body: bytes) -> None:
+    assert _find_only_part(body, b"B") is None
 
 
 BROKEN = {
