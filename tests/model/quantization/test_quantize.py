@@ -4,11 +4,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from model.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from model.engines import load_engine
 from model.engines.onnx.engine import OnnxEngine
+from model.engines.onnx.graph import PIXELS
+from model.engines.onnx.instructions import has_dot_product
+from model.engines.onnx.model import create_model
 from model.errors import InvalidCheckpointError
 from model.images.preprocessor_config import Preprocessing
 from model.network.config import END_POINTS, LOGITS, OUTPUT_STRIDES, POOLED
@@ -25,6 +29,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+needs_dot_product = pytest.mark.skipif(
+    not has_dot_product(), reason="needs a CPU with VNNI or Arm's dot product"
+)
 
 
 def create_floats(**settings: object) -> Checkpoint:
@@ -112,6 +120,20 @@ def test_maps_are_read_from_real_and_from_quantized_layers(
     for name in names:
         assert np.abs(actual[name] - expected[name]).mean() < 0.1 * expected[name].std()
     np.testing.assert_allclose(actual["Conv2d_0"], expected["Conv2d_0"], atol=1e-5)
+
+
+@pytest.mark.parametrize("signed", [False, pytest.param(True, marks=needs_dot_product)])
+def test_logits_are_the_exact_sums_of_levels(quantized: Checkpoint, *, signed: bool) -> None:
+    quantization = quantized.quantization
+    assert quantization
+    layer, pooled = quantization.layers["classifier"], quantization.pooled
+    model = create_model(quantized, [LOGITS, POOLED], signed_kernels=signed)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    logits, real = session.run(None, {PIXELS: create_pixels(96, 96, count=8)})
+    distances = np.round(real / np.float32(pooled.scale)).astype(np.int64)
+    kernel = layer.kernel[:, :, 0, 0].astype(np.int64) - layer.zero_point
+    sums = (distances @ kernel.T + layer.bias).astype(np.float32)
+    assert np.array_equal(logits, sums * layer.bias_scales)
 
 
 @pytest.mark.thorough
