@@ -250,7 +250,7 @@ def quantize(
     def show(report: Report) -> None:
         agreement = report.agreement
         if report.rejected:
-            typer.echo(f"Left out {report.rejected} files that are no images")
+            typer.echo(f"Files that are no images, left out: {report.rejected}")
         typer.echo(
             f"Calibrated with {report.calibrated} images, compared on {agreement.images} others:\n"
             f"  same best class          {agreement.same} of {agreement.images}\n"

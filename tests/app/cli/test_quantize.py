@@ -55,7 +55,7 @@ def test_an_int8_checkpoint_is_written_and_compared(
     (images / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     result = run(floats, images, tmp_path / "new" / "int8")
     assert result.exit_code == 0, result.output
-    assert "Left out 1 files that are no images" in result.output
+    assert "Files that are no images, left out: 1" in result.output
     assert "Calibrated with 33 images, compared on 11 others:" in result.output
     assert "same best class          11 of 11" in result.output
     assert load_checkpoint(tmp_path / "new" / "int8").quantization
