@@ -10,7 +10,3 @@ from tests.corpus import exchanges, jpeg_rows, other_rows, png_rows
 ROWS = [row for rows in (jpeg_rows, png_rows, other_rows) for row in (*rows.VALID, *rows.BAD)]
 EXCHANGES = [*exchanges.VALID, *exchanges.BAD]
 BOMBS = [row for row in ROWS if row.bomb]
-FAMILIES = {f"V{number:02}" for number in range(1, 43)} | {
-    f"B{number:02}" for number in range(1, 41)
-}
-"""V39, fifty requests at once, is a test of its own."""

@@ -163,21 +163,3 @@ def test_new_connections_are_answered_until_the_drain_is_over() -> None:
     assert red_s <= 0.1
     assert 2 <= end_s <= 8
     assert calls.outcomes[200] >= 40 * 2
-
-
-@pytest.mark.slow
-def test_a_signal_while_the_model_loads_ends_it_at_once() -> None:
-    program = """
-import threading
-import app.inference.engines
-app.inference.engines.load_model = lambda *_: threading.Event().wait()
-from app.cli.main import main
-main()
-"""
-    with start(program=program) as process:
-        process.read_until("Uvicorn running on")
-        since = time.monotonic()
-        process.process.send_signal(signal.SIGTERM)
-        assert process.end() == 0
-        assert time.monotonic() - since <= 2
-    assert "Ready after" not in "".join(process.lines)

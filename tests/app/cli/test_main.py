@@ -36,12 +36,6 @@ def test_help_names_the_flag_and_the_variable_of_every_setting() -> None:
         assert f"MOBILENET_{name.upper()}" in output
 
 
-def test_a_bad_flag_is_one_line_and_code_two() -> None:
-    result = runner.invoke(app, ["serve", "--port", "http"])
-    assert result.exit_code == 2
-    assert "MOBILENET_PORT (--port)" in result.output
-
-
 def test_the_documented_settings_are_those_of_the_class() -> None:
     table = runner.invoke(app, ["settings"]).output
     assert table.count("\n| `MOBILENET_") == len(Settings.model_fields)

@@ -59,14 +59,3 @@ def test_a_broken_body_is_counted_once_and_as_what_it_was_told(live_server: Live
     live_server.wait_for(lambda: live_server.metric("mobilenet_in_flight_requests") == 0)
     after = [count("400"), count("client_closed"), count("400", "unmatched")]
     assert after == [before[0] + 1, *before[1:]]
-
-
-def test_an_upgrade_to_http_2_is_an_ordinary_upload(live_server: LiveServer, cat: bytes) -> None:
-    with connect(live_server) as connection:
-        connection.sendall(
-            b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
-            b"Connection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\n"
-            b"HTTP2-Settings: AAMAAABkAAQAAP__\r\n"
-            b"Content-Length: " + str(len(cat)).encode() + b"\r\n\r\n" + cat
-        )
-        assert read_all(connection).startswith(b"HTTP/1.1 200 ")

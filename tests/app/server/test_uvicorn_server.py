@@ -194,19 +194,6 @@ def test_a_bad_setting_ends_the_start_with_one_line_that_names_it(
     assert result.output.count("\n") == 1
 
 
-@pytest.mark.thorough
-def test_damaged_weights_are_never_served(copy: Path) -> None:
-    weights = copy / "model.safetensors"
-    data = bytearray(weights.read_bytes())
-    data[len(data) // 2] ^= 1
-    weights.write_bytes(data)
-    code, output = fails_to_start("--models", str(copy))
-    assert code == 1
-    assert "model.safetensors" in output
-    assert "sha256" in output
-    assert "Ready after" not in output
-
-
 def test_a_missing_checkpoint_ends_the_start(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
