@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -106,8 +107,16 @@ class LiveServer:
 
     @property
     def url(self) -> str:
-        host, port = self.server.servers[0].sockets[0].getsockname()
+        host, port = self.address
         return f"http://{host}:{port}"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, port = self.server.servers[0].sockets[0].getsockname()
+        return host, port
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(self.address, timeout=30)
 
 
 @contextmanager

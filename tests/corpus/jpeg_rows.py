@@ -6,6 +6,7 @@ This file is longer than others because it is a table, a few lines a row.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from functools import cache, partial
 from io import BytesIO
 from typing import Any
@@ -99,8 +100,17 @@ def profile(primaries: tuple[float, ...]) -> bytes:
     return bytes(data)
 
 
-ADOBE_RGB = (0.6097, 0.3111, 0.0195, 0.2053, 0.6257, 0.0609, 0.1492, 0.0632, 0.7446)
-DISPLAY_P3 = (0.5151, 0.2412, -0.0011, 0.2920, 0.6922, 0.0419, 0.1571, 0.0666, 0.7841)
+_ADOBE_RGB = (0.6097, 0.3111, 0.0195, 0.2053, 0.6257, 0.0609, 0.1492, 0.0632, 0.7446)
+_DISPLAY_P3 = (0.5151, 0.2412, -0.0011, 0.2920, 0.6922, 0.0419, 0.1571, 0.0666, 0.7841)
+PROFILES = {
+    "60 KB profile": partial(random_bytes, 60_000),
+    "Adobe RGB": partial(profile, _ADOBE_RGB),
+    "Display P3": partial(profile, _DISPLAY_P3),
+}
+
+
+def with_profile(make: Callable[[], bytes]) -> bytes:
+    return jpeg(icc_profile=make())
 
 
 def with_zip() -> bytes:
@@ -210,26 +220,9 @@ VALID = [
     Row("V05", "JPEG, CMYK", lambda: encode(cmyk(), "JPEG", quality=92), shows=show_cmyk),
     Row("V05", "JPEG, YCCK", ycck, shows=show_cmyk),
     *exif_rows(),
-    Row(
-        "V09",
-        "JPEG, 60 KB profile",
-        lambda: jpeg(icc_profile=random_bytes(60_000)),
-        shows=photo,
-        decided=IGNORED,
-    ),
-    Row(
-        "V09",
-        "JPEG, Adobe RGB",
-        lambda: jpeg(icc_profile=profile(ADOBE_RGB)),
-        shows=photo,
-        decided=IGNORED,
-    ),
-    Row(
-        "V09",
-        "JPEG, Display P3",
-        lambda: jpeg(icc_profile=profile(DISPLAY_P3)),
-        shows=photo,
-        decided=IGNORED,
+    *(
+        Row("V09", f"JPEG, {name}", partial(with_profile, make), shows=photo, decided=IGNORED)
+        for name, make in PROFILES.items()
     ),
     Row("V10", "JPEG and 1 KB of zeros", lambda: jpeg() + bytes(1024), shows=photo),
     Row("V10", "JPEG that is a ZIP too", with_zip, shows=photo),
@@ -237,7 +230,7 @@ VALID = [
     Row("V28", "JPEG 1x1", partial(flat, 1, 1, "JPEG")),
     *(
         Row("V29", f"JPEG {width}x{height}", partial(flat, width, height, "JPEG"))
-        for width, height in ((2, 2), (8, 8), (32, 32), (223, 225), (224, 224))
+        for width, height in ((2, 2), (223, 225), (224, 224))
     ),
     Row(
         "V31",
@@ -258,12 +251,11 @@ BAD = [
             f"JPEG cut at {part} %",
             partial(lambda part: jpeg()[: len(jpeg()) * part // 100], part),
         )
-        for part in (10, 50, 90, 99)
+        for part in (10, 90)
     ),
     truncated("B09", "JPEG without its end marker", lambda: jpeg()[:-2]),
     invalid("B14", "JPEG of no height", lambda: patch_jpeg_size(jpeg(), 600, 0)),
     too_large("B23", "JPEG says 65500x65500", lambda: patch_jpeg_size(jpeg(), 65_500, 65_500)),
-    too_large("B23", "JPEG says 9000x9000", lambda: patch_jpeg_size(jpeg(), 9_000, 9_000)),
     too_complex("B26", "JPEG of 1,000 scans", partial(scans, 1_000)),
     too_complex("B26", "JPEG of 450,000 scans", partial(scans, 450_000)),
     *(

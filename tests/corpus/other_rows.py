@@ -11,7 +11,6 @@ import pickle
 import struct
 from collections.abc import Callable
 from functools import cache, partial
-from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -123,28 +122,6 @@ def tiff(image: Image.Image, **options: Any) -> bytes:
     return encode(image, "TIFF", **options)
 
 
-def numpy_file() -> bytes:
-    file = BytesIO()
-    np.save(file, np.zeros(9))
-    return file.getvalue()
-
-
-def safetensors() -> bytes:
-    head = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
-    return struct.pack("<Q", len(head)) + head + bytes(4)
-
-
-TIFFS: Makers = {
-    "LZW": partial(tiff, photo(), compression="tiff_lzw"),
-    "deflate": partial(tiff, photo(), compression="tiff_adobe_deflate"),
-    "JPEG": partial(tiff, photo(), compression="jpeg"),
-    "planar": partial(tiff, photo(), tiffinfo={284: 2}),
-    "of two pages": partial(
-        tiff, photo(), save_all=True, compression="tiff_lzw", append_images=[photo()]
-    ),
-    "big": partial(tiff, photo(), big_tiff=True),
-}
-
 VALID = [
     *(
         Row("V22", f"{name}, animated", partial(animated, name), shows=photo, cosine=FEW_COLOURS)
@@ -190,35 +167,26 @@ VALID = [
     Row("V25", "BMP, RLE8", bmp_of_runs, shows=flat_areas, cosine=FEW_COLOURS),
     Row("V25", "BMP, from the top", bmp_top_down, shows=photo),
     Row("V25", "BMP of 32 bits", lambda: encode(photo().convert("RGBA"), "BMP"), shows=photo),
-    *(unsupported("V26", f"TIFF, {name}", make, NO_TIFF) for name, make in TIFFS.items()),
-    unsupported("V26", "TIFF, CMYK", lambda: tiff(photo().convert("CMYK")), NO_TIFF),
-    unsupported("V27", "TIFF of 16 bits", lambda: tiff(grey_photo().convert("I;16")), NO_TIFF),
-    unsupported("V27", "TIFF of floats", lambda: tiff(grey_photo().convert("F")), NO_TIFF),
+    unsupported("V26", "TIFF", lambda: tiff(photo(), compression="tiff_lzw"), NO_TIFF),
+    unsupported("V26", "TIFF, big", lambda: tiff(photo(), big_tiff=True), NO_TIFF),
 ]
 
 OTHERS: dict[str, Makers] = {
     "B02": {"random": lambda: b"?" + random_bytes(2499)},
     "B03": {
-        "text": lambda: b"hello, world\n" * 50,
         "HTML": lambda: b"<!doctype html><img src=x>",
         "JSON": lambda: json.dumps({"image": "x"}).encode(),
-        "CSV": lambda: b"a,b\n1,2\n",
     },
     "B04": {
         "PDF": lambda: b"%PDF-1.7\n" + bytes(99),
-        "ZIP": lambda: b"PK\3\4" + bytes(99),
-        "ELF": lambda: b"\x7fELF" + bytes(99),
-        "MP4": lambda: b"\0\0\0\x20ftypisom" + bytes(99),
         "SVG": lambda: b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>',
         "gzip of a PNG": lambda: gzip.compress(png(), mtime=0),
     },
     "B05": {
-        "FITS": lambda: b"SIMPLE  =                    T" + bytes(99),
-        "PSD": lambda: b"8BPS\0\1" + bytes(99),
         "HEIC": lambda: b"\0\0\0\x18ftypheic" + bytes(99),
         **{
             name: partial(encode, Image.new("RGB", (32, 32), "teal"), name)
-            for name in ("EPS", "JPEG2000", "ICNS", "DDS", "TGA", "PPM", "ICO", "AVIF")
+            for name in ("EPS", "JPEG2000", "TGA", "PPM", "ICO", "AVIF")
         },
     },
     "B36": {
@@ -226,28 +194,8 @@ OTHERS: dict[str, Makers] = {
         "PSD named .jpg": lambda: b"8BPS\0\1" + bytes(6) + b"\xff\xd8\xff" + bytes(99),
         "FPX named .jpg": lambda: b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + jpeg(),
     },
-    "B38": {
-        "TIFF of NaN": lambda: tiff(Image.fromarray(np.full((8, 8), np.nan, np.float32))),
-        "TIFF of infinity": lambda: tiff(Image.fromarray(np.full((8, 8), np.inf, np.float32))),
-    },
-    "B39": {
-        "pickle": lambda: pickle.dumps({"a": 1}),
-        "safetensors": safetensors,
-        "NumPy": numpy_file,
-    },
-    "B25": {
-        "TIFF, huge strips": lambda: (
-            b"II*\0\x08\0\0\0\1\0" + struct.pack("<HHII", 279, 4, 1, 2**32 - 1)
-        ),
-        "TIFF, directory loop": lambda: b"II*\0\x08\0\0\0\0\0\x08\0\0\0",
-        "TIFF of 100,000 directories": lambda: (
-            b"II*\0\x08\0\0\0"
-            + b"".join(struct.pack("<HI", 0, 14 + 6 * number) for number in range(100_000))
-        ),
-        "TIFF of 65,535 samples": lambda: (
-            b"II*\0\x08\0\0\0\1\0" + struct.pack("<HHII", 277, 3, 1, 65_535)
-        ),
-    },
+    "B39": {"pickle": lambda: pickle.dumps({"a": 1})},
+    "B25": {"TIFF, directory loop": lambda: b"II*\0\x08\0\0\0\0\0\x08\0\0\0"},
 }
 
 SIGNATURES = {"PNG": PNG_SIGNATURE, "GIF": b"GIF89a", "BMP": b"BM", "RIFF": b"RIFF"}
@@ -266,7 +214,6 @@ BAD = [
     unsupported("B07", "TIFF, its signature only", partial(bytes, b"II*\0"), NO_TIFF),
     invalid("B14", "GIF 0x0", lambda: create_gif((0, 0), (0, 0, 0, 0))),
     too_large("B20", "GIF, screen 65535x65535", lambda: create_gif((65_535, 65_535))),
-    too_large("B21", "GIF, screen 13000x13000", lambda: create_gif((13_000, 13_000))),
     too_large("B22", "BMP says 30000x30000", lambda: create_bmp(30_000, 30_000)),
     too_large("B24", "WebP 16383x16383", partial(lossless_of, 16_383)),
     Row("B31", "GIF of 50,000 frames", partial(gif_frames, 50_000), bomb=True),

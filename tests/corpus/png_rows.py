@@ -195,7 +195,7 @@ VALID = [
     Row("V28", "PNG 1x1", partial(flat, 1, 1, "PNG")),
     *(
         Row("V29", f"PNG {width}x{height}", partial(flat, width, height, "PNG"))
-        for width, height in ((2, 2), (8, 8), (32, 32), (223, 225), (224, 224))
+        for width, height in ((2, 2), (223, 225), (224, 224))
     ),
     *(
         Row(
@@ -206,7 +206,7 @@ VALID = [
             decided="takes up to 20 MiB: what has four megapixels or less when it is resized is "
             "resized as a whole, as transformers does",
         )
-        for width, height in ((1, 5000), (5000, 1), (1, 16384), (16384, 1))
+        for width, height in ((1, 16384), (16384, 1))
     ),
     Row("V32", "PNG of 25 megapixels", partial(flat, 5000, 5000, "PNG"), work=5, slow=True),
     Row("V33", "PNG, black", partial(flat, 300, 300, "PNG")),
@@ -215,14 +215,7 @@ VALID = [
 ]
 
 BAD = [
-    *(
-        truncated(
-            "B10",
-            f"PNG cut at {part} %",
-            partial(lambda part: png()[: len(png()) * part // 100], part),
-        )
-        for part in (30, 50)
-    ),
+    truncated("B10", "PNG cut at half", lambda: png()[: len(png()) // 2]),
     Row(
         "B11",
         "PNG with half of its rows",
@@ -248,7 +241,6 @@ BAD = [
         lambda: create_png(png_header(4, 4, colour=5), [bytes(4)] * 4),
     ),
     too_large("B17", "PNG says 20000x20000", lambda: create_png(png_header(20_000, 20_000), [])),
-    too_large("B18", "PNG says 12000x12000", lambda: create_png(png_header(12_000, 12_000), [])),
     too_large("B19", "PNG 30000x30000 of one bit", partial(of_one_bit, 30_000)),
     too_complex(
         "B27", "PNG, text inflates to 5 MB", lambda: with_chunks(text(b"zTXt", b"a\0\0", 5_000_000))

@@ -105,6 +105,10 @@ class Watched:
         gauges = self.client.get("/metrics").text.splitlines()
         assert set(_IDLE) <= set(gauges)
 
+    def check_log(self) -> None:
+        """Nothing has failed in it so far."""
+        assert not [line for line in self.log if "Traceback" in line or '"level": "error"' in line]
+
     def _ask(self) -> Any:
         answer = self.client.post("/classify", files={"file": CAT.read_bytes()})
         assert answer.status_code == 200

@@ -74,12 +74,12 @@ async def core_share(server: Watched, seconds: float) -> float:
     """
     first = min(1.0, seconds / 4)
     await asyncio.sleep(first)
-    before = processor_s(server)
+    before = processor_s(server.pid)
     await asyncio.sleep(seconds - first)
-    return (processor_s(server) - before) / (seconds - first)
+    return (processor_s(server.pid) - before) / (seconds - first)
 
 
-def processor_s(server: Watched) -> float:
-    """Processor time that it has used, in seconds."""
-    stat = Path(f"/proc/{server.pid}/stat").read_text().rpartition(")")[2].split()
+def processor_s(pid: int) -> float:
+    """Processor time that a process has used, in seconds."""
+    stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")

@@ -6,14 +6,10 @@ CONTAINERS in the environment is the engine's command, `docker` by default.
 from __future__ import annotations
 
 import asyncio
-import os
 import shlex
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -22,6 +18,7 @@ import pytest
 from PIL import Image
 
 from tests.corpus.row import CAT
+from tests.deploy.container import ENGINE, Container, command
 from tests.model.images.pictures import encode
 from tests.reliability.client import parse, talk
 from tests.reliability.generator import Generator, probe
@@ -33,12 +30,8 @@ from tests.reliability.pinned import CLASSIFY, run
 pytestmark = [pytest.mark.reliability, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
-ENGINE = shlex.split(os.environ.get("CONTAINERS") or "docker")
 IMAGE = "mobilenet-serve:reliability"
-LOCKED = [
-    "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--pids-limit=128",
-    "--memory=1g", "--memory-swap=1g",
-]  # fmt: skip
+LIMITS = ("--pids-limit=128", "--memory=1g", "--memory-swap=1g")
 PEAK_MIB = 900
 AT_ONCE = 32
 USUAL = ("/classify", "/embed", "/embed?layer=5,11,13")
@@ -46,36 +39,6 @@ DEAREST = "/embed?output_stride=8&size=512"
 """With a graph of its own, and the most memory that an image can take in the engine."""
 SIDE = 5000
 """25 megapixels, the most that is allowed."""
-
-
-def command(*arguments: str, check: bool = True) -> str:
-    done = subprocess.run([*ENGINE, *arguments], capture_output=True, text=True, check=False)
-    assert not check or done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-class Container:
-    """A running one, by its id and its address."""
-
-    def __init__(self, *flags: str) -> None:
-        self.id = command("run", "--detach", "--publish=127.0.0.1::8000", *LOCKED, *flags, IMAGE)
-        host, port = command("port", self.id, "8000/tcp").splitlines()[0].split(":")
-        self.address = host, int(port)
-        self.url = f"http://{host}:{port}"
-
-    def wait_until_ready(self) -> None:
-        end = time.monotonic() + 60
-        while time.monotonic() < end:
-            with suppress(httpx2.HTTPError):
-                if httpx2.get(f"{self.url}/readyz").status_code == 200:
-                    return
-            time.sleep(0.1)
-        pytest.fail(command("logs", self.id))
-
-    def status(self, field: str) -> str:
-        """What the kernel says of the service."""
-        lines = command("exec", self.id, "cat", "/proc/1/status").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith(f"{field}:"))
 
 
 @pytest.fixture(scope="module")
@@ -91,20 +54,9 @@ def image() -> str:
     return IMAGE
 
 
-@contextmanager
-def started(*flags: str) -> Iterator[Container]:
-    """One that is ready, with more flags of the engine's `run`."""
-    one = Container(*flags)
-    try:
-        one.wait_until_ready()
-        yield one
-    finally:
-        command("rm", "--force", one.id)
-
-
 @pytest.fixture
 def container(image: str) -> Iterator[Container]:
-    with started() as one:
+    with Container(image, *LIMITS) as one:
         yield one
 
 
@@ -119,9 +71,7 @@ def test_it_runs_with_the_least_rights_and_writes_nothing(container: Container) 
     written = command("diff", container.id).splitlines()
     # Engines add what they mount: their own files, nothing of the service's.
     assert not [line for line in written if "/srv" in line or "/venv" in line]
-    assert "OOMKilled=false" in command(
-        "inspect", "--format", "OOMKilled={{.State.OOMKilled}}", container.id
-    )
+    assert container.state == "false true 0"
 
 
 def largest_pictures() -> list[bytes]:
@@ -173,14 +123,12 @@ def test_the_largest_pictures_at_full_concurrency_stay_within_1_gib(
                 group.create_task(client(first, end))
 
     asyncio.run(load())
-    peak_mib = int(container.status("VmHWM").removesuffix("kB")) / 1024
+    peak_mib = container.peak_mib
     print(f"peak {peak_mib:.0f} MiB, answers {dict(seen)}")  # noqa: T201  # shown with -s
     assert peak_mib <= PEAK_MIB
     assert set(seen) <= {200, 429, 504}
     assert seen[200] > seconds / 2
-    inspect = partial(command, "inspect", "--format")
-    state = "{{.State.OOMKilled}} {{.State.Running}} {{.RestartCount}}"
-    assert inspect(state, container.id) == "false true 0"
+    assert container.state == "false true 0"
 
 
 def test_with_half_a_core_it_does_half_as_much_and_its_probes_answer_in_time(
@@ -189,7 +137,7 @@ def test_with_half_a_core_it_does_half_as_much_and_its_probes_answer_in_time(
     seconds = max(5.0, request.config.getoption("--load-seconds") / 4)
     goodput = {}
     for cores in (0.5, 1.0):
-        with started(f"--cpus={cores}") as container:
+        with Container(image, *LIMITS, f"--cpus={cores}") as container:
             # So few that none is refused, and asks again at once, and again.
             most = run(Generator(container.address, CLASSIFY).keep_busy(4, seconds)).goodput()
 

@@ -17,6 +17,7 @@ from model.checkpoints.checkpoint import DEFAULT_DIRECTORY
 from tests.app.server.test_uvicorn_server import Process, start
 from tests.corpus.row import CAT
 from tests.pictures import uniform
+from tests.reliability.pinned import processor_s
 
 pytestmark = [pytest.mark.reliability, pytest.mark.slow]
 
@@ -113,15 +114,10 @@ def test_an_engine_that_fails_on_everything_ends_the_process_unless_it_recovers(
         assert httpx2.get(f"{url}/readyz").status_code == 200
         for _ in range(5):
             assert classify(url, uniform(13)).status_code == 500
-        used_s = cpu_s(process)
+        used_s = processor_s(process.process.pid)
         time.sleep(2)
-        assert cpu_s(process) - used_s <= 0.2  # it does not try again and again
+        assert processor_s(process.process.pid) - used_s <= 0.2  # it does not try again and again
         assert last_words(process).startswith("The engine has failed on every batch for 3 s")
-
-
-def cpu_s(process: Process) -> float:
-    fields = Path(f"/proc/{process.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def test_a_process_that_was_stopped_goes_on() -> None:

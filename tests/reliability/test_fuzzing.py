@@ -38,9 +38,7 @@ def server() -> Iterator[Watched]:
     with watch(*(word for wait in waits for word in (wait, SILENCE_S))) as server:
         yield server
         server.check()
-        assert not [
-            line for line in server.log if "Traceback" in line or '"level": "error"' in line
-        ]
+        server.check_log()
 
 
 @pytest.mark.parametrize(

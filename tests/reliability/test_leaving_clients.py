@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from tests.app.inference.test_sharing import occupy
-from tests.conftest import LiveServer, serve
+from tests.conftest import serve
 from tests.corpus.server import Watched, watch
 from tests.fakes import FakeEngine
 from tests.pictures import uniform
@@ -23,11 +23,6 @@ from tests.reliability.pinned import CLASSIFY, counts
 pytestmark = pytest.mark.reliability
 
 
-def connect(server: LiveServer) -> socket.socket:
-    host, port = server.url.removeprefix("http://").split(":")
-    return socket.create_connection((host, int(port)), timeout=30)
-
-
 def test_a_hundred_clients_that_leave_while_queued_are_never_computed(
     fake_engine: FakeEngine,
 ) -> None:
@@ -35,7 +30,7 @@ def test_a_hundred_clients_that_leave_while_queued_are_never_computed(
     with serve(max_batch_size=4, queue_ms=60_000) as server, ThreadPoolExecutor(4) as pool:
         occupy(server, fake_engine, pool)
         held = server.batcher.admission.work
-        clients = [connect(server) for _ in range(100)]
+        clients = [server.connect() for _ in range(100)]
         for client, image in zip(clients, images, strict=True):
             client.sendall(create_request("/classify", image))
         server.wait_for(lambda: server.batcher.waiting == 100)
@@ -61,7 +56,7 @@ def test_a_client_that_leaves_while_its_batch_runs_does_not_hurt_its_neighbours(
             pool.submit(httpx2.post, url.format(server.url), files={"file": uniform(value)})
             for value in (1, 2, 3)
         ]
-        with connect(server) as leaver:
+        with server.connect() as leaver:
             leaver.sendall(create_request("/classify", uniform(7)))
             server.wait_for(lambda: server.batcher.waiting == 4)
             fake_engine.gate.set()
@@ -78,7 +73,7 @@ def watched() -> Iterator[Watched]:
     with watch() as server:
         yield server
         server.check()
-        assert not [line for line in server.log if "Traceback" in line or '"error"' in line]
+        server.check_log()
 
 
 @pytest.mark.slow

@@ -152,9 +152,9 @@ def test_it_survives_more_clients_than_it_may_have_files() -> None:
         with few_files(128):
             server = stack.enter_context(serve_pinned())
         idle = [socket.create_connection(server.address) for _ in range(300)]
-        before = processor_s(server)
+        before = processor_s(server.pid)
         time.sleep(2)
-        spun_s = processor_s(server) - before
+        spun_s = processor_s(server.pid) - before
         for connection in idle:
             connection.close()
         time.sleep(1)

@@ -112,9 +112,7 @@ def test_chaos_leaves_nothing_behind(request: pytest.FixtureRequest) -> None:
         assert server.files() <= files
         assert server.threads() <= threads + THREADS_TO_SPARE
         assert server.rss_mib() <= held + GROWTH_MIB
-        assert not [
-            line for line in server.log if "Traceback" in line or '"level": "error"' in line
-        ]
+        server.check_log()
     good = sum(count for (kind, _), count in chaos.seen.items() if kind == "good")
     assert chaos.seen["good", 200] >= LEAST_GOOD * good
     assert {kind for kind, _ in chaos.seen} == set(SHARES)

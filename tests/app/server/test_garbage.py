@@ -43,8 +43,7 @@ def collect_after(
     server: LiveServer, path: str, make: Callable[[bytes], bytes], kind: str, cat: bytes
 ) -> tuple[set[int], int]:
     """The statuses of some requests, and how many objects only the collector frees."""
-    host, port = server.url.removeprefix("http://").split(":")
-    connection = http.client.HTTPConnection(host, int(port))
+    connection = http.client.HTTPConnection(*server.address)
 
     def ask(number: int) -> int:
         connection.request("POST", path, make(cat + bytes([number])), {"Content-Type": kind})

