@@ -14,10 +14,10 @@ from app.settings import ENV_PREFIX, describe_settings
 from app.telemetry.metrics import Metrics
 from tests.app.telemetry.test_access_log import FIELDS
 from tests.deploy.queries import known_series, panels
+from tests.test_documents import EVERY_PAGE
 
 ROOT = Path(__file__).parents[1]
 HANDBOOK = (ROOT / "docs/operate.md").read_text()
-PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 MARKS = re.findall(r'^    "(\w+): ', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
 BENCHES = [path.stem for path in (ROOT / "bench").iterdir()]
@@ -30,7 +30,7 @@ FOREIGN = re.compile(
 SERIES = {name.removesuffix("_bucket") for name in known_series()}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", EVERY_PAGE, ids=lambda page: page.name)
 def test_a_target_a_setting_and_a_metric_that_a_page_names_exist(page: Path) -> None:
     text = page.read_text()
     assert set(re.findall(r"(?:`|\$ )make ([a-z][\w-]*)", text)) <= TARGETS

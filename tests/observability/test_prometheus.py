@@ -37,29 +37,24 @@ ALERTING: tuple[dict[str, Any], ...] = (
 SLOW = ("-m", "rig.stand_in", "--streams=1", "--image-ms=700")
 
 
+def promtool(*arguments: str, text: str = "") -> str:
+    """See it find nothing wrong with files, or with a text; what it says."""
+    command = [find("promtool"), *arguments]
+    done = subprocess.run(
+        command, cwd=PROMETHEUS, input=text, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
 def test_promtool_finds_nothing_wrong_with_the_configuration_and_the_rules() -> None:
-    for command in (["check", "config", "prometheus.yml"], ["test", "rules", "rules_test.yml"]):
-        done = subprocess.run(
-            [find("promtool"), *command],
-            cwd=PROMETHEUS,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+    promtool("check", "config", "prometheus.yml")
+    promtool("test", "rules", "rules_test.yml")
 
 
 def test_promtool_finds_nothing_wrong_with_the_metrics(client: httpx2.Client, cat: bytes) -> None:
     client.post("/classify", files={"file": cat})
-    text = client.get("/metrics").text
-    done = subprocess.run(
-        [find("promtool"), "check", "metrics"],
-        input=text,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert promtool("check", "metrics", text=client.get("/metrics").text) == ""
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +74,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Promethe
             client.post(f"{url}/classify", files={"file": other[number // 2 % 256]})
             client.post(f"{url}/embed", files={"file": other[number // 2 % 256]})
             if number % 10 < 2:
-                client.post(f"{url}/classify", files={"file": b"no picture"})
+                client.post(f"{url}/classify", files={"file": b"no image"})
                 client.post(f"{url}/classify", files={"file": cat[:5000]})
                 client.post(f"{url}/classify/batch", files=[("file", cat), ("file", other[0])])
                 client.post(f"{url}/classify?top_k=1&top_k=2", content=cat)
@@ -120,9 +115,9 @@ def test_each_alert_fires_when_its_time_has_come(tmp_path: Path) -> None:
         number = iter(range(10**9))
 
         def ask(server: ServerProcess) -> None:
-            picture = cat + str(next(number)).encode()  # each is computed anew
+            image = cat + str(next(number)).encode()  # each is computed anew
             client.post(
-                f"{server.url}/classify", content=picture, headers={"Content-Type": "image/png"}
+                f"{server.url}/classify", content=image, headers={"Content-Type": "image/png"}
             )
 
         def stall(_: int) -> None:

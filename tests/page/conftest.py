@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 CHROMIUM = shutil.which("chromium")
 KEY = "the.right-key"
 WIDE: Any = {"width": 1280, "height": 800}
+NARROW: Any = {"width": 320, "height": 640}
 
 
 class OpenPage(Protocol):

@@ -11,13 +11,11 @@ from PIL import Image
 
 from tests.conftest import LiveServer
 from tests.optional import playwright
-from tests.page.conftest import KEY, OpenPage
+from tests.page.conftest import KEY, NARROW, OpenPage
 from tests.pictures import uniform
 
 expect = playwright.expect
 pytestmark = [pytest.mark.page, pytest.mark.slow]
-
-NARROW: Any = {"width": 320, "height": 640}
 
 
 def focused(page: playwright.Page) -> str:

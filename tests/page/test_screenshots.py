@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from tests.conftest import IMAGES, LiveServer
 from tests.optional import playwright
-from tests.page.conftest import KEY, OpenPage
+from tests.page.conftest import KEY, NARROW, OpenPage
 from tests.page.test_strip import load
 from tests.page.visit import Visit
 from tests.pictures import encode
@@ -26,7 +26,6 @@ MAX_BYTES = 250_000
 TO_THE_STRIP: Any = {"width": 1280, "height": 771}
 _COLUMNS = "document.querySelector('#rate-chart .column').getAttribute('d')"
 _SECONDS_OF_LOAD = 30
-NARROW: Any = {"width": 320, "height": 640}
 LOOKS: Any = {
     "light": {"color_scheme": "light"},
     "dark": {"color_scheme": "dark"},

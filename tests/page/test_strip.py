@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
-import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import httpx2
 import pytest
 
 from tests.conftest import IMAGES, LiveServer
+from tests.observability.load import repeat
 from tests.optional import playwright
 from tests.page.conftest import OpenPage
 
@@ -28,23 +27,14 @@ _BAR = re.compile("^M")
 @contextmanager
 def load(url: str, callers: int = CALLERS) -> Iterator[None]:
     """Let callers ask, each as fast as it is answered; no two send the same bytes."""
-    over = threading.Event()
     photos = [path.read_bytes() for path in sorted(IMAGES.glob("*.jpg"))]
 
     def call(number: int) -> None:
-        with httpx2.Client(base_url=url, timeout=60) as client:
-            while not over.is_set():
-                photo = photos[number % len(photos)] + os.urandom(8)
-                client.post("/classify", files={"file": photo})
+        photo = photos[number % len(photos)] + os.urandom(8)
+        client.post("/classify", files={"file": photo})
 
-    with ThreadPoolExecutor(callers) as pool:
-        calls = [pool.submit(call, number) for number in range(callers)]
-        try:
-            yield
-        finally:
-            over.set()
-        for one in calls:
-            one.result()
+    with httpx2.Client(base_url=url, timeout=60) as client, repeat(call, callers):
+        yield
 
 
 def test_the_strip_moves_under_load(server: LiveServer, open_page: OpenPage) -> None:

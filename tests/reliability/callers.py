@@ -33,7 +33,7 @@ class Calls:
 
 
 class Caller:
-    """Sends a picture again and again.
+    """Sends an image again and again.
 
     Args:
         request: a whole one.

@@ -18,7 +18,7 @@ from model.engines import load_engine
 MAX_BATCH_SIZE = 8
 """The most that a CPU chooses."""
 _SIDE = 64
-"""In pixels; the size of the picture is not what is tested."""
+"""In pixels; the size of the image is not what is tested."""
 
 
 def growth(held_mib: NDArray[np.float64], thousands: float) -> float:

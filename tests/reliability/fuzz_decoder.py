@@ -20,7 +20,7 @@ from model.images.formats.table import read_header
 from model.images.pixels import needed_size, preprocess
 from model.images.preprocessor_config import Preprocessing
 from tests.model.images.pictures import encode, noise
-from tests.reliability.mutation import mutate_picture
+from tests.reliability.mutation import mutate_image
 
 _HANGS_S = 20
 _LEAST_S = 0.001
@@ -60,7 +60,7 @@ def fuzz(first: int, count: int) -> dict[str, float]:
     read, longest = 0, 0.0
     for number in range(first, first + count):
         faulthandler.dump_traceback_later(_HANGS_S, exit=True)
-        data = mutate_picture(number)
+        data = mutate_image(number)
         unit_s, took_s = core * predict_seconds(data), math.inf
         for _ in range(5):
             started = time.process_time()

@@ -11,7 +11,7 @@ BROKEN = 0
 
 
 def create_request(path: str, body: bytes = b"", *headers: str) -> bytes:
-    """A POST of a picture, or a GET where there is no body."""
+    """A POST of an image, or a GET where there is no body."""
     method = "POST" if body else "GET"
     lines = [f"{method} {path} HTTP/1.1", "Host: x", *headers]
     if body:

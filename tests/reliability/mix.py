@@ -1,4 +1,4 @@
-"""A mixture of requests, seeded: good pictures of many sizes and formats, bad ones, all routes."""
+"""A mixture of requests, seeded: good images of many sizes and formats, bad ones, all routes."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _BAD_BYTES = 100_000
 
 
 @cache
-def good_pictures() -> list[bytes]:
+def good_images() -> list[bytes]:
     """Every size in every format."""
-    pictures = [CAT.read_bytes()]
+    images = [CAT.read_bytes()]
     for side in _SIDES:
         for image_format in ("JPEG", "PNG", "WEBP", "GIF", "BMP"):
             if side > 500 and image_format in {"GIF", "BMP"}:
                 continue
             file = BytesIO()
             photo().resize((side, side * 3 // 4 or 1)).save(file, image_format)
-            pictures.append(file.getvalue())
-    return pictures
+            images.append(file.getvalue())
+    return images
 
 
 @cache
-def bad_pictures() -> list[bytes]:
+def bad_images() -> list[bytes]:
     """Those of the corpus that are not large."""
     files = (row.make() for row in ROWS if row.status != 200 and not row.slow)
     return [file for file in files if 0 < len(file) <= _BAD_BYTES]
@@ -44,8 +44,8 @@ def closing(request: bytes) -> bytes:
 
 
 def good(chance: random.Random) -> bytes:
-    """A request for one picture's classes or features."""
-    image = chance.choice(good_pictures())
+    """A request for one image's classes or features."""
+    image = chance.choice(good_images())
     path = chance.choice(("/classify", "/classify?top_k=1001", "/embed", "/embed?layer=5,11,13"))
     if chance.random() < 0.5:
         return post(path, image, "image/jpeg")
@@ -53,7 +53,7 @@ def good(chance: random.Random) -> bytes:
 
 
 def bad(chance: random.Random) -> bytes:
-    """A request that is refused, for its picture or for itself."""
+    """A request that is refused, for its image or for itself."""
     path = chance.choice(("/classify", "/embed", "/classify/batch"))
     kind = chance.choice(("image", "image", "form", "message"))
     if kind == "message":
@@ -61,20 +61,20 @@ def bad(chance: random.Random) -> bytes:
         return data if chance.random() < 0.5 else b"POST /classify HTTP/1.1\r\nHost: x y\r\n\r\n"
     if kind == "form" or path.endswith("batch"):
         return post(path, form(b'name="other"') if kind == "form" else b"", _BOUNDARY)
-    return post(path, chance.choice(bad_pictures()), "image/jpeg")
+    return post(path, chance.choice(bad_images()), "image/jpeg")
 
 
 def many(chance: random.Random) -> bytes:
-    """A batch, one of whose pictures may be bad."""
-    images = chance.choices(good_pictures()[:12], k=chance.randrange(1, 5))
+    """A batch, one of whose images may be bad."""
+    images = chance.choices(good_images()[:12], k=chance.randrange(1, 5))
     if chance.random() < 0.3:
-        images.append(chance.choice(bad_pictures()))
+        images.append(chance.choice(bad_images()))
     path = chance.choice(("/classify/batch", "/embed/batch"))
     return post(path, b"".join(map(_part, images)) + b"--B--\r\n", _BOUNDARY)
 
 
 def mixed(number: int) -> bytes:
-    """Of ten requests five are good, four bad, and one has several pictures."""
+    """Of ten requests five are good, four bad, and one has several images."""
     chance = random.Random(number)  # noqa: S311  # reproducible, not secret
     (kind,) = chance.choices((good, bad, many), (5, 4, 1))
     return closing(kind(chance))

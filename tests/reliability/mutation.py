@@ -1,4 +1,4 @@
-"""Seeded damage to pictures and to HTTP messages: the same number gives the same bytes."""
+"""Seeded damage to images and to HTTP messages: the same number gives the same bytes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TOKENS = [
 
 
 @cache
-def pictures() -> list[bytes]:
+def images() -> list[bytes]:
     """Small ones of every format and of what in it is read differently."""
     small = photo().resize((64, 48))
     clear = small.convert("RGBA")
@@ -55,10 +55,10 @@ def pictures() -> list[bytes]:
     return [*jpegs, *pngs, *gifs, *bmps, *webps]
 
 
-def mutate_picture(number: int) -> bytes:
-    """Damage one of the pictures; a PNG's checksums are often made right again."""
+def mutate_image(number: int) -> bytes:
+    """Damage one of the images; a PNG's checksums are often made right again."""
     chance = random.Random(number)  # noqa: S311  # reproducible, not secret
-    data = damage(chance.choice(pictures()), chance, _damages_of_bytes())
+    data = damage(chance.choice(images()), chance, _damages_of_bytes())
     return mend_png(data) if data.startswith(PNG_SIGNATURE) and chance.random() < 0.8 else data
 
 
@@ -66,7 +66,7 @@ def mutate_message(number: int) -> bytes:
     """Damage one of the HTTP messages, or several in a row."""
     chance = random.Random(number)  # noqa: S311  # reproducible, not secret
     data = b"".join(chance.choices(messages(), k=chance.choice((1, 1, 1, 2))))
-    # Where the protocol is, which the picture's bytes would outweigh.
+    # Where the protocol is, which the image's bytes would outweigh.
     line, head = data.find(b"\r\n"), data.find(b"\r\n\r\n") + 4
     start, end = chance.choice(((0, line), (4, line - 9), (line + 2, head), (head, len(data))))
     part = data[start:end]
@@ -79,7 +79,7 @@ def mutate_message(number: int) -> bytes:
 
 @cache
 def messages() -> list[bytes]:
-    """One request of every kind, with the picture small."""
+    """One request of every kind, with the image small."""
     image = encode(photo().resize((64, 48)), "JPEG")
     part = b'--B\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n%s\r\n' % image
     text = base64.b64encode(image).decode()

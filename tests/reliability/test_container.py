@@ -1,4 +1,4 @@
-"""The image as it is meant to be run: locked down, in 1 GiB, with the largest pictures there are.
+"""The container as it is meant to be run: locked down, in 1 GiB, with the largest images there are.
 
 CONTAINERS in the environment is the engine's command, `docker` by default.
 """
@@ -74,7 +74,7 @@ def test_it_runs_with_the_least_rights_and_writes_nothing(container: Container) 
     assert container.state == "false true 0"
 
 
-def largest_pictures() -> list[bytes]:
+def largest_images() -> list[bytes]:
     """As many pixels as allowed in each costly format, and no more bytes than a body may have."""
     ramp = np.linspace(0, 255, SIDE).astype(np.uint8)
     plane = np.tile(ramp, (SIDE, 1))
@@ -82,26 +82,24 @@ def largest_pictures() -> list[bytes]:
     clear = colour.copy()
     clear.putalpha(Image.fromarray(plane))
     deep = Image.fromarray(plane.astype(np.uint16) * 257)
-    pictures = [
+    images = [
         encode(colour, "JPEG", progressive=True, quality=85),
         encode(colour.convert("CMYK"), "JPEG", progressive=True),
         encode(clear, "WEBP", lossless=True, method=0, quality=0),
         encode(deep, "PNG", compress_level=1),
         encode(clear, "PNG", compress_level=1),
     ]
-    assert all(len(picture) <= 10 * 2**20 for picture in pictures)
-    return pictures
+    assert all(len(image) <= 10 * 2**20 for image in images)
+    return images
 
 
 @pytest.mark.parametrize("paths", [USUAL, (*USUAL, DEAREST)], ids=["usual", "dearest"])
-def test_the_largest_pictures_at_full_concurrency_stay_within_1_gib(
+def test_the_largest_images_at_full_concurrency_stay_within_1_gib(
     container: Container, request: pytest.FixtureRequest, paths: tuple[str, ...]
 ) -> None:
     seconds: float = request.config.getoption("--load-seconds")
     requests = [
-        closing(post(path, picture, "image/jpeg"))
-        for picture in largest_pictures()
-        for path in paths
+        closing(post(path, image, "image/jpeg")) for image in largest_images() for path in paths
     ]
     seen: Counter[int] = Counter()
 

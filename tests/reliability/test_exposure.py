@@ -117,10 +117,10 @@ def failing() -> list[bytes]:
     odd = "/%0d%0aevil%1b[31m%00%c2%9b%e2%80%ae"
     kind = "multipart/form-data; boundary=B"
     names = (form(b'name="x"; filename=' + name) for name in FILE_NAMES.values())
-    pictures = (row.make() for row in ROWS if row.status != 200 and not row.slow)
+    images = (row.make() for row in ROWS if row.status != 200 and not row.slow)
     return [
         *(post("/classify", body, kind) for body in names),
-        *(post("/classify", picture, "image/png") for picture in pictures),
+        *(post("/classify", image, "image/png") for image in images),
         f"GET {odd} HTTP/1.1\r\nHost: x\r\nX-Request-ID: a\x9b\r\n\r\n".encode(),
         b"GET /%ff HTTP/1.1\r\nHost: x\r\nUser-Agent: \x9b31m\r\n\r\n",
         b"GET /\r\nevil HTTP/1.1\r\n\r\n",

@@ -1,4 +1,4 @@
-"""What chance makes of pictures, of messages and of our own OpenAPI document harms nothing."""
+"""What chance makes of images, of messages and of our own OpenAPI document harms nothing."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.corpus.server import Watched, watch
 from tests.corpus.test_corpus import INTERNAL
 from tests.reliability.client import Answer, in_parallel, parse, talk
 from tests.reliability.length import shortened
-from tests.reliability.mutation import mutate_message, mutate_picture, post
+from tests.reliability.mutation import mutate_image, mutate_message, post
 
 pytestmark = pytest.mark.reliability
 
-PICTURES, SENT_PICTURES, MESSAGES = map(shortened, (20_000, 2_000, 5_000))
+IMAGES, SENT_IMAGES, MESSAGES = map(shortened, (20_000, 2_000, 5_000))
 EXAMPLES = shortened(100)
-FEW_PICTURES, FEW_SENT, FEW_MESSAGES, FEW_EXAMPLES = 600, 60, 150, 2
+FEW_IMAGES, FEW_SENT, FEW_MESSAGES, FEW_EXAMPLES = 600, 60, 150, 2
 AT_ONCE = 32
 ENDLESS = re.compile(rb"/live[ ?]")
 """What `/livez` may become: its answer ends when its client leaves."""
@@ -42,9 +42,9 @@ def server() -> Iterator[Watched]:
 
 
 @pytest.mark.parametrize(
-    "count", [FEW_PICTURES, pytest.param(PICTURES - SENT_PICTURES, marks=pytest.mark.slow)]
+    "count", [FEW_IMAGES, pytest.param(IMAGES - SENT_IMAGES, marks=pytest.mark.slow)]
 )
-def test_a_damaged_picture_is_read_or_refused(count: int) -> None:
+def test_a_damaged_image_is_read_or_refused(count: int) -> None:
     processes = min(2, os.cpu_count() or 1)
     share = count // processes
     command = [sys.executable, "-W", "error", "-m", "tests.reliability.fuzz_decoder"]
@@ -74,13 +74,11 @@ def check(answers: list[Answer]) -> None:
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("count", [FEW_SENT, pytest.param(SENT_PICTURES, marks=pytest.mark.slow)])
-def test_a_damaged_picture_that_is_sent_is_answered(server: Watched, count: int) -> None:
+@pytest.mark.parametrize("count", [FEW_SENT, pytest.param(SENT_IMAGES, marks=pytest.mark.slow)])
+def test_a_damaged_image_that_is_sent_is_answered(server: Watched, count: int) -> None:
     async def send(number: int) -> None:
         route = ("/classify", "/embed")[number % 2]
-        answers = parse(
-            await talk(server.address, post(route, mutate_picture(number), "image/png"))
-        )
+        answers = parse(await talk(server.address, post(route, mutate_image(number), "image/png")))
         assert len(answers) == 1
         assert answers[0].status in {200, 413, 415, 422, 429}
         check(answers)

@@ -101,7 +101,7 @@ def read_answer(connection: socket.socket) -> None:
 def test_each_of_fifty_thousand_requests_has_one_outcome(watched: Watched) -> None:
     """Good ones, bad ones, and clients that leave at any moment, more than there is room for."""
     total = shortened(50_000)
-    bad = create_request("/classify", b"no picture")
+    bad = create_request("/classify", b"no image")
     before = counts(watched)
 
     def client(seed: int) -> int:

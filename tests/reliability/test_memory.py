@@ -42,7 +42,7 @@ native.read_image = leaking
 from app.cli.main import main
 main()
 """
-"""About 2 MiB for a thousand pictures, and more if it must be coarse."""
+"""About 2 MiB for a thousand images, and more if it must be coarse."""
 
 
 def measure_growth(server: Watched, requests: int) -> float:
@@ -79,11 +79,11 @@ def at_rest_mib(server: Watched) -> float:
 
 
 def bad_requests() -> list[bytes]:
-    """Every bad picture and exchange of the corpus, to both routes in turn."""
-    pictures = [row.make() for row in ROWS if row.status != 200]
+    """Every bad image and exchange of the corpus, to both routes in turn."""
+    images = [row.make() for row in ROWS if row.status != 200]
     routes = ("/classify", "/embed")
-    of_pictures = [post(routes[n % 2], data, "image/jpeg") for n, data in enumerate(pictures)]
-    return [*of_pictures, *(b"".join(exchange.make("/embed")) for exchange in BAD)]
+    of_images = [post(routes[n % 2], data, "image/jpeg") for n, data in enumerate(images)]
+    return [*of_images, *(b"".join(exchange.make("/embed")) for exchange in BAD)]
 
 
 def test_bad_requests_do_not_make_it_grow() -> None:

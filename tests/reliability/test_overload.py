@@ -53,7 +53,7 @@ def settled(server: Watched) -> Counter[str]:
 
 
 def batch_ms(server: Watched) -> float:
-    """The service time of an accepted picture: as many at once as are computed at once."""
+    """The service time of an accepted image: as many at once as are computed at once."""
     info = server.client.get("/info").json()
     images = info["streams"] * info["max_batch_size"]
     load = run(Generator(server.address, CLASSIFY).keep_busy(images, LOAD_S / 12))

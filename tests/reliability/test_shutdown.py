@@ -16,14 +16,14 @@ from tests.reliability.length import shortened
 
 pytestmark = [pytest.mark.reliability]
 
-_PICTURE = CAT.read_bytes()
+_IMAGE = CAT.read_bytes()
 _HEAD = (
     b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
 )
 
 _CALLERS = 16
-_REQUESTS = [_HEAD % (len(_PICTURE) + 1) + _PICTURE + bytes([number]) for number in range(_CALLERS)]
-"""The same cat, with a byte behind its end: equal pictures in flight would be one image."""
+_REQUESTS = [_HEAD % (len(_IMAGE) + 1) + _IMAGE + bytes([number]) for number in range(_CALLERS)]
+"""The same cat, with a byte behind its end: equal images in flight would be one image."""
 _STALLED = _HEAD % 1000 + b"half"
 _READY = b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"
 _LOAD_S = 1.0

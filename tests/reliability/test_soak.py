@@ -14,7 +14,7 @@ import pytest
 from tests.corpus.row import CAT
 from tests.corpus.server import Watched, watch
 from tests.reliability.client import parse, talk
-from tests.reliability.mix import bad, closing, good_pictures
+from tests.reliability.mix import bad, closing, good_images
 from tests.reliability.mutation import post
 
 pytestmark = [pytest.mark.reliability, pytest.mark.slow]
@@ -68,7 +68,7 @@ class Chaos:
 
     async def leaving(self) -> None:
         """Anywhere: in the headers, in the body, or before the answer."""
-        request = post("/embed", self._chance.choice(good_pictures()), "image/jpeg")
+        request = post("/embed", self._chance.choice(good_images()), "image/jpeg")
         end = self._chance.choice((30, 200, len(request) // 2, len(request)))
         await self._trickle([request[:end]], self._chance.choice((0, 0.005, 0.05)))
         self.seen["leaving", 0] += 1

@@ -18,24 +18,6 @@ def test_an_upload_that_is_far_too_large_gets_its_answer(live_server: LiveServer
     assert b'"code":"body_too_large"' in answer
 
 
-def test_a_client_that_never_reads_is_closed_over_a_real_socket() -> None:
-    with serve(write_timeout_s=0.1) as server, server.connect() as connection:
-        connection.settimeout(0)
-        request = b"GET /labels HTTP/1.1\r\nHost: x\r\n\r\n"
-
-        def is_gone() -> bool:
-            try:
-                connection.send(request)
-            except BlockingIOError:
-                return False
-            except OSError:
-                return True
-            return False
-
-        server.wait_for(is_gone)
-        server.wait_for(lambda: server.metric("mobilenet_in_flight_requests") == 0)
-
-
 def test_slow_headers_are_answered_and_closed_over_a_real_socket() -> None:
     with serve(header_timeout_s=0.5) as server:
         with server.connect() as silent, server.connect() as slow:
