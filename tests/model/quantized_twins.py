@@ -113,3 +113,14 @@ def quantization_tensors(quantization: Quantization) -> dict[str, NDArray[Any]]:
     """All levels and parameters by name, to compare."""
     tensors: dict[str, NDArray[Any]] = safetensors.numpy.load(write_quantization(quantization))
     return tensors
+
+
+def assert_same_levels(actual: Quantization | None, expected: Quantization | None) -> None:
+    """Every level and parameter, to the bit."""
+    assert actual
+    assert expected
+    ours, theirs = quantization_tensors(actual), quantization_tensors(expected)
+    assert ours.keys() == theirs.keys()
+    for name, tensor in theirs.items():
+        assert ours[name].dtype == tensor.dtype
+        assert np.array_equal(ours[name], tensor)

@@ -9,11 +9,10 @@ import pytest
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from model.checkpoints.checkpoint import expected_shapes, load_checkpoint
+from model.checkpoints.checkpoint import load_checkpoint
 from model.errors import InvalidCheckpointError
 from tests.model.checkpoints.test_checkpoint import FILES, STEM, read_tensors
 from tests.model.sources.refusal import refused
-from tests.model.twins import tiny_config
 
 MISSING = {"model.safetensors": "is missing; a pickle (pytorch_model.bin) is not read"}
 
@@ -132,7 +131,9 @@ def test_a_tensor_that_cannot_be_is_refused_by_name(
     assert repr(name)[1:-1] in text
 
 
-@pytest.mark.parametrize("name", expected_shapes(tiny_config()))
+@pytest.mark.parametrize(
+    "name", [f"{STEM}.convolution.weight", f"{STEM}.normalization.running_var", "classifier.weight"]
+)
 def test_a_missing_tensor_is_refused_by_name(unsigned: Path, name: str) -> None:
     tensors = read_tensors(unsigned)
     del tensors[name]

@@ -64,16 +64,6 @@ def test_a_feature_extractor_that_transformers_saved_is_loaded_without_labels(
     assert relative_error(ours[POOLED].numpy(), expected) <= 1e-5
 
 
-def test_half_a_classifier_is_refused(tiny_directory: Path) -> None:
-    (tiny_directory / "SHA256SUMS").unlink()
-    path = tiny_directory / "model.safetensors"
-    tensors = safetensors.numpy.load_file(path)
-    del tensors["classifier.weight"]
-    safetensors.numpy.save_file(tensors, path)
-    with pytest.raises(InvalidCheckpointError, match=r"has no tensor classifier\.weight"):
-        load_checkpoint(tiny_directory)
-
-
 def test_integers_are_refused_by_name_and_type(tiny_directory: Path) -> None:
     (tiny_directory / "SHA256SUMS").unlink()
     path = tiny_directory / "model.safetensors"
@@ -84,7 +74,7 @@ def test_integers_are_refused_by_name_and_type(tiny_directory: Path) -> None:
         load_checkpoint(tiny_directory)
 
 
-@pytest.mark.parametrize("classes", [1, 2, 1000, 1001])
+@pytest.mark.parametrize("classes", [1, 1001])
 def test_a_fine_tuned_head_keeps_its_own_labels(tmp_path: Path, classes: int) -> None:
     id2label = {index: f"pet {index}" for index in range(classes)}
     config = tiny_config(id2label=id2label, num_labels=None)

@@ -11,7 +11,7 @@ import safetensors.numpy
 from model.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from model.errors import InvalidCheckpointError
 from model.network.quantization import QuantizationParameters
-from tests.model.quantized_twins import RELU6, WIDE, create_quantized, quantization_tensors
+from tests.model.quantized_twins import RELU6, WIDE, assert_same_levels, create_quantized
 from tests.model.sources.refusal import refused
 from tests.model.twins import create_checkpoint, tiny_config
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from model.network.quantization import Quantization
 
 FILE = "quantization.safetensors"
 STEM = "mobilenet_v1.conv_stem"
@@ -46,16 +45,6 @@ def save(directory: Path, checkpoint: Checkpoint) -> None:
         checkpoint.weights,
         checkpoint.quantization,
     )
-
-
-def assert_same_levels(actual: Quantization | None, expected: Quantization | None) -> None:
-    assert actual
-    assert expected
-    ours, theirs = quantization_tensors(actual), quantization_tensors(expected)
-    assert ours.keys() == theirs.keys()
-    for name, tensor in theirs.items():
-        assert ours[name].dtype == tensor.dtype
-        assert np.array_equal(ours[name], tensor)
 
 
 def refusal(directory: Path, change: Callable[[dict[str, NDArray[Any]]], object]) -> str:

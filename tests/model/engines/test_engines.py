@@ -14,7 +14,7 @@ from model.engines import load_engine
 from model.errors import EngineUnavailableError, UnsupportedModelError
 from model.images.pixels import preprocess
 from tests.model.transformers_answers import make
-from tests.model.twins import ENGINES, SIZES, create_checkpoint, size_id, tiny_config
+from tests.model.twins import ENGINES, create_checkpoint, size_id, tiny_config
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -114,18 +114,6 @@ def test_pixels_are_run_as_preprocessing_leaves_them(
     copied = default_engine.run(pixels.copy())
     assert np.array_equal(default_engine.run(pixels).logits, copied.logits)
     assert np.array_equal(default_engine.run(np.asfortranarray(pixels)).logits, copied.logits)
-
-
-@pytest.mark.thorough
-@pytest.mark.parametrize("size", SIZES, ids=size_id)
-def test_both_engines_take_any_size_from_32_pixels(
-    checkpoint: Checkpoint, size: tuple[int, int]
-) -> None:
-    pixels = np.random.default_rng(1).integers(0, 256, (2, *size, 3), dtype=np.uint8)
-    onnx, of_torch = (
-        load_engine(checkpoint, name=name, device="cpu").run(pixels) for name in ("onnx", "torch")
-    )
-    np.testing.assert_allclose(onnx.logits, of_torch.logits, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [(31, 64), (64, 31)], ids=size_id)

@@ -156,9 +156,3 @@ def test_a_directory_is_converted_as_it_is(tiny_directory: Path, tmp_path: Path)
     convert_model(str(tiny_directory), tmp_path / "again")
     for path in tiny_directory.iterdir():
         assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
-
-
-def test_a_size_that_the_file_contradicts_is_refused(archive: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidCheckpointError, match=r"but --image-size is 64$"):
-        convert_model(str(archive), tmp_path / "converted", image_size=64)
-    assert not (tmp_path / "converted").exists()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 import tarfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.checkpoints.checkpoint import Checkpoint
+from model.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from model.checkpoints.labels import load_imagenet_labels
 from model.network.config import MobileNetV1Config
+from model.sources.load import convert_model
 from tests.model.twins import create_checkpoint
 
 LOGITS = "MobilenetV1/Logits/Conv2d_1c_1x1"
@@ -81,6 +83,13 @@ def create_graph_def(checkpoint: Checkpoint, norm: str = "FusedBatchNorm") -> An
 
 def find_node(graph: Any, name: str) -> Any:
     return next(node for node in graph.node if node.name == name)
+
+
+def import_graph(source: Path, graph: Any, **options: Any) -> Checkpoint:
+    """Write a graph, convert it, and load what was made of it."""
+    source.write_bytes(graph.SerializeToString())
+    convert_model(str(source), source.parent / "imported", **options)
+    return load_checkpoint(source.parent / "imported")
 
 
 def create_archive(members: dict[str, bytes]) -> bytes:

@@ -13,22 +13,11 @@ from tests.model.sources.frozen_graph.graphs import (
     LOGITS,
     add_constant,
     create_graph_def,
-    create_released,
     find_node,
+    import_graph,
 )
 from tests.model.sources.refusal import refused_import
 from tests.model.sources.released import released
-
-
-@pytest.fixture(scope="module")
-def narrow() -> Checkpoint:
-    """Random weights at a quarter of the depth, with ImageNet's classes."""
-    return create_released(0.25, 128)
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    return tmp_path / "frozen.pb"
 
 
 def assert_same_weights(actual: Checkpoint, expected: Checkpoint) -> None:
@@ -50,9 +39,7 @@ def test_the_released_graph_becomes_the_default_checkpoint(
 
 
 def test_a_graph_becomes_its_checkpoint(source: Path, tmp_path: Path, narrow: Checkpoint) -> None:
-    source.write_bytes(create_graph_def(narrow).SerializeToString())
-    convert_model(str(source), tmp_path / "imported")
-    imported = load_checkpoint(tmp_path / "imported")
+    imported = import_graph(source, create_graph_def(narrow))
     assert imported.config == narrow.config
     assert imported.preprocessing.input_size == (128, 128)
     assert imported.preprocessing.size.shortest_edge == 160
@@ -67,9 +54,7 @@ def test_an_epsilon_that_is_added_is_read_too(
     add_constant(
         graph, "MobilenetV1/Conv2d_0/BatchNorm/batchnorm/add/y", np.array(0.01, np.float32)
     )
-    source.write_bytes(graph.SerializeToString())
-    convert_model(str(source), tmp_path / "imported")
-    assert load_checkpoint(tmp_path / "imported").config.layer_norm_eps == 0.01
+    assert import_graph(source, graph).config.layer_norm_eps == 0.01
 
 
 def test_a_constant_that_is_stored_once_fills_its_shape(
@@ -79,9 +64,8 @@ def test_a_constant_that_is_stored_once_fills_its_shape(
     tensor = find_node(graph, f"{LOGITS}/biases").attr["value"].tensor
     tensor.tensor_content = b""
     tensor.float_val.append(0.5)
-    source.write_bytes(graph.SerializeToString())
-    convert_model(str(source), tmp_path / "imported")
-    bias = load_checkpoint(tmp_path / "imported").weights["classifier.bias"]
+    imported = import_graph(source, graph)
+    bias = imported.weights["classifier.bias"]
     assert np.array_equal(bias, np.full(1001, 0.5, np.float32))
 
 
@@ -100,9 +84,7 @@ def test_a_size_that_is_given_wins_over_the_name(tmp_path: Path, narrow: Checkpo
     graph = create_graph_def(narrow)
     graph.node.remove(find_node(graph, "pool"))
     source = tmp_path / "mobilenet_v1_0.25_224_tuned.pb"
-    source.write_bytes(graph.SerializeToString())
-    convert_model(str(source), tmp_path / "imported", image_size=160)
-    assert load_checkpoint(tmp_path / "imported").config.image_size == 160
+    assert import_graph(source, graph, image_size=160).config.image_size == 160
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v1_0.25_192.pb", "mobilenet_v1_0.25_192_frozen.pb"])
@@ -131,9 +113,7 @@ def test_the_size_is_told_by_the_placeholder_before_the_pooling(
     shape = graph.node.add(name="input", op="Placeholder").attr["shape"].shape
     for side in sides:
         shape.dim.add(size=side)
-    source.write_bytes(graph.SerializeToString())
-    convert_model(str(source), source.parent / "imported")
-    assert load_checkpoint(source.parent / "imported").config.image_size == told
+    assert import_graph(source, graph).config.image_size == told
 
 
 def test_a_graph_without_a_classifier_is_a_feature_extractor(
@@ -142,23 +122,18 @@ def test_a_graph_without_a_classifier_is_a_feature_extractor(
     graph = create_graph_def(narrow)
     for part in ("weights", "biases"):
         graph.node.remove(find_node(graph, f"{LOGITS}/{part}"))
-    source.write_bytes(graph.SerializeToString())
-    convert_model(str(source), tmp_path / "imported")
-    imported = load_checkpoint(tmp_path / "imported")
+    imported = import_graph(source, graph)
     assert (imported.config.id2label, imported.labels) == ({}, ())
     assert imported.weights.keys() < narrow.weights.keys()
 
 
-@pytest.mark.parametrize(("operators", "hidden_act"), [(["Relu"], "relu"), (["Relu6"], "relu6")])
+@pytest.mark.parametrize(("operator", "hidden_act"), [("Relu", "relu"), ("Relu6", "relu6")])
 def test_the_activation_is_the_graph_s(
-    source: Path, narrow: Checkpoint, operators: list[str], hidden_act: str
+    source: Path, narrow: Checkpoint, operator: str, hidden_act: str
 ) -> None:
     graph = create_graph_def(narrow)
-    for operator in operators:
-        graph.node.add(name=operator, op=operator)
-    source.write_bytes(graph.SerializeToString())
-    convert_model(str(source), source.parent / "imported")
-    assert load_checkpoint(source.parent / "imported").config.hidden_act == hidden_act
+    graph.node.add(name=operator, op=operator)
+    assert import_graph(source, graph).config.hidden_act == hidden_act
 
 
 def test_an_epsilon_that_was_stripped_is_tensorflow_s_default(
@@ -166,9 +141,7 @@ def test_an_epsilon_that_was_stripped_is_tensorflow_s_default(
 ) -> None:
     graph = create_graph_def(narrow, norm="FusedBatchNormV3")
     del find_node(graph, "norm").attr["epsilon"]
-    source.write_bytes(graph.SerializeToString())
-    convert_model(str(source), source.parent / "imported")
-    assert load_checkpoint(source.parent / "imported").config.layer_norm_eps == 1e-4
+    assert import_graph(source, graph).config.layer_norm_eps == 1e-4
 
 
 def test_other_classes_have_numbers_for_names(source: Path, narrow: Checkpoint) -> None:
@@ -176,9 +149,8 @@ def test_other_classes_have_numbers_for_names(source: Path, narrow: Checkpoint) 
     for part, shape in (("weights", (1, 1, 256, 3)), ("biases", (3,))):
         graph.node.remove(find_node(graph, f"{LOGITS}/{part}"))
         add_constant(graph, f"{LOGITS}/{part}", np.zeros(shape, np.float32))
-    source.write_bytes(graph.SerializeToString())
-    convert_model(str(source), source.parent / "imported")
-    labels = [label.label for label in load_checkpoint(source.parent / "imported").labels]
+    imported = import_graph(source, graph)
+    labels = [label.label for label in imported.labels]
     assert labels == ["LABEL_0", "LABEL_1", "LABEL_2"]
 
 

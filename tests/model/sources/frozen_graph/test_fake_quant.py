@@ -10,12 +10,12 @@ import pytest
 
 from model.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from model.engines import load_engine
-from model.errors import InvalidCheckpointError
 from model.network.config import CLASSIFIER
 from model.network.quantization import QuantizationParameters
 from model.sources.frozen_graph.fake_quant import nudge
 from model.sources.load import convert_model
 from tests.model.quantized_twins import quantization_tensors
+from tests.model.sources.frozen_graph.graphs import find_node
 from tests.model.sources.refusal import refused_import
 from tests.model.twins import ENGINES
 
@@ -46,12 +46,8 @@ def convert(source: Path, folder: Path, **options: bool) -> Checkpoint:
     return load_checkpoint(folder / "imported")
 
 
-def find(graph: Any, name: str) -> Any:
-    return next(node for node in graph.node if node.name == name)
-
-
 def write_float(graph: Any, name: str, value: float) -> None:
-    tensor = find(graph, name).attr["value"].tensor
+    tensor = find_node(graph, name).attr["value"].tensor
     tensor.ClearField("tensor_content")
     tensor.ClearField("float_val")
     tensor.float_val.append(value)
@@ -147,50 +143,50 @@ def test_what_is_no_range_is_refused(graph: Any, tmp_path: Path, high: float) ->
 
 def test_a_layer_without_a_range_is_refused(graph: Any, tmp_path: Path) -> None:
     relu = f"{STEM}/Relu6"
-    find(graph, f"MobilenetV1/{RANGE}/FakeQuantWithMinMaxVars").op = "Identity"
+    find_node(graph, f"MobilenetV1/{RANGE}/FakeQuantWithMinMaxVars").op = "Identity"
     assert f"['DepthwiseConv2dNative'] follows '{relu}'" in refusal(graph, tmp_path).replace(
         f"MobilenetV1/{RANGE}/FakeQuantWithMinMaxVars", relu
     )
 
 
 def test_a_kernel_without_a_range_is_refused(graph: Any, tmp_path: Path) -> None:
-    find(graph, f"{STEM}/Conv2D_Fold").input[1] = f"{STEM}/mul_fold"
+    find_node(graph, f"{STEM}/Conv2D_Fold").input[1] = f"{STEM}/mul_fold"
     assert "has no range" in refusal(graph, tmp_path)
 
 
 def test_another_number_of_bits_is_refused(graph: Any, tmp_path: Path) -> None:
-    find(graph, f"MobilenetV1/{RANGE}/FakeQuantWithMinMaxVars").attr["num_bits"].i = 4
+    find_node(graph, f"MobilenetV1/{RANGE}/FakeQuantWithMinMaxVars").attr["num_bits"].i = 4
     assert "has 4 bits instead of 8" in refusal(graph, tmp_path)
 
 
 def test_another_stride_is_refused(graph: Any, tmp_path: Path) -> None:
-    find(graph, f"{STEM}/Conv2D_Fold").attr["strides"].list.i[1] = 1
+    find_node(graph, f"{STEM}/Conv2D_Fold").attr["strides"].list.i[1] = 1
     assert "has another stride" in refusal(graph, tmp_path)
 
 
 def test_another_padding_is_refused(graph: Any, tmp_path: Path) -> None:
-    find(graph, f"{STEM}/Conv2D_Fold").attr["padding"].s = b"VALID"
+    find_node(graph, f"{STEM}/Conv2D_Fold").attr["padding"].s = b"VALID"
     assert "pads in another way" in refusal(graph, tmp_path)
 
 
 def test_activations_that_differ_are_refused(graph: Any, tmp_path: Path) -> None:
-    find(graph, f"{STEM}/Relu6").op = "Relu"
+    find_node(graph, f"{STEM}/Relu6").op = "Relu"
     assert "its activations are ['relu', 'relu6']" in refusal(graph, tmp_path)
 
 
 def test_a_kernel_that_is_not_constant_is_refused(graph: Any, tmp_path: Path) -> None:
-    find(graph, f"{STEM}/mul_fold").op = "Sin"
+    find_node(graph, f"{STEM}/mul_fold").op = "Sin"
     assert "is not a constant" in refusal(graph, tmp_path)
 
 
 def test_a_circle_of_identities_is_refused(graph: Any, tmp_path: Path) -> None:
-    find(graph, f"{STEM}/Conv2D_Fold").input[1] = "circle"
+    find_node(graph, f"{STEM}/Conv2D_Fold").input[1] = "circle"
     graph.node.add(name="circle", op="Identity", input=["circle"])
     assert "has no range" in refusal(graph, tmp_path)
 
 
 def test_a_circle_of_constants_is_refused(graph: Any, tmp_path: Path) -> None:
-    find(graph, f"{STEM}/mul_fold").input[0] = f"{STEM}/mul_fold"
+    find_node(graph, f"{STEM}/mul_fold").input[0] = f"{STEM}/mul_fold"
     assert "is not a constant" in refusal(graph, tmp_path)
 
 
@@ -198,21 +194,3 @@ def test_a_circle_of_constants_is_refused(graph: Any, tmp_path: Path) -> None:
 def test_values_that_are_not_finite_are_refused(graph: Any, tmp_path: Path, name: str) -> None:
     write_float(graph, f"MobilenetV1/Conv2d_0/{name}", np.nan)
     assert "is not finite" in refusal(graph, tmp_path)
-
-
-def test_a_name_with_line_breaks_stays_on_the_refusal_s_line(graph: Any, tmp_path: Path) -> None:
-    find(graph, f"{STEM}/Conv2D_Fold").input[1] = "no\nsuch\x1b[31mnode"
-    find(graph, f"{STEM}/mul_fold").name = "no\nsuch\x1b[31mnode"
-    assert "has no range" in refusal(graph, tmp_path)
-    find(graph, "no\nsuch\x1b[31mnode").op = "FakeQuantWithMinMaxVars"
-    text = refusal(graph, tmp_path)
-    assert "\x1b" not in text
-
-
-@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
-def test_a_graph_that_is_cut_is_refused(tmp_path: Path, share: float) -> None:
-    data = (FOLDER / "graph.pb").read_bytes()
-    source = tmp_path / "cut.pb"
-    source.write_bytes(data[: int(len(data) * share)])
-    with pytest.raises(InvalidCheckpointError):
-        convert_model(str(source), tmp_path / "imported")

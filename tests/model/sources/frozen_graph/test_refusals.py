@@ -13,32 +13,15 @@ from tests.model.sources.frozen_graph.graphs import (
     LOGITS,
     add_constant,
     create_graph_def,
-    create_released,
     find_node,
 )
 from tests.model.sources.refusal import refused_import
-
-
-@pytest.fixture(scope="module")
-def narrow() -> Checkpoint:
-    """Random weights at a quarter of the depth, with ImageNet's classes."""
-    return create_released(0.25, 128)
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    return tmp_path / "frozen.pb"
 
 
 def refusal(source: Path, graph: Any) -> str:
     """Write a graph, see it refused, and return what the refusal says of it."""
     content = graph if isinstance(graph, bytes) else graph.SerializeToString()
     return refused_import(source, content)
-
-
-def test_a_missing_file_is_refused(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidCheckpointError, match=r"frozen\.pb: is no directory, no file"):
-        convert_model(str(source), tmp_path / "imported")
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ from model.sources.load import convert_model
 from tests.model.quantized_twins import (
     RELU6,
     WIDE,
+    assert_same_levels,
     create_pixels,
     create_quantized,
-    quantization_tensors,
 )
 from tests.model.sources.tflite.litert import run_litert
 from tests.model.sources.tflite.tflite_files import write_tflite
@@ -103,11 +103,7 @@ def test_transformers_loads_a_float_file_s_network(source: Path) -> None:
 def test_a_quantized_file_becomes_its_levels(source: Path, variant: dict[str, Any]) -> None:
     quantized = create_quantized(CONFIG, **variant)
     imported = convert(source, write_tflite(quantized, SIDE))
-    assert imported.quantization
-    assert quantized.quantization
-    expected = quantization_tensors(quantized.quantization)
-    for name, tensor in quantization_tensors(imported.quantization).items():
-        assert np.array_equal(tensor, expected[name]), name
+    assert_same_levels(imported.quantization, quantized.quantization)
     for name, weight in quantized.weights.items():
         assert np.array_equal(imported.weights[name], weight)
 
@@ -119,11 +115,7 @@ def test_converters_write_the_same_network_in_several_ways(
     quantized = create_quantized(CONFIG, **variant)
     content = write_tflite(quantized, 96, **style)
     imported = convert(source, content)
-    assert imported.quantization
-    assert quantized.quantization
-    expected = quantization_tensors(quantized.quantization)
-    for name, tensor in quantization_tensors(imported.quantization).items():
-        assert np.array_equal(tensor, expected[name]), name
+    assert_same_levels(imported.quantization, quantized.quantization)
 
 
 @pytest.mark.thorough
