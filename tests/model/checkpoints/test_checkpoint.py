@@ -59,10 +59,6 @@ def test_weights_that_are_views_are_saved_as_they_look(tmp_path: Path) -> None:
     assert np.array_equal(load_checkpoint(tmp_path).weights[name], weights[name])
 
 
-def test_a_checkpoint_is_named_after_its_directory(tiny_directory: Path) -> None:
-    assert load_checkpoint(tiny_directory).name == "tiny"
-
-
 def test_the_digest_is_the_sha256_of_the_weights_file(tiny_directory: Path) -> None:
     data = (tiny_directory / "model.safetensors").read_bytes()
     assert load_checkpoint(tiny_directory).digest == hashlib.sha256(data).hexdigest()

@@ -65,7 +65,7 @@ def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def batch(photos: list[Image.Image], default_checkpoint: Checkpoint) -> NDArray[np.uint8]:
-    """Eight different pictures."""
+    """Eight different images."""
     tilted = [photo.rotate(angle) for angle in (0, 20, 40) for photo in photos][:8]
     preprocessing = default_checkpoint.preprocessing
     return np.stack([preprocess(photo, preprocessing) for photo in tilted])
