@@ -27,7 +27,7 @@ from tests.corpus.row import (
     truncated,
     unsupported,
 )
-from tests.model.images.pictures import add_scans, create_exif, encode, patch_jpeg_size
+from tests.model.images.image_files import add_scans, create_exif, encode, patch_jpeg_size
 
 _MEBI = 1 << 20
 _STORED = {

@@ -32,7 +32,13 @@ from tests.corpus.row import (
     too_large,
     unsupported,
 )
-from tests.model.images.pictures import PNG_SIGNATURE, create_bmp, create_exif, create_gif, encode
+from tests.model.images.image_files import (
+    PNG_SIGNATURE,
+    create_bmp,
+    create_exif,
+    create_gif,
+    encode,
+)
 
 Makers = dict[str, Callable[[], bytes]]
 

@@ -27,7 +27,7 @@ from tests.corpus.row import (
     too_large,
     truncated,
 )
-from tests.model.images.pictures import (
+from tests.model.images.image_files import (
     GREY,
     PNG_SIGNATURE,
     RGB,

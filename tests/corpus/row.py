@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tests.model.images.pictures import encode
+from tests.model.images.image_files import encode
 
 _IMAGES = Path(__file__).parents[1] / "images"
 CAT = _IMAGES / "cat.jpg"

@@ -22,7 +22,7 @@ from tests.corpus.exchanges import Exchange, of_a_large_photo
 from tests.corpus.row import CAT, Row, phone_photo
 from tests.corpus.server import Watched, watch
 from tests.corpus.table import EXCHANGES, ROWS
-from tests.model.images.pictures import encode
+from tests.model.images.image_files import encode
 
 pytestmark = pytest.mark.reliability
 

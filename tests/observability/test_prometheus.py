@@ -19,9 +19,9 @@ import yaml
 
 from rig.server import ServerProcess, find_free_port
 from tests.deploy.queries import ALERTS, PROMETHEUS, dashboard_queries
+from tests.image_files import uniform
 from tests.observability.load import repeat
 from tests.observability.prometheus import Prometheus, find
-from tests.pictures import uniform
 
 pytestmark = [pytest.mark.observability, pytest.mark.slow]
 

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from tests.conftest import LiveServer
+from tests.image_files import uniform
 from tests.optional import playwright
 from tests.page.conftest import KEY, NARROW, OpenPage
-from tests.pictures import uniform
 
 expect = playwright.expect
 pytestmark = [pytest.mark.page, pytest.mark.slow]

@@ -11,9 +11,9 @@ import httpx2
 import pytest
 
 from tests.conftest import IMAGES, LiveServer
+from tests.image_files import uniform
 from tests.optional import playwright
 from tests.page.conftest import OpenPage
-from tests.pictures import uniform
 
 expect = playwright.expect
 pytestmark = [pytest.mark.page, pytest.mark.slow]

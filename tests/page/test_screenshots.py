@@ -12,11 +12,11 @@ import pytest
 from PIL import Image, ImageOps
 
 from tests.conftest import IMAGES, LiveServer
+from tests.image_files import encode
 from tests.optional import playwright
 from tests.page.conftest import KEY, NARROW, OpenPage
 from tests.page.test_strip import load
 from tests.page.visit import Visit
-from tests.pictures import encode
 
 expect = playwright.expect
 pytestmark = [pytest.mark.page, pytest.mark.slow]

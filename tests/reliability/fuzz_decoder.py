@@ -19,7 +19,7 @@ from model.images.decoder import DecodeLimits, Decoder
 from model.images.formats.table import read_header
 from model.images.pixels import needed_size, preprocess
 from model.images.preprocessor_config import Preprocessing
-from tests.model.images.pictures import encode, noise
+from tests.model.images.image_files import encode, noise
 from tests.reliability.mutation import mutate_image
 
 _HANGS_S = 20

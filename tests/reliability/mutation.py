@@ -14,7 +14,7 @@ from itertools import pairwise
 from PIL import Image
 
 from tests.corpus.row import CAT, photo
-from tests.model.images.pictures import PNG_SIGNATURE, create_exif, encode
+from tests.model.images.image_files import PNG_SIGNATURE, create_exif, encode
 
 _NUMBERS = [0, 1, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF]
 _TOKENS = [

@@ -19,7 +19,7 @@ from PIL import Image
 
 from tests.corpus.row import CAT
 from tests.deploy.container import ENGINE, Container, command
-from tests.model.images.pictures import encode
+from tests.model.images.image_files import encode
 from tests.reliability.client import parse, talk
 from tests.reliability.generator import Generator, probe
 from tests.reliability.load import Load

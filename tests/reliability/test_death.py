@@ -16,7 +16,7 @@ import pytest
 from model.checkpoints.checkpoint import DEFAULT_DIRECTORY
 from tests.app.server.test_uvicorn_server import Process, start
 from tests.corpus.row import CAT
-from tests.pictures import uniform
+from tests.image_files import uniform
 from tests.reliability.pinned import processor_s
 
 pytestmark = [pytest.mark.reliability, pytest.mark.slow]

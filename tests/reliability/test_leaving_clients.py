@@ -15,7 +15,7 @@ from tests.app.inference.test_sharing import occupy
 from tests.conftest import serve
 from tests.corpus.server import Watched, watch
 from tests.fakes import FakeEngine
-from tests.pictures import uniform
+from tests.image_files import uniform
 from tests.reliability.length import shortened
 from tests.reliability.load import create_request
 from tests.reliability.pinned import CLASSIFY, counts

@@ -8,7 +8,7 @@ import pytest
 
 from app import errors
 from tests.conftest import serve
-from tests.pictures import uniform
+from tests.image_files import uniform
 
 FIELDS = ["type", "title", "status", "code", "detail", "request_id"]
 

@@ -18,8 +18,8 @@ from model.images.formats.format import EncodedImage
 from model.network.config import LOGITS
 from tests.conftest import serve
 from tests.fakes import FakeEngine
-from tests.model.images.pictures import create_png, png_header
-from tests.pictures import uniform
+from tests.image_files import uniform
+from tests.model.images.image_files import create_png, png_header
 
 HUGE = create_png(png_header(5000, 5000, colour=6), [])
 """Its header only: it says that it will take a quarter of a second."""

@@ -26,8 +26,8 @@ from model.images.formats.format import EncodedImage
 from model.images.pixels import needed_size, preprocess
 from model.images.preprocessor_config import Preprocessing
 from tests.fakes import watch_waiting
-from tests.model.images.pictures import encode, noise
-from tests.pictures import uniform
+from tests.image_files import uniform
+from tests.model.images.image_files import encode, noise
 
 ENGINE = SimpleNamespace(checkpoint=SimpleNamespace(preprocessing=Preprocessing()))
 PLAN = Plan(cast("Engine", ENGINE), frozenset())

@@ -14,7 +14,8 @@ from model.engines.base import Engine
 from model.images.decoder import DecodeLimits
 from model.images.formats import table
 from model.images.preprocessor_config import Preprocessing
-from tests.model.images.pictures import (
+from tests.image_files import uniform
+from tests.model.images.image_files import (
     create_bmp,
     create_gif,
     create_png,
@@ -23,7 +24,6 @@ from tests.model.images.pictures import (
     patch_jpeg_size,
     png_header,
 )
-from tests.pictures import uniform
 
 ENGINE = SimpleNamespace(checkpoint=SimpleNamespace(preprocessing=Preprocessing()))
 PLAN = Plan(cast("Engine", ENGINE), frozenset())

@@ -11,7 +11,7 @@ import pytest
 from model.images.decoder import Decoder
 from tests.conftest import LiveServer, serve
 from tests.fakes import FakeEngine
-from tests.pictures import uniform
+from tests.image_files import uniform
 
 HELD = 200
 

@@ -19,7 +19,7 @@ from tests.app.api.middleware.test_request_context import read_all
 from tests.app.server.test_uvicorn_server import start
 from tests.conftest import serve
 from tests.fakes import FakeEngine
-from tests.pictures import uniform
+from tests.image_files import uniform
 
 GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 

@@ -26,7 +26,7 @@ from model.checkpoints.checkpoint import DEFAULT_DIRECTORY
 from model.engines.base import EngineOutput
 from tests.conftest import serve
 from tests.fakes import FakeEngine
-from tests.pictures import uniform
+from tests.image_files import uniform
 
 SERVE = [sys.executable, "-m", "app", "serve"]
 

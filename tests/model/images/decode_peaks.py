@@ -25,7 +25,7 @@ from model.images.formats.table import read_header
 from model.images.pixels import needed_size, preprocess
 from model.images.preprocessor_config import Preprocessing
 from tests.forked import run_forked
-from tests.model.images.pictures import encode
+from tests.model.images.image_files import encode
 
 _ORIENTATION, _SIDEWAYS = 0x0112, 6
 _MODES = {

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from model.images.decoder import Decoder
-from tests.model.images.pictures import (
+from tests.model.images.image_files import (
     GREY,
     RGB,
     blocks,

@@ -13,7 +13,7 @@ from model.images.decoded_image import NeededSize
 from model.images.formats.table import read_header
 from model.images.pixels import needed_size
 from model.images.preprocessor_config import Preprocessing
-from tests.model.images.pictures import (
+from tests.model.images.image_files import (
     RGB,
     add_scans,
     create_gif,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from model.errors import ImageError, ImageTruncatedError, InvalidImageError
 from model.images.decoder import DecodeLimits, Decoder
-from tests.model.images.pictures import (
+from tests.model.images.image_files import (
     PNG_SIGNATURE,
     chunk,
     create_gif,

@@ -10,7 +10,7 @@ from PIL import Image
 from model.errors import UnsupportedImageFormatError
 from model.images.decoder import Decoder
 from model.images.formats.table import read_header, sniff
-from tests.model.images.pictures import (
+from tests.model.images.image_files import (
     blocks,
     create_bmp,
     create_exif,

@@ -19,7 +19,7 @@ from model.errors import (
 from model.images.decoder import DecodeLimits, Decoder
 from model.images.formats.table import read_header
 from tests.fakes import watch_waiting
-from tests.model.images.pictures import (
+from tests.model.images.image_files import (
     RGB,
     add_scans,
     chunk,

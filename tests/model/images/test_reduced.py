@@ -16,7 +16,7 @@ from model.images.decoder import DecodeLimits, Decoder
 from model.images.formats.table import read_header
 from model.images.pixels import needed_size, preprocess
 from model.images.preprocessor_config import Preprocessing
-from tests.model.images.pictures import add_scans, blocks, create_exif, encode, noise
+from tests.model.images.image_files import add_scans, blocks, create_exif, encode, noise
 from tests.model.twins import size_id
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ import httpx2
 import pytest
 
 from app.api.bodies.uploads import _find_only_part
-from tests.pictures import uniform
+from tests.image_files import uniform
 
 IMAGE = uniform(120)
 FORM = "multipart/form-data; boundary=B"

@@ -25,7 +25,7 @@ from model.checkpoints.checkpoint import DEFAULT_DIRECTORY
 from tests.app.server.test_uvicorn_server import fails_to_start, start
 from tests.conftest import LiveServer, serve
 from tests.fakes import FakeEngine
-from tests.pictures import uniform
+from tests.image_files import uniform
 
 NAME = DEFAULT_DIRECTORY.name
 KEY, SECOND, WRONG = "first.key-1", "c2Vjb25k+/==", "nobody"

@@ -13,7 +13,7 @@ from app.inference.service import Service
 from app.settings import InvalidSettingError, load_settings
 from tests.conftest import LiveServer, serve
 from tests.fakes import FakeEngine
-from tests.pictures import uniform
+from tests.image_files import uniform
 
 ORIGIN, STRANGER = "https://page.example", "https://page.example.org"
 ALLOWED = "access-control-allow-origin"

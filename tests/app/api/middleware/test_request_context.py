@@ -90,7 +90,7 @@ def test_a_connection_outlives_a_bad_picture(client: httpx2.Client, cat: bytes) 
     assert statuses == [415, 200]
 
 
-def test_bodies_of_many_pictures_leave_room_for_those_of_one() -> None:
+def test_bodies_of_many_images_leave_room_for_those_of_one() -> None:
     held = HeldBytes(800)
     with (
         held.share(of_many=True) as many,

@@ -18,7 +18,7 @@ from app.errors import OverloadedError, ShuttingDownError
 from app.telemetry.metrics import Metrics
 from tests.conftest import LiveServer, serve
 from tests.fakes import FakeClock, FakeEngine, FakeLoop
-from tests.pictures import uniform
+from tests.image_files import uniform
 
 pytestmark = pytest.mark.anyio
 

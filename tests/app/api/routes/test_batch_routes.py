@@ -10,7 +10,7 @@ from app.inference.image import ImageFile
 from app.inference.options import EmbedOptions
 from tests.conftest import serve
 from tests.fakes import FakeEngine
-from tests.pictures import uniform
+from tests.image_files import uniform
 
 
 def parts(*images: bytes) -> list[tuple[str, tuple[str, bytes]]]:

@@ -15,7 +15,7 @@ from model.checkpoints.checkpoint import DEFAULT_DIRECTORY
 from tests.app.inference.test_sharing import occupy
 from tests.conftest import IMAGES, LiveServer, serve
 from tests.fakes import FakeEngine
-from tests.pictures import uniform
+from tests.image_files import uniform
 
 NAME = DEFAULT_DIRECTORY.name
 TEXT = base64.b64encode(uniform(7)).decode()

@@ -12,7 +12,7 @@ from model.images.decoder import Decoder
 from model.images.formats.format import EncodedImage
 from tests.conftest import serve
 from tests.fakes import FakeEngine
-from tests.pictures import uniform
+from tests.image_files import uniform
 
 
 @pytest.mark.parametrize("path", ["/livez", "/healthz"])

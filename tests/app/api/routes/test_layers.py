@@ -19,7 +19,7 @@ from model.network.config import LOGITS, POOLED
 from model.network.features import normalize
 from tests.conftest import LiveServer, serve
 from tests.fakes import FakeEngine
-from tests.pictures import uniform
+from tests.image_files import uniform
 
 NPY = {"Accept": "application/x-npy"}
 NPZ = {"Accept": "application/x-npz"}

@@ -17,7 +17,7 @@ from pydantic_core import to_json
 from model.checkpoints.checkpoint import DEFAULT_DIRECTORY
 from tests.conftest import LiveServer, serve
 from tests.fakes import FakeEngine
-from tests.pictures import uniform
+from tests.image_files import uniform
 
 NAME = DEFAULT_DIRECTORY.name
 

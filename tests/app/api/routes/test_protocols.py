@@ -18,7 +18,7 @@ from app.errors import ShuttingDownError
 from model.checkpoints.checkpoint import DEFAULT_DIRECTORY
 from tests.conftest import LiveServer, serve
 from tests.fakes import FakeEngine
-from tests.pictures import uniform
+from tests.image_files import uniform
 
 NAME = DEFAULT_DIRECTORY.name
 HUGGING_FACE = f"/models/{NAME}"

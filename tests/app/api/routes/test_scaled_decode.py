@@ -16,7 +16,7 @@ from model.images.decoder import DecodeLimits, Decoder
 from model.images.formats.table import read_header
 from model.images.pixels import needed_size, preprocess
 from tests.conftest import serve
-from tests.pictures import encode
+from tests.image_files import encode
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from model.checkpoints.checkpoint import Checkpoint
 from model.engines.base import EngineOutput
 from tests.conftest import serve
 from tests.fakes import FakeEngine
-from tests.pictures import uniform
+from tests.image_files import uniform
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from tests.app.api.routes.open_inference.test_routes import (
 )
 from tests.conftest import serve
 from tests.fakes import FakeEngine
-from tests.pictures import uniform
+from tests.image_files import uniform
 
 NAME = DEFAULT_DIRECTORY.name
 MODEL = f"/v2/models/{NAME}"

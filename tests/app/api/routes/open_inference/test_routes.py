@@ -21,7 +21,7 @@ from model.engines.base import Engine
 from model.network.scores import softmax
 from tests.conftest import serve
 from tests.fakes import FakeEngine
-from tests.pictures import uniform
+from tests.image_files import uniform
 
 NAME = DEFAULT_DIRECTORY.name
 INFER = f"/v2/models/{NAME}/infer"
