@@ -116,16 +116,6 @@ def test_a_path_that_a_route_matches_is_a_path_that_is_guarded() -> None:
             assert answer.status_code == 413
 
 
-def test_json_of_a_million_small_values_is_refused_before_it_fills_the_memory(
-    client: httpx2.Client,
-) -> None:
-    body = b'{"images": [' + b"5," * 1_300_000 + b"5]}"
-    headers = {"Content-Type": "application/json"}
-    answer = client.post("/classify/batch", content=body, headers=headers)
-    expect(answer, 400, "malformed_request")
-    assert "values" in answer.json()["detail"]
-
-
 def test_no_text_carries_an_exception_a_path_or_an_address(client: httpx2.Client) -> None:
     marker = "s3cret-marker"
     broken = b"\xff\xd8\xff\xe0" + b"A" * 50

@@ -135,7 +135,7 @@ def test_what_no_network_has_is_refused(client: httpx2.Client, cat: bytes, query
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_parameter")
 
 
-def test_an_output_over_the_limit_is_refused_before_it_is_computed(
+def test_an_output_over_the_limit_is_refused_uncomputed_and_half_precision_halves_it(
     fake_engine: FakeEngine,
 ) -> None:
     with serve(max_output_mib=1) as server:
@@ -146,6 +146,9 @@ def test_an_output_over_the_limit_is_refused_before_it_is_computed(
         assert answer.headers.get("Connection") != "close"
         assert "MAX_OUTPUT_MIB" in answer.json()["detail"]
         assert len(fake_engine.batches) == ran
+        single = httpx2.post(url, files={"file": uniform(1)}, headers=NPY)
+        half = httpx2.post(f"{url}&dtype=float16", files={"file": uniform(1)}, headers=NPY)
+        assert (single.status_code, half.status_code) == (413, 200)
 
 
 def ask_at_once(fake_engine: FakeEngine, urls: list[str]) -> list[httpx2.Response]:
@@ -184,16 +187,6 @@ def test_output_strides_that_differ_never_share_a_batch(fake_engine: FakeEngine)
     assert [answer.status_code for answer in answers] == [200] * 5
     ran = list(zip(fake_engine.strides, map(sorted, fake_engine.batches), strict=True))
     assert sorted(ran[-3:]) == [(8, [3]), (16, [1, 4]), (32, [0, 2])]
-
-
-def test_half_precision_halves_what_counts_against_the_limit(fake_engine: FakeEngine) -> None:
-    with serve(max_output_mib=1) as server:
-        url = f"{server.url}/embed?layer=0&pooling=none"
-        headers = {"Accept": "application/x-npy"}
-        answer = httpx2.post(url, files={"file": uniform(1)}, headers=headers)
-        assert answer.status_code == 413
-        half = httpx2.post(f"{url}&dtype=float16", files={"file": uniform(1)}, headers=headers)
-        assert half.status_code == 200
 
 
 def test_a_batch_counts_the_images_that_it_has(fake_engine: FakeEngine) -> None:
