@@ -154,7 +154,9 @@ def save_checkpoint(
         if content is not None:
             (directory / file).write_bytes(content)
             files.append(file)
-    sums = {file: hashlib.sha256((directory / file).read_bytes()).hexdigest() for file in files}
+    sums = {
+        file: hashlib.sha256((directory / file).read_bytes()).hexdigest() for file in sorted(files)
+    }
     lines = [f"{digest}  {file}\n" for file, digest in sums.items()]
     (directory / _SUMS).write_text("".join(lines), encoding="ascii")
 
