@@ -8,7 +8,6 @@ What is left is the work of the process itself: HTTP, the queue, the answers.
 from __future__ import annotations
 
 import argparse
-import threading
 import time
 from collections.abc import Collection
 from dataclasses import replace
@@ -19,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.cli.main import app
-from app.inference.decoding import Decoded, DecodeThreads
-from app.inference.plan import Plan
+from app.inference.decoding import Decoded, DecodeThreads, Decoding
 from model.checkpoints.checkpoint import Checkpoint
 from model.engines.base import EngineOutput, default_outputs
 from model.network.config import LOGITS
@@ -62,21 +60,12 @@ class StandInEngine:
             {name: np.zeros((len(pixels), width), np.float32) for name, width in widths.items()}
         )
 
-    def trim(self) -> None:
-        """Release nothing; see `Engine.trim`."""
 
-
-def skip_decoding(
-    _self: DecodeThreads,
-    _image: bytes,
-    plan: Plan,
-    submitted: float,
-    _left: threading.Event,
-) -> Decoded:
+def skip_decoding(_: DecodeThreads, decoding: Decoding) -> Decoded:
     """Return black pixels at once, in the place of `DecodeThreads`' work on one image."""
-    pixels = np.zeros((*plan.input_size, 3), np.uint8)
+    pixels = np.zeros((*decoding.plan.input_size, 3), np.uint8)
     ready = time.monotonic()
-    return Decoded(pixels, ready - submitted, 0.0, ready, pixels.shape[1::-1])
+    return Decoded(pixels, ready - decoding.submitted, 0.0, ready, pixels.shape[1::-1])
 
 
 def main() -> None:
