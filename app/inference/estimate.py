@@ -6,6 +6,10 @@ import threading
 
 _KEPT = 0.95
 """Of the past, with each observation: the last twenty count for two thirds."""
+_MOST = 8
+"""An observation counts as at most so many times what was expected: a process that was stopped for
+a minute, or a machine that slept, has not become slow.
+"""
 
 
 class Estimate:
@@ -26,7 +30,8 @@ class Estimate:
     def learn(self, seconds: float, units: float) -> None:
         """Take into account what so many units of work took."""
         with self._lock:
-            self._seconds = _KEPT * self._seconds + seconds
+            expected = self.value * units
+            self._seconds = _KEPT * self._seconds + min(seconds, _MOST * expected)
             self._units = _KEPT * self._units + units
             if self._seconds and self._units:
                 self.value = self._seconds / self._units

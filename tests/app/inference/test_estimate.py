@@ -36,3 +36,11 @@ def test_a_clock_that_stood_still_and_work_of_nothing_teach_nothing(
     estimate = Estimate(9.0)
     estimate.learn(seconds, units)
     assert estimate.value == 9.0
+
+
+def test_a_process_that_was_stopped_in_the_middle_of_its_work_is_not_slow() -> None:
+    estimate = Estimate(1.0)
+    for _ in range(20):
+        estimate.learn(seconds=1.0, units=1.0)
+    estimate.learn(seconds=3600.0, units=1.0)
+    assert estimate.value < 2.0
