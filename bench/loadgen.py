@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -89,10 +89,14 @@ class Client:
             number, index = query
             # What follows a JPEG's end is read by no decoder.
             body = self._photos[index] + next(self._number).to_bytes(8, "big")
-            connection.request("POST", "/classify", body, {"Content-Type": "image/jpeg"})
-            answer = connection.getresponse()
-            answer.read()
-            self.failed += answer.status != HTTPStatus.OK
+            try:
+                connection.request("POST", "/classify", body, {"Content-Type": "image/jpeg"})
+                answer = connection.getresponse()
+                answer.read()
+                self.failed += answer.status != HTTPStatus.OK
+            except (OSError, HTTPException):  # LoadGen would wait for its answer for ever
+                self.failed += 1
+                connection.close()
             loadgen.QuerySamplesComplete([loadgen.QuerySampleResponse(number, 0, 0)])
         connection.close()
 

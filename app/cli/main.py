@@ -27,6 +27,7 @@ from model.network.config import MIN_IMAGE_SIDE
 
 if TYPE_CHECKING:
     from model.checkpoints.labels import Label
+    from model.quantization.quantize_model import Report
 
 _FAILED, _USAGE = 1, 2
 _MAX_IMAGE_SIDE = 1024
@@ -235,33 +236,36 @@ def quantize(
 
     Writes nothing if fewer than 97 % of the images held out get the same best class.
     """
-    from model.quantization.agreement import CLEAR_LEAD
-    from model.quantization.quantize_model import Report, quantize_model
-
-    def find_images() -> list[Path]:
-        if not calibration.is_dir():
-            _fail(f"{calibration}: is no folder", _FAILED)
-        found = list(find_files([str(calibration)], lambda: sys.stdin.buffer))
-        for one in found:
-            if one.error:
-                _fail(f"{one.path}: {one.error}", _FAILED)
-        return [Path(one.path) for one in found]
-
-    def show(report: Report) -> None:
-        agreement = report.agreement
-        if report.rejected:
-            typer.echo(f"Files that are no images, left out: {report.rejected}")
-        typer.echo(
-            f"Calibrated with {report.calibrated} images, compared on {agreement.images} others:\n"
-            f"  same best class          {agreement.same} of {agreement.images}\n"
-            f"  where it leads by {CLEAR_LEAD}   {agreement.same_clear} of {agreement.clear}\n"
-            f"  difference of its score  {agreement.mean_difference:.3f} on average, "
-            f"{agreement.max_difference:.3f} at most"
-        )
+    from model.quantization.quantize_model import quantize_model
 
     with _reporting_errors(), _reporting_where_it_cannot_write(output):
-        quantize_model(checkpoint, find_images, output, show)
+        quantize_model(checkpoint, lambda: _find_images(calibration), output, _show_agreement)
     typer.echo(f"Wrote {output}")
+
+
+def _find_images(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        _fail(f"{folder}: is no folder", _FAILED)
+    found = list(find_files([str(folder)], lambda: sys.stdin.buffer))
+    for one in found:
+        if one.error:
+            _fail(f"{one.path}: {one.error}", _FAILED)
+    return [Path(one.path) for one in found]
+
+
+def _show_agreement(report: Report) -> None:
+    from model.quantization.agreement import CLEAR_LEAD
+
+    agreement = report.agreement
+    if report.rejected:
+        typer.echo(f"Files that are no images, left out: {report.rejected}")
+    typer.echo(
+        f"Calibrated with {report.calibrated} images, compared on {agreement.images} others:\n"
+        f"  same best class          {agreement.same} of {agreement.images}\n"
+        f"  where it leads by {CLEAR_LEAD}   {agreement.same_clear} of {agreement.clear}\n"
+        f"  difference of its score  {agreement.mean_difference:.3f} on average, "
+        f"{agreement.max_difference:.3f} at most"
+    )
 
 
 @contextmanager

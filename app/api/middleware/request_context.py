@@ -30,6 +30,34 @@ _EXPOSED_HEADERS = (
 )
 
 
+class _Response:
+    """The response to one request, on its way: adds headers to it, and tells the record.
+
+    Attributes:
+        status: 0 until it begins.
+    """
+
+    def __init__(self, send: Send, record: Record, span: SpanContext | None) -> None:
+        self._send = send
+        self._record = record
+        self._headers = [(b"x-request-id", record.request_id.encode())]
+        self._headers += [(b"traceparent", format_traceparent(span))] if span else []
+        self.status = 0
+
+    async def send(self, message: Message) -> None:
+        """ASGI's `send`; raises ClientDisconnect once the connection is closed."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self._record.sent = time.perf_counter()
+            message["headers"] = [*message.get("headers", ()), *self._headers]
+        else:
+            self._record.answer_bytes += len(message.get("body", b""))
+        try:
+            await self._send(message)
+        except RuntimeError as error:  # uvloop's, for a connection that is closed
+            raise ClientDisconnect from error
+
+
 class RequestContext:
     """Opens a request's record, answers errors that nobody else did, and reports the outcome.
 
@@ -66,35 +94,20 @@ class RequestContext:
 
     async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         record = open_record(scope)
-        headers = [(b"x-request-id", record.request_id.encode())]
         span = self._traces.request if self._traces else None
-        headers += [(b"traceparent", format_traceparent(span))] if span else []
-        status = 0
-
-        async def send_with_headers(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                record.sent = time.perf_counter()
-                message["headers"] = [*message.get("headers", ()), *headers]
-            else:
-                record.answer_bytes += len(message.get("body", b""))
-            try:
-                await send(message)
-            except RuntimeError as error:  # uvloop's, for a connection that is closed
-                raise ClientDisconnect from error
+        response = _Response(send, record, span)
 
         async def answer(error: AppError) -> None:
-            if not status:
+            if not response.status:
                 error_format = self._routes.find_format(scope["path"])
-                response = create_error_response(error, record.request_id, error_format)
-                await self._add_cors(response)(scope, receive, send_with_headers)
+                refusal = create_error_response(error, record.request_id, error_format)
+                await self._add_cors(refusal)(scope, receive, response.send)
 
         try:
-            await self._app(scope, receive, send_with_headers)
+            await self._app(scope, receive, response.send)
         except ClientDisconnect:
             # The server may have answered a broken body before the application could.
-            status = record.refused_with or CLIENT_CLOSED
+            response.status = record.refused_with or CLIENT_CLOSED
         except asyncio.CancelledError:
             # Only the server's shutdown cancels a request: its time is up.
             await answer(ShuttingDownError())
@@ -105,7 +118,7 @@ class RequestContext:
             _log.exception("A request failed.", extra={"request_id": record.request_id})
             await answer(AppError())
         finally:
-            self._report(scope, status or CLIENT_CLOSED, record, span)
+            self._report(scope, response.status or CLIENT_CLOSED, record, span)
 
     def _report(self, scope: Scope, status: int, record: Record, span: SpanContext | None) -> None:
         duration_s = time.perf_counter() - record.started
